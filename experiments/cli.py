@@ -1,0 +1,157 @@
+"""The ``candor`` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+# Nothing that imports torch is imported here: `candor recipes` and a mistyped option answer at once.
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0 done, 1 failed, 2 cannot be run as asked, 130 interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    from experiments.train import quiet
+
+    quiet()
+    from experiments.config import ConfigError
+    from experiments.probe.tables import DataError
+
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except (ConfigError, DataError) as error:
+        print(f"candor: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("\ncandor: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="candor", description="Train language models whose stated confidence is worth routing on, and prove it."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    quickstart = commands.add_parser("quickstart", help="the main job on the embedded default, in minutes on a CPU")
+    quickstart.add_argument("--seed", type=int, default=0, help="seed of both trainings (default 0)")
+    quickstart.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default %(default)s)")
+    quickstart.add_argument("--resume", action="store_true", help="go on with an interrupted run in that folder")
+    quickstart.set_defaults(command=_quickstart)
+
+    train = commands.add_parser("train", help="train one recipe")
+    train.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (see candor recipes) or a YAML file")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="such as trainer.learning_rate=3e-4")
+    train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
+    train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
+    train.set_defaults(command=_train)
+
+    probe = commands.add_parser("probe", help="measure a checkpoint, or completions and confidences of any system")
+    probe.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a folder, a shipped policy or a hub name")
+    probe.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500; for a checkpoint")
+    probe.add_argument("--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion")
+    probe.add_argument("--records", type=Path, metavar="FILE", help="parquet or JSONL of confidence, correct")
+    probe.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
+    probe.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
+    probe.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
+    probe.set_defaults(command=_probe)
+
+    report = commands.add_parser("report", help="write report.html again from a run's files")
+    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder with records.parquet")
+    report.add_argument("--out", type=Path, metavar="DIR", help="one report over all runs, in this folder")
+    report.set_defaults(command=_report)
+
+    build = commands.add_parser("build-tiny", help="rebuild the shipped policies from a seed")
+    build.add_argument("--seed", type=int, default=0, help="seed (default 0, the shipped ones)")
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tiny-small and tiny-large")
+    build.set_defaults(command=_build_tiny)
+
+    recipes = commands.add_parser("recipes", help="list the shipped recipes")
+    recipes.add_argument("--json", action="store_true", help="as JSON")
+    recipes.set_defaults(command=_recipes)
+    return parser
+
+
+def _quickstart(options: argparse.Namespace) -> int:
+    from experiments.quickstart import quickstart
+    from experiments.report.terminal import terminal_table
+
+    console = Console()
+    metrics = quickstart(options.out, seed=options.seed, resume=options.resume, say=console.print)
+    console.print(terminal_table(metrics))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from experiments.config import load_recipe
+    from experiments.train import train
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    final = train(recipe, options.out or Path("runs") / recipe.name, resume=options.resume)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{final} holds the trained policy; measure it with: candor probe {final} --out {final.parent / 'probe'}")
+    return 0
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from experiments.probe.run import probe
+    from experiments.report.terminal import terminal_table
+
+    metrics = probe(
+        options.out,
+        checkpoint=options.checkpoint,
+        completions=options.completions,
+        records=options.records,
+        recipe=options.recipe,
+        overrides=options.overrides,
+        seed=options.seed,
+    )
+    Console().print(terminal_table(metrics))
+    print(options.out / "report.html")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from experiments.report.html import report_runs
+
+    for path in report_runs(options.runs, options.out):
+        print(path)
+    return 0
+
+
+def _build_tiny(options: argparse.Namespace) -> int:
+    from experiments.tiny import build_tiny
+
+    for folder in build_tiny(options.out, seed=options.seed):
+        print(folder)
+    return 0
+
+
+def _recipes(options: argparse.Namespace) -> int:
+    from experiments.config import describe_recipes
+
+    recipes = describe_recipes()
+    if options.json:
+        print(json.dumps(recipes, indent=2))
+        return 0
+    table = Table("recipe", "task", "model", "method", "reward terms", box=None, header_style="bold")
+    for recipe in recipes:
+        terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe["rubric"].items())
+        table.add_row(recipe["name"], recipe["task"], recipe["model"], recipe["method"], terms)
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Probe a checkpoint: held-out questions, one greedy completion each, every confidence that can be read off it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.config import ConfigError, Recipe
+from experiments.probe.generate import Policy, answer_probabilities, generate, judge_generations
+from experiments.probe.records import as_records
+from experiments.tiny import resolve_model
+from rewards.verifiers.pool import VerifierPool
+from rl.checkpoint import load_policy, read_template
+
+
+def probe_checkpoint(
+    path: str | Path,
+    recipe: Recipe,
+    method: str,
+    pool: VerifierPool,
+    *,
+    estimators: Sequence[str] = (),
+    large_correct: Sequence[float | None] | None = None,
+) -> pd.DataFrame:
+    """Records of one checkpoint on the recipe's probe questions: one method, and one more for each estimator.
+
+    The template is the one saved beside the weights, or else the recipe's. ``estimators`` are names of the recipe's
+    ``estimators`` section, read as methods ``<method>_<estimator>`` off the same completions, so that accuracy is the
+    same and only the confidence differs. ``large_correct`` has one verdict a question.
+    """
+    settings = recipe.probe
+    gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
+    model, tokenizer = load_policy(
+        resolve_model(path), gguf_file=gguf_file, attn_implementation=recipe.model.attn_implementation
+    )
+    policy = Policy(model, tokenizer, read_template(resolve_model(path)) or recipe.template)
+    rows = probe_rows(recipe)
+    generations = generate(
+        policy,
+        [row["prompt"] for row in rows],
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        title=f"probe {method}",
+    )
+    stated = judge_generations(policy, rows, generations, method, pool)
+    stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
+    frames = [stated]
+    for name in estimators:
+        values = answer_probabilities(
+            policy, generations, reduction=recipe.estimators[name].reduction, batch_size=settings.batch_size
+        )
+        read = pd.Series(values, dtype=float, index=stated.index)
+        frames.append(
+            stated.assign(
+                method=f"{method}_{name}",
+                confidence=read.fillna(0.0),
+                parsed=read.notna(),
+                confidence_source=np.where(read.notna(), "computed", "unread"),
+            )
+        )
+    return as_records(pd.concat(frames, ignore_index=True))
+
+
+def large_verdicts(recipe: Recipe, pool: VerifierPool) -> list[float | None]:
+    """Whether the model that questions are escalated to answers each probe question correctly."""
+    if recipe.probe.escalate_to is None:
+        raise ConfigError("probe.escalate_to: names no model to escalate to")
+    records = probe_checkpoint(recipe.probe.escalate_to, recipe, "large", pool)
+    return [None if pd.isna(value) else float(value) for value in records["correct"]]
+
+
+def probe_rows(recipe: Recipe) -> list[dict[str, Any]]:
+    """The recipe's held-out questions. Raises ConfigError where the task has no such split or too few questions."""
+    settings = recipe.probe
+    try:
+        return recipe.task.rows(settings.split, settings.size, seed=settings.seed)
+    except ValueError as error:
+        raise ConfigError(f"probe: {error}") from error

@@ -1,0 +1,125 @@
+"""From a checkpoint to completions: the rollout stage of a probe, greedy and without any training machinery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from estimators.answer_span import answer_probability
+from estimators.token_statistics import chosen_log_probs
+from experiments.probe.records import from_completions
+from rewards.template import AnswerTemplate
+from rewards.verifiers.pool import VerifierPool
+from rl.segments import DecodedCompletion, decode_completion, tokens_inside
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model with its tokenizer and the template it answers in."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    template: AnswerTemplate
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Token ids of one prompt and of what the policy answered to it, with the answer's text."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    decoded: DecodedCompletion
+
+
+def generate(
+    policy: Policy, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int, title: str = "probe"
+) -> list[Generation]:
+    """Answer every prompt greedily, in batches of similar length; results in the order of ``prompts``."""
+    encoded = [_encode(policy.tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
+    results: list[Generation | None] = [None] * len(prompts)
+    pad = policy.tokenizer.pad_token_id
+    policy.model.eval()
+    with tqdm(total=len(prompts), desc=title, unit="question") as bar:
+        for first in range(0, len(order), batch_size):
+            rows = order[first : first + batch_size]
+            width = max(len(encoded[row]) for row in rows)
+            ids = torch.tensor([[pad] * (width - len(encoded[row])) + encoded[row] for row in rows])
+            mask = torch.tensor([[0] * (width - len(encoded[row])) + [1] * len(encoded[row]) for row in rows])
+            with torch.inference_mode():
+                sampled = policy.model.generate(
+                    input_ids=ids.to(policy.model.device),
+                    attention_mask=mask.to(policy.model.device),
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    temperature=None,
+                    top_p=None,
+                    top_k=None,
+                    pad_token_id=pad,
+                    eos_token_id=policy.tokenizer.eos_token_id,
+                )
+            for row, tokens in zip(rows, sampled[:, width:].tolist(), strict=True):
+                decoded = decode_completion(policy.tokenizer, tokens)
+                results[row] = Generation(tuple(encoded[row]), tuple(tokens[: len(decoded.ends)]), decoded)
+            bar.update(len(rows))
+    return [each for each in results if each is not None]
+
+
+def judge_generations(
+    policy: Policy, rows: Sequence[dict[str, Any]], generations: Sequence[Generation], method: str, pool: VerifierPool
+) -> pd.DataFrame:
+    """Records of one method whose confidence is the stated one."""
+    frame = pd.DataFrame(
+        {
+            "method": method,
+            "question_id": [row["id"] for row in rows],
+            "prompt": [prompt_text(row["prompt"]) for row in rows],
+            "gold": [row["answer"] for row in rows],
+            "completion": [each.decoded.text for each in generations],
+            "truncated": [not each.decoded.finished for each in generations],
+            "group": [row["group"] for row in rows],
+            "completion_tokens": [len(each.completion_ids) for each in generations],
+        }
+    )
+    return from_completions(frame, policy.template, pool)
+
+
+def answer_probabilities(
+    policy: Policy, generations: Sequence[Generation], *, reduction: str, batch_size: int
+) -> list[float | None]:
+    """Probability that the policy gave its own answer tokens; None where the completion states no answer."""
+    values: list[float | None] = []
+    for first in range(0, len(generations), batch_size):
+        batch = generations[first : first + batch_size]
+        log_probs = chosen_log_probs(
+            policy.model,
+            [each.prompt_ids for each in batch],
+            [each.completion_ids for each in batch],
+            pad_token_id=policy.tokenizer.pad_token_id,
+        )
+        for each, row in zip(batch, log_probs, strict=True):
+            span = policy.template.parse(
+                each.decoded.text, truncated=not each.decoded.finished, lenient=True
+            ).spans.get("answer")
+            tokens = [] if span is None else tokens_inside(span.start, span.end, each.decoded)
+            values.append(answer_probability(row[tokens], reduction) if tokens else None)
+    return values
+
+
+def prompt_text(prompt: Any) -> str:
+    """A prompt as one text: itself, or its messages one after another."""
+    return prompt if isinstance(prompt, str) else "\n".join(f"{each['role']}: {each['content']}" for each in prompt)
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
+    if isinstance(prompt, str):
+        return tokenizer(prompt)["input_ids"]
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)[
+        "input_ids"
+    ]

@@ -1,0 +1,136 @@
+"""From a records table to metrics with 95% intervals: ``method -> metric -> {value, low, high, n}``.
+
+Measured per method, over the rows somebody could judge (``correct`` not null):
+
+- ``accuracy brier ece auroc confident_error unparsable`` and, where ``large_correct`` is known,
+  ``escalation_rate_to_parity``: see :mod:`estimators.metrics.summary`. An unread confidence counts as 0.0.
+- ``mean_confidence``, and ``cost`` and ``completion_tokens`` where known: means.
+
+Counted per method, over all its rows, as shares with Wilson intervals, so that nothing is left out unseen:
+
+- ``unjudged``: left out of everything above; ``lenient``: read only by the lenient parser;
+  ``outside_text``: the confidence came from outside the text, recorded or computed.
+
+For completions that carry recorded outcomes, beside ours: ``recorded_accuracy``, ``recorded_brier``, ``recorded_ece``,
+``recorded_auroc`` over the rows with a recorded verdict, and ``verdict_agreement``, the share of rows on which our
+verdict and the recorded one are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from estimators.metrics.resampling import Interval, bootstrap, wilson
+from estimators.metrics.summary import summarize
+from experiments.probe.tables import DataError, replacing
+
+ESCALATION = "escalation_rate_to_parity"
+RECORDED = ("accuracy", "brier", "ece", "auroc")
+NEEDED = ("method", "question_id", "confidence", "correct", "parsed")
+
+Metrics = dict[str, dict[str, dict[str, Any]]]
+
+
+def measure(frame: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> Metrics:
+    """Measure every method of a records table; methods in the order in which they appear.
+
+    Intervals resample whole questions where a question has several rows in a method. A value that is not defined (the
+    AUROC of one class, say) is None and has no bounds. ``resamples`` and ``seed`` govern the bootstrap.
+
+    Raises DataError when a column is missing or no row is there.
+    """
+    missing = [column for column in NEEDED if column not in frame.columns]
+    if missing:
+        raise DataError(f"records without the column {missing[0]!r}; expected at least {', '.join(NEEDED)}")
+    if frame.empty:
+        raise DataError("records without a row: nothing to measure")
+    return {
+        str(method): {
+            name: dataclasses.asdict(interval) for name, interval in _intervals(rows, resamples, seed).items()
+        }
+        for method, rows in frame.groupby("method", sort=False)
+    }
+
+
+def write_metrics(metrics: Metrics, path: str | Path) -> Path:
+    """Write metrics as JSON, whole or not at all, with null for what is undefined; returns the path."""
+    path = Path(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_without_nan(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Interval]:
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    rows = rows.assign(confidence=rows["confidence"].where(rows["parsed"], 0.0))
+    judged = rows[rows["correct"].notna()]
+    large = judged[judged["large_correct"].notna()] if "large_correct" in judged.columns else judged.iloc[:0]
+    routed = _summary(large, settings, _floats(large["large_correct"])) if len(large) else {}
+    intervals = routed if len(large) == len(judged) > 0 else _summary(judged, settings)
+    if routed:
+        intervals[ESCALATION] = routed[ESCALATION]
+    means = {"mean_confidence": "confidence", "cost": "cost", "completion_tokens": "completion_tokens"}
+    for name, column in means.items():
+        known = judged[judged[column].notna()] if column in judged.columns else judged.iloc[:0]
+        if len(known):
+            intervals[name] = bootstrap(_mean, _floats(known[column]), groups=_clusters(known), **settings)
+    intervals["unjudged"] = _share(rows["correct"].isna())
+    if "lenient" in rows.columns:
+        intervals["lenient"] = _share(rows["lenient"])
+    if "confidence_source" in rows.columns:
+        intervals["outside_text"] = _share(rows["parsed"] & (rows["confidence_source"] != "stated"))
+    return intervals | _recorded(rows, settings)
+
+
+def _summary(judged: pd.DataFrame, settings: dict[str, Any], large: np.ndarray | None = None) -> dict[str, Interval]:
+    columns = (_floats(judged["confidence"]), _floats(judged["correct"]))
+    parsed = judged["parsed"].to_numpy(dtype=bool)
+    return summarize(*columns, parsed=parsed, large_correct=large, groups=_clusters(judged), **settings)
+
+
+def _recorded(rows: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interval]:
+    """What the recorded columns say, where a completions file carried them."""
+    known = rows[rows["recorded_correct"].notna()] if "recorded_correct" in rows.columns else rows.iloc[:0]
+    if known.empty:
+        return {}
+    intervals = {}
+    stated = known["recorded_confidence"].notna()
+    if stated.any():
+        confidence, correct = _floats(known["recorded_confidence"].fillna(0.0)), _floats(known["recorded_correct"])
+        summary = summarize(confidence, correct, parsed=stated.to_numpy(), groups=_clusters(known), **settings)
+        intervals = {f"recorded_{name}": summary[name] for name in RECORDED}
+    both = known[known["correct"].notna()]
+    intervals["verdict_agreement"] = _share(both["correct"] == both["recorded_correct"])
+    return intervals
+
+
+def _clusters(rows: pd.DataFrame) -> np.ndarray | None:
+    """Question numbers (N,) where a question has several rows, so that they are resampled together; else None."""
+    questions = pd.factorize(rows["question_id"])[0]
+    return questions if questions.size and questions.max() + 1 < questions.size else None
+
+
+def _share(flags: pd.Series) -> Interval:
+    return wilson(int(flags.sum()), len(flags))
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values))
+
+
+def _floats(values: pd.Series) -> np.ndarray:
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

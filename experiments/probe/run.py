@@ -1,0 +1,104 @@
+"""``candor probe``: one entry for checkpoints, foreign completions and bare confidences, one set of files out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.config import ConfigError, Recipe, load_recipe
+from experiments.probe.measure import Metrics, measure, write_metrics
+from experiments.probe.records import from_completions, read_completions, read_records, write_records
+from experiments.report.html import write_report
+from rewards.template import AnswerTemplate
+from rewards.verifiers.pool import VerifierPool
+from rl.checkpoint import CALIBRATION_FOLDER
+
+
+def probe(
+    out: str | Path,
+    *,
+    checkpoint: str | None = None,
+    completions: Path | None = None,
+    records: Path | None = None,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+) -> Metrics:
+    """Measure one source and write ``records.parquet``, ``metrics.json`` and ``report.html`` into ``out``.
+
+    Exactly one of ``checkpoint``, ``completions`` and ``records`` is given. Raises ConfigError where it is not or the
+    folder cannot be written, DataError for files that cannot be read.
+    """
+    given = [name for name, value in _named(checkpoint, completions, records) if value is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            "probe: expected one of CHECKPOINT, --completions FILE, --records FILE; "
+            f"got {' and '.join(given) or 'none of them'}"
+        )
+    if checkpoint is None and (recipe or overrides):
+        raise ConfigError(f"probe: --recipe and key=value are for a checkpoint, not for {given[0]}")
+    out = _writable(Path(out))
+    resamples = 1000
+    meta: dict[str, Any] = {"bootstrap seed": seed}
+    if checkpoint is not None:
+        settings = checkpoint_recipe(checkpoint, recipe, overrides)
+        frame = _probe_policy(checkpoint, settings)
+        resamples = settings.probe.resamples
+        meta |= {"checkpoint": checkpoint, "task": settings.source["task"]["name"], "split": settings.probe.split}
+    elif completions is not None:
+        with VerifierPool(workers=2) as pool:
+            frame = from_completions(read_completions(completions), AnswerTemplate(analysis="optional"), pool)
+        meta["completions"] = completions.name
+    else:
+        assert records is not None
+        frame = read_records(records)
+        meta["records"] = records.name
+    write_records(frame, out / "records.parquet")
+    metrics = measure(frame, resamples=resamples, seed=seed)
+    write_metrics(metrics, out / "metrics.json")
+    write_report(out, meta=meta)
+    return metrics
+
+
+def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[str]) -> Recipe:
+    """The recipe that says how to probe a checkpoint: the named one, else the one saved beside its weights."""
+    saved = Path(checkpoint) / CALIBRATION_FOLDER / "recipe.yaml"
+    if recipe is None and not saved.is_file():
+        raise ConfigError(
+            f"probe: {checkpoint} carries no {CALIBRATION_FOLDER}/recipe.yaml; say with --recipe which task to probe"
+        )
+    return load_recipe(recipe or str(saved), overrides)
+
+
+def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
+    # Imported here, where a model is needed: the other two sources are measured without torch.
+    from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
+
+    with VerifierPool() as pool:
+        large = None if settings.probe.escalate_to is None else large_verdicts(settings, pool)
+        return probe_checkpoint(
+            checkpoint,
+            settings,
+            "checkpoint",
+            pool,
+            estimators=list(settings.estimators),
+            large_correct=large,
+        )
+
+
+def _named(checkpoint: Any, completions: Any, records: Any) -> list[tuple[str, Any]]:
+    return [("CHECKPOINT", checkpoint), ("--completions", completions), ("--records", records)]
+
+
+def _writable(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        trial = out / ".writable"
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
+    return out

@@ -1,0 +1,212 @@
+"""Tables made by others, read with errors that name the file, the line or row, the column, the value and the cure.
+
+JSON-lines files are addressed by line, counted from 1 as in an editor; parquet files by row, counted from 0 as in
+pandas.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SUFFIXES = (".parquet", ".jsonl")
+MISSPELT = 0.85
+"""Similarity (difflib ratio) from which an unknown column counts as a misspelling of an optional one."""
+
+
+class DataError(ValueError):
+    """An input file that cannot be used; the message says where, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one file as they were found in ``frame``; ``places`` says where in the file each of them stands."""
+
+    path: Path
+    frame: pd.DataFrame
+    places: Sequence[str]
+
+    def error(self, row: int, column: str, problem: str) -> DataError:
+        return DataError(f"{self.path}, {self.places[row]}, column {column!r}: {problem}")
+
+    def require(self, required: Sequence[str | tuple[str, ...]], optional: Sequence[str] = ()) -> None:
+        """Raise DataError for a required column that is absent and for an optional one that seems misspelt.
+
+        A tuple among ``required`` names alternatives, of which one has to be there. Other columns are left alone.
+        """
+        alternatives = [(names,) if isinstance(names, str) else names for names in required]
+        known = {name for names in alternatives for name in names} | set(optional)
+        unknown = [column for column in self.frame.columns if column not in known]
+        for names in alternatives:
+            if not any(name in self.frame.columns for name in names):
+                near = [(column, name) for name in names for column in difflib.get_close_matches(name, unknown, n=1)]
+                hint = f" ({near[0][0]!r} is there; did you mean {near[0][1]!r}?)" if near else ""
+                found = ", ".join(map(repr, self.frame.columns))
+                raise DataError(f"{self.path}: no column {_either(names)}{hint}, only {found}")
+        absent = [name for name in optional if name not in self.frame.columns]
+        for column in unknown:
+            near = difflib.get_close_matches(column, absent, n=1, cutoff=MISSPELT)
+            if near:
+                raise DataError(f"{self.path}: unknown column {column!r}; did you mean {near[0]!r}?")
+
+    def text(self, column: str, *, nullable: bool = False) -> pd.Series:
+        """A column of text; numbers are taken as they would be written, nulls only if ``nullable``."""
+        return self._column(column, _text, "text", nullable).astype("string")
+
+    def number(self, column: str, low: float, high: float, *, nullable: bool = False) -> pd.Series:
+        """A column of float64 in [low, high]; NaN where null."""
+
+        def convert(value: Any) -> float:
+            if _is_number(value) and low <= value <= high and value < math.inf:
+                return float(value)
+            raise ValueError
+
+        bound = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
+        return self._column(column, convert, f"a number {bound}", nullable).astype("float64")
+
+    def binary(self, column: str, *, nullable: bool = False) -> pd.Series:
+        """A column of float64, 0.0 or 1.0; true and false count as 1 and 0; NaN where null."""
+
+        def convert(value: Any) -> float:
+            if (isinstance(value, bool | np.bool_) or _is_number(value)) and value in (0, 1):
+                return float(value)
+            raise ValueError
+
+        return self._column(column, convert, "0 or 1", nullable).astype("float64")
+
+    def count(self, column: str, *, nullable: bool = False) -> pd.Series:
+        """A column of whole numbers from 0, as Int64; NA where null."""
+
+        def convert(value: Any) -> int:
+            if _is_number(value) and 0 <= value < 2**63 and value == int(value):
+                return int(value)
+            raise ValueError
+
+        return self._column(column, convert, "a whole number of 0 or more", nullable).astype("Int64")
+
+    def boolean(self, column: str) -> pd.Series:
+        """A column of bool."""
+
+        def convert(value: Any) -> bool:
+            if isinstance(value, bool | np.bool_):
+                return bool(value)
+            raise ValueError
+
+        return self._column(column, convert, "true or false", False).astype("bool")
+
+    def _column(self, column: str, convert: Callable[[Any], Any], expected: str, nullable: bool) -> pd.Series:
+        converted: list[Any] = []
+        for row, value in enumerate(self.frame[column].tolist()):
+            if is_null(value):
+                if not nullable:
+                    raise self.error(row, column, f"no value, expected {expected}")
+                converted.append(None)
+                continue
+            try:
+                converted.append(convert(value))
+            except (ValueError, OverflowError):
+                raise self.error(row, column, f"{_shown(value)} found, expected {expected}") from None
+        return pd.Series(converted, index=self.frame.index, dtype="object")
+
+
+def read_table(path: str | Path) -> Table:
+    """Read a parquet or JSON-lines file of at least one row.
+
+    Raises DataError when the file is missing, of another kind, broken or empty.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path}: unsupported suffix {path.suffix!r}, expected {' or '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    if path.suffix == ".jsonl":
+        rows, places = _read_jsonl(path)
+        frame = pd.DataFrame(rows, dtype="object")
+    else:
+        try:
+            frame = pd.read_parquet(path)
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{path}: not a readable parquet file: {error}") from error
+        frame = frame.reset_index(drop=True)
+        places = [f"row {row}" for row in range(len(frame))]
+    if frame.empty:
+        raise DataError(f"{path}: the file holds no rows")
+    return Table(path, frame, places)
+
+
+def _read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    rows: list[dict[str, Any]] = []
+    places: list[str] = []
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}:{number}: not valid JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{path}:{number}: expected one JSON object a line, found {_shown(row)}")
+            rows.append(row)
+            places.append(f"line {number}")
+    return rows, places
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number; write null where there is no value")
+
+
+def is_null(value: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN or pandas' NA."""
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def plain_text(text: str) -> str:
+    """Text that can be written as UTF-8: lone surrogates, which JSON escapes can smuggle in, become a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a path to write to that takes the place of ``path`` once all is written, so nobody reads half a file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return plain_text(value)
+    if _is_number(value):
+        return str(value)
+    raise ValueError
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names))

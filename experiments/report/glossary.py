@@ -1,0 +1,137 @@
+"""What each reported metric is called, which way is better, how it is written and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One column of the headline table; shares are written as ``percent``, ``plain`` values with three decimals."""
+
+    key: str
+    label: str
+    better: Literal["higher", "lower"]
+    unit: Literal["percent", "plain"]
+    undefined: str
+    meaning: str
+
+    @property
+    def arrow(self) -> str:
+        return "\N{UPWARDS ARROW}" if self.better == "higher" else "\N{DOWNWARDS ARROW}"
+
+
+METRICS = (
+    Metric(
+        "accuracy",
+        "Accuracy",
+        "higher",
+        "percent",
+        "no answer was judged",
+        "Share of answers that are right.",
+    ),
+    Metric(
+        "brier",
+        "Brier",
+        "lower",
+        "plain",
+        "no answer was judged",
+        "Mean squared distance between the confidence and the outcome (1 if right, 0 if wrong). Proper: best only "
+        "if the confidence is the true probability. Always saying 0.5 gives 0.25.",
+    ),
+    Metric(
+        "ece",
+        "ECE",
+        "lower",
+        "plain",
+        "no answer was judged",
+        "Expected calibration error: the gap between mean confidence and accuracy in each of ten bins of equal width, "
+        "averaged by bin size. It is above zero by chance even for perfect calibration, and a constant at the base "
+        "rate has a good one, so read it together with AUROC.",
+    ),
+    Metric(
+        "auroc",
+        "AUROC",
+        "higher",
+        "plain",
+        "all answers right, or all wrong",
+        "Probability that a right answer carries more confidence than a wrong one, ties counting half. 0.5 is no "
+        "discrimination at all.",
+    ),
+    Metric(
+        "confident_error",
+        "Wrong above .9",
+        "lower",
+        "percent",
+        "no confidence reaches 0.9",
+        "Share of wrong answers among those given with a confidence of 0.9 or more: the errors a router lets through.",
+    ),
+    Metric(
+        "unparsable",
+        "Unread",
+        "lower",
+        "percent",
+        "no answer was judged",
+        "Share of completions from which no confidence could be read. They are kept in every metric, as confidence 0.",
+    ),
+    Metric(
+        "escalation_rate_to_parity",
+        "Escalated at parity",
+        "lower",
+        "percent",
+        "the large model's answers are not known",
+        "Smallest share of questions, least confident first, that must go to the large model for the pair to be as "
+        "accurate as the large model alone; 0 where the small one already is. It depends on which questions both get "
+        "wrong, and is noisy: read its interval.",
+    ),
+)
+"""The headline metrics in the order of the table."""
+
+Entry = Mapping[str, Any]
+
+
+def shown_metrics(metrics: Mapping[str, Mapping[str, Entry]]) -> tuple[Metric, ...]:
+    """The headline metrics that at least one method has an entry for."""
+    return tuple(metric for metric in METRICS if any(metric.key in entries for entries in metrics.values()))
+
+
+def value_text(metric: Metric, value: float | None) -> str:
+    """A value as the table writes it.
+
+    >>> value_text(METRICS[0], 0.7423), value_text(METRICS[1], 0.1), value_text(METRICS[5], 0.0002)
+    ('74.2%', '0.100', '<0.1%')
+    """
+    if value is None:
+        return "n/a"
+    if metric.unit == "plain":
+        return f"{value:.3f}"
+    return "<0.1%" if 0 < value < 0.0005 else f"{100 * value:.1f}%"
+
+
+def interval_text(metric: Metric, entry: Entry) -> str:
+    """The bounds of an interval, with an en dash between; empty where there are none.
+
+    >>> interval_text(METRICS[0], {"value": 0.74, "low": 0.7, "high": 0.78})
+    '70.0\N{EN DASH}78.0'
+    """
+    low, high = entry.get("low"), entry.get("high")
+    if low is None or high is None:
+        return ""
+    factor, digits = (100, 1) if metric.unit == "percent" else (1, 3)
+    return f"{factor * low:.{digits}f}\N{EN DASH}{factor * high:.{digits}f}"
+
+
+def best_methods(metric: Metric, metrics: Mapping[str, Mapping[str, Entry]]) -> frozenset[str]:
+    """The methods whose value, as written, is the best; none with fewer than two methods to compare or all alike."""
+    values = {
+        method: entries[metric.key]["value"]
+        for method, entries in metrics.items()
+        if metric.key in entries and entries[metric.key]["value"] is not None
+    }
+    if len(values) < 2:
+        return frozenset()
+    best = (max if metric.better == "higher" else min)(values.values())
+    winners = {method for method, value in values.items() if value_text(metric, value) == value_text(metric, best)}
+    return frozenset(winners) if len(winners) < len(values) else frozenset()

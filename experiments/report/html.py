@@ -1,0 +1,131 @@
+"""One self-contained page about one run: ``records.parquet`` and ``metrics.json`` in, ``report.html`` out.
+
+The page holds its style and its figures, asks for nothing from outside and runs no script; a content security policy
+in its head forbids both, because everything a model wrote is hostile. Every text goes through the template's escaping.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from experiments.probe.measure import Metrics, write_metrics
+from experiments.probe.records import read_records, write_records
+from experiments.probe.tables import DataError, replacing
+from experiments.report import sections
+from experiments.report.glossary import shown_metrics
+
+RECORDS, METRICS, META, REPORT = "records.parquet", "metrics.json", "report.json", "report.html"
+CHECKPOINTS = "checkpoints"
+
+
+def write_report(run_dir: str | Path, title: str | None = None, meta: Mapping[str, Any] | None = None) -> Path:
+    """Write ``report.html`` into a run folder from its records and metrics; returns its path.
+
+    ``meta`` is what else was measured, shown as it is: seed, resamples, date, template, task, model. It is kept with
+    the title in ``report.json``, from where it comes when the report is written again without them. The same files give
+    the same page, byte for byte.
+
+    Raises DataError when a file is missing or broken.
+    """
+    run_dir = Path(run_dir)
+    records = read_records(run_dir / RECORDS)
+    metrics = read_metrics(run_dir / METRICS)
+    kept = _read_object(run_dir / META) if (run_dir / META).is_file() else {}
+    title = title if title is not None else str(kept.get("title", "Routing probe"))
+    meta = dict(meta if meta is not None else kept.get("meta", {}))
+    with replacing(run_dir / META) as partial:
+        partial.write_text(json.dumps({"title": title, "meta": meta}, indent=2, default=str) + "\n", encoding="utf-8")
+    page = _page(records, metrics, title, meta)
+    with replacing(run_dir / REPORT) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return run_dir / REPORT
+
+
+def report_runs(runs: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """Write the report of every run folder again, or with ``out`` one report over all of them; returns the paths.
+
+    In a report over several runs a method is called ``run: method``, after its folder. Metrics are taken from the runs,
+    not measured again. Raises DataError when a file is missing or broken.
+    """
+    if out is None:
+        return [write_report(run) for run in runs]
+    names = [run.resolve().name for run in runs]
+    names = names if len(set(names)) == len(names) else [str(run) for run in runs]
+    frames = []
+    metrics: Metrics = {}
+    for run, name in zip(runs, names, strict=True):
+        records = read_records(run / RECORDS)
+        prefix = f"{name}: " if len(runs) > 1 else ""
+        frames.append(records.assign(method=prefix + records["method"]))
+        metrics |= {prefix + method: entries for method, entries in read_metrics(run / METRICS).items()}
+    write_records(pd.concat(frames, ignore_index=True), out / RECORDS)
+    write_metrics(metrics, out / METRICS)
+    return [write_report(out, meta={"runs": ", ".join(map(str, runs))})]
+
+
+def read_metrics(path: str | Path) -> Metrics:
+    """Read ``metrics.json``: method -> metric -> {value, low, high, n}, with or without ``checkpoints`` around it.
+
+    Raises DataError when the file is missing, no JSON or of another shape, naming the first entry that is.
+    """
+    path = Path(path)
+    metrics = _read_object(path)
+    if list(metrics) == [CHECKPOINTS]:
+        metrics = metrics[CHECKPOINTS]
+    if not isinstance(metrics, dict) or not metrics:
+        raise DataError(f"{path}: expected an object of methods")
+    for method, entries in metrics.items():
+        if not isinstance(entries, dict):
+            raise DataError(f"{path}: {method!r}: expected an object of metrics")
+        for name, entry in entries.items():
+            if not isinstance(entry, dict) or not {"value", "low", "high"} <= entry.keys():
+                raise DataError(f"{path}: {method!r}: {name!r}: expected an object with value, low and high")
+    return metrics
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected a JSON object")
+    return content
+
+
+def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str, Any]) -> str:
+    environment = Environment(
+        loader=PackageLoader("experiments.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    facts = {
+        "methods": f"{records['method'].nunique():,}",
+        "questions": f"{records['question_id'].nunique():,}",
+        "answers": f"{len(records):,}",
+        **{sections.plain(key, 40).replace("_", " "): sections.plain(value, 300) for key, value in meta.items()},
+    }
+    routings = sections.routings(records, metrics)
+    return environment.get_template("report.html.j2").render(
+        title=sections.plain(title, 200),
+        facts=facts,
+        headline=sections.headline(metrics),
+        reliabilities=sections.reliabilities(records),
+        routings=routings,
+        pair=sections.pair_accuracies(routings),
+        groups=sections.groups(records),
+        confident_wrong=sections.confident_wrong(records),
+        reading=sections.reading(records, metrics),
+        recorded=sections.recorded(metrics),
+        glossary=shown_metrics(metrics),
+    )

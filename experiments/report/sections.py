@@ -1,0 +1,246 @@
+"""What the report says, section by section, as plain values for the page's template; nothing here is marked up."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from estimators.metrics.calibration import brier
+from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve, routing_curve
+from experiments.report.figures import reliability_figure, routing_figure
+from experiments.report.glossary import METRICS, Entry, best_methods, interval_text, shown_metrics, value_text
+
+Metrics = Mapping[str, Mapping[str, Entry]]
+
+WRONG_SHOWN = 3
+"""Most confident wrong answers shown for each of several methods; three times as many for one alone."""
+SHARES = (0.1, 0.2, 0.3, 0.5)
+"""Shares escalated at which the accuracy of the pair is tabulated."""
+GROUPS_SHOWN = 12
+"""Groups of questions in the table by group, largest first."""
+LONGEST = {"prompt": 400, "gold": 120, "answer": 120, "completion": 700}
+"""Characters of a text that are shown: the end of a completion, the beginning of everything else."""
+
+
+def headline(metrics: Metrics) -> dict[str, Any]:
+    """Columns and rows of the headline table."""
+    columns = shown_metrics(metrics)
+    winners = {metric.key: best_methods(metric, metrics) for metric in columns}
+    rows = []
+    for method, entries in metrics.items():
+        cells = []
+        for metric in columns:
+            entry = entries.get(metric.key, {"value": None})
+            few = metric.key == "confident_error" and entry["value"] is not None
+            cells.append(
+                {
+                    "label": f"{metric.label} {metric.arrow}",
+                    "value": value_text(metric, entry["value"]),
+                    "bounds": interval_text(metric, entry),
+                    "note": f"n={entry['n']:,}" if few and "n" in entry else "",
+                    "why": metric.undefined if entry["value"] is None else "",
+                    "best": method in winners[metric.key],
+                }
+            )
+        rows.append({"method": plain(method, 80), "cells": cells})
+    return {"columns": columns, "rows": rows, "several": len(rows) > 1}
+
+
+def reliabilities(records: pd.DataFrame) -> list[dict[str, Any]]:
+    """A reliability diagram for each method with judged answers."""
+    figures = []
+    for number, (method, rows) in enumerate(_judged(records).groupby("method", sort=False)):
+        confidence, correct = _floats(rows["confidence"]), _floats(rows["correct"])
+        svg = reliability_figure(f"reliability{number}", confidence, correct, rows["parsed"].to_numpy(dtype=bool))
+        note = f"{len(rows):,} answers, mean confidence {confidence.mean():.2f}, {100 * correct.mean():.1f}% right"
+        figures.append({"method": plain(method, 80), "svg": svg, "note": note})
+    return figures
+
+
+def routings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
+    """A routing figure for each method whose questions the large model answered too, all on one accuracy axis.
+
+    ``accuracies`` are those of the pair with nothing, each of SHARES and everything escalated, then the oracle's best.
+    """
+    known = _judged(records)
+    known = known[known["large_correct"].notna()]
+    names: list[str] = []
+    curves: list[tuple[RoutingCurve, RoutingCurve, RoutingCurve]] = []
+    for method, rows in known.groupby("method", sort=False):
+        small, large = _floats(rows["correct"]), _floats(rows["large_correct"])
+        names.append(str(method))
+        curves.append(
+            (
+                routing_curve(_floats(rows["confidence"]), small, large),
+                random_curve(small, large),
+                oracle_curve(small, large),
+            )
+        )
+    if not curves:
+        return []
+    levels = np.concatenate([part.accuracy for parts in curves for part in parts])
+    margin = 0.06 * max(float(np.ptp(levels)), 0.02)
+    limits = (float(levels.min()) - 2 * margin, float(levels.max()) + 2 * margin)
+    figures = []
+    for number, (method, (curve, random, oracle)) in enumerate(zip(names, curves, strict=True)):
+        entry = metrics.get(method, {}).get("escalation_rate_to_parity", {"value": None})
+        others = [parts[0] for other, parts in enumerate(curves) if other != number]
+        svg = routing_figure(f"routing{number}", curve, others, random, oracle, entry["value"], limits)
+        at_shares = [float(np.interp(share, curve.rate, curve.accuracy)) for share in (0.0, *SHARES, 1.0)]
+        accuracies = [f"{100 * accuracy:.1f}%" for accuracy in (*at_shares, float(oracle.accuracy.max()))]
+        figures.append({"method": plain(method, 80), "svg": svg, "note": _parity_note(entry), "accuracies": accuracies})
+    return figures
+
+
+def pair_accuracies(routings: list[dict[str, Any]]) -> dict[str, Any]:
+    """The accuracies of the pair of models that :func:`routings` gives, as a table."""
+    columns = [
+        "Method",
+        "Small alone",
+        *(f"{share:.0%} escalated" for share in SHARES),
+        "Large alone",
+        "Best by oracle",
+    ]
+    return {"columns": columns, "rows": [(figure["method"], figure["accuracies"]) for figure in routings]}
+
+
+def confident_wrong(records: pd.DataFrame) -> list[dict[str, Any]]:
+    """The most confident wrong answers of each method, surest first, in the order of the file where they tie."""
+    wrong = records[records["correct"].notna() & (records["correct"] < 1) & records["parsed"]]
+    methods = []
+    most = WRONG_SHOWN if records["method"].nunique() > 1 else 3 * WRONG_SHOWN
+    for method, rows in records.groupby("method", sort=False):
+        chosen = wrong.loc[wrong.index.intersection(rows.index)].sort_values(
+            "confidence", ascending=False, kind="stable"
+        )
+        shown = [_wrong_answer(row) for _, row in chosen.head(most).iterrows()]
+        methods.append({"method": plain(method, 80), "rows": shown, "total": len(chosen)})
+    return methods
+
+
+def groups(records: pd.DataFrame) -> dict[str, Any] | None:
+    """Accuracy against confidence in each of the largest groups of questions; None with fewer than two of them."""
+    judged = _judged(records)
+    sizes = judged["group"].dropna().value_counts()
+    if len(sizes) < 2:
+        return None
+    rows = []
+    for group in sizes.index[:GROUPS_SHOWN]:
+        for method, part in judged[judged["group"] == group].groupby("method", sort=False):
+            confidence, correct = _floats(part["confidence"]), _floats(part["correct"])
+            accuracy = f"{100 * correct.mean():.1f}%"
+            cells = [
+                plain(method, 80),
+                f"{len(part):,}",
+                accuracy,
+                f"{confidence.mean():.3f}",
+                f"{brier(confidence, correct):.3f}",
+            ]
+            rows.append((plain(group, 80), cells))
+    columns = ["Group", "Method", "Answers", "Accuracy", "Mean confidence", "Brier"]
+    return {"columns": columns, "rows": rows, "left_out": max(0, len(sizes) - GROUPS_SHOWN)}
+
+
+def reading(records: pd.DataFrame, metrics: Metrics) -> dict[str, Any]:
+    """How the answers of each method were read and judged, as counts that leave nothing out, and what they cost."""
+    amounts = [("Mean tokens", "completion_tokens", ",.0f"), ("Mean cost", "cost", ",.4g")]
+    amounts = [amount for amount in amounts if any(amount[1] in entries for entries in metrics.values())]
+    rows, faults = [], []
+    for method, part in records.groupby("method", sort=False):
+        name = plain(method, 80)
+        stated = (part["parsed"] & (part["confidence_source"] == "stated")).sum()
+        read, judged = part["parsed"].sum(), part["correct"].notna().sum()
+        counts = (len(part), judged, stated, read - stated, len(part) - read, part["lenient"].sum())
+        cells = [f"{count:,}" for count in counts]
+        for _, key, form in amounts:
+            mean = metrics.get(str(method), {}).get(key, {}).get("value")
+            cells.append("n/a" if mean is None else format(mean, form))
+        rows.append((name, cells))
+        statuses = part["status"].dropna().value_counts()
+        found = ", ".join(f"{status} {count:,}" for status, count in statuses.items() if status != "ok")
+        if found:
+            faults.append((name, plain(found.replace("_", " "), 300)))
+    columns = ["Method", "Answers", "Judged", "Stated", "From outside", "Unread", "Read leniently"]
+    return {"columns": columns + [label for label, _, _ in amounts], "rows": rows, "faults": faults}
+
+
+def recorded(metrics: Metrics) -> dict[str, Any] | None:
+    """Our figures beside those of the recorded columns; None where no completions file carried any."""
+    compared = [
+        metric for metric in METRICS if any(f"recorded_{metric.key}" in entries for entries in metrics.values())
+    ]
+    if not compared:
+        return None
+    rows = []
+    for method, entries in metrics.items():
+        cells = []
+        for metric in compared:
+            ours, theirs = (entries.get(key, {}).get("value") for key in (metric.key, f"recorded_{metric.key}"))
+            cells.append(f"{value_text(metric, ours)} | {value_text(metric, theirs)}")
+        agreement = value_text(METRICS[0], entries.get("verdict_agreement", {}).get("value"))
+        rows.append((plain(method, 80), [*cells, agreement]))
+    return {"columns": ["Method", *(metric.label for metric in compared), "Verdicts agree"], "rows": rows}
+
+
+def plain(text: Any, longest: int, *, end: bool = False) -> str:
+    """Text fit to be shown: cut to ``longest`` characters, from the beginning or the ``end``, and without tricks.
+
+    Control characters, lone surrogates and the marks that reverse the direction of what follows become U+FFFD, so that
+    a completion can neither hide text nor rearrange the page around it. Escaping is left to the template.
+
+    >>> plain("abcdef", 3), plain("abcdef", 3, end=True), plain("a\\x00b", 9)
+    ('abc\N{HORIZONTAL ELLIPSIS}', '\N{HORIZONTAL ELLIPSIS}def', 'a\N{REPLACEMENT CHARACTER}b')
+    """
+    text = str(text)
+    cut = len(text) > longest
+    kept = (text[-longest:] if end else text[:longest]) if cut else text
+    shown = "".join(char if char in "\n\t" or _is_harmless(char) else "\N{REPLACEMENT CHARACTER}" for char in kept)
+    if not cut:
+        return shown
+    return f"\N{HORIZONTAL ELLIPSIS}{shown}" if end else f"{shown}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _is_harmless(char: str) -> bool:
+    return (
+        unicodedata.category(char) not in ("Cc", "Cs", "Co", "Cn")
+        and unicodedata.bidirectional(char) not in BIDI_CONTROLS
+    )
+
+
+BIDI_CONTROLS = frozenset({"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"})
+
+
+def _wrong_answer(row: pd.Series) -> dict[str, Any]:
+    texts = {
+        name: None if pd.isna(row[name]) else plain(row[name].strip(), longest, end=name == "completion")
+        for name, longest in LONGEST.items()
+    }
+    if texts["prompt"] is not None:
+        texts["prompt"] = " ".join(texts["prompt"].split())
+    if texts["answer"] is None and not pd.isna(row["status"]):
+        texts["answer"] = "nothing readable"
+    return {"confidence": f"{row['confidence']:.3f}", "question_id": plain(row["question_id"], 60), **texts}
+
+
+def _parity_note(entry: Entry) -> str:
+    value = entry["value"]
+    if value is None:
+        return ""
+    bounds = interval_text(METRICS[-1], entry)
+    if value == 1:
+        return "parity only with everything escalated" + (f" (95%: {bounds})" if bounds else "")
+    if value == 0:
+        return "already as accurate as the large model" + (f" (95%: {bounds})" if bounds else "")
+    return f"parity at {value_text(METRICS[-1], value)} escalated" + (f" (95%: {bounds})" if bounds else "")
+
+
+def _judged(records: pd.DataFrame) -> pd.DataFrame:
+    return records[records["correct"].notna()]
+
+
+def _floats(values: pd.Series) -> np.ndarray:
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))

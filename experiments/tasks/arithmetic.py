@@ -1,0 +1,191 @@
+"""Sums, differences and products of graded difficulty, as symbols (``037+005=``) or in English words.
+
+The difficulty of a question is its operator and the digits of its operands, so that a small policy is sure of some
+questions, hopeless on others and anywhere between on the rest: P(correct) covers 0 to 1, which calibration needs
+(with one difficulty a policy can answer with one constant confidence and be perfectly calibrated).
+
+Splits are disjoint by construction: each question (operands and operator) is hashed into one of them, and commuted
+twins (``3+8``, ``8+3``) fall together. ``warmup`` is for supervised warm starts and ``train`` for RL; a policy that
+met its RL questions in the warm start would be sure of them for a reason that does not hold on ``test``.
+``shifted`` holds operands one digit longer than any of the other splits has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from experiments.tasks.prompts import build_prompt
+from rewards.template import AnswerTemplate
+
+SPLITS = ("warmup", "train", "validation", "test", "shifted")
+_SHARE_PERCENT = {"warmup": 50, "train": 20, "validation": 10, "test": 20}
+_REPEATING = ("warmup", "train")
+_OPERATORS = {"+": "plus", "-": "minus", "*": "times"}
+_SHARES = {"+": 1, "-": 1, "*": 2}
+_ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of question: the operator and how many digits its two operands have."""
+
+    operator: str
+    left_digits: int
+    right_digits: int
+
+    @property
+    def difficulty(self) -> int:
+        """Digits a written solution handles: their sum for ``+`` and ``-``, twice their product for ``*``."""
+        if self.operator == "*":
+            return 2 * self.left_digits * self.right_digits
+        return self.left_digits + self.right_digits
+
+    def __str__(self) -> str:
+        return f"{self.left_digits}{self.operator}{self.right_digits}"
+
+
+def _kinds(limits: dict[str, int]) -> tuple[Kind, ...]:
+    return tuple(
+        Kind(operator, left, right)
+        for operator, limit in limits.items()
+        for left in range(1, limit + 1)
+        for right in range(1, limit + 1)
+    )
+
+
+KINDS = _kinds({"+": 3, "-": 3, "*": 3})
+SHIFTED_KINDS = tuple(Kind(op, 4, right) for op in "+-*" for right in range(1, 5))
+
+
+def number_in_words(value: int) -> str:
+    """English words of an integer below one million in size, hyphenated, without "and".
+
+    >>> number_in_words(-1042)
+    'minus one thousand forty-two'
+    """
+    if value < 0:
+        return "minus " + number_in_words(-value)
+    if value >= 1000:
+        rest = value % 1000
+        return number_in_words(value // 1000) + " thousand" + (f" {number_in_words(rest)}" if rest else "")
+    if value >= 100:
+        rest = value % 100
+        return _ONES[value // 100] + " hundred" + (f" {number_in_words(rest)}" if rest else "")
+    if value >= 20:
+        return _TENS[value // 10] + (f"-{_ONES[value % 10]}" if value % 10 else "")
+    return _TEENS[value - 10] if value >= 10 else _ONES[value]
+
+
+def _split_of(left: int, operator: str, right: int) -> str:
+    if operator in "+*" and left > right:
+        left, right = right, left
+    bucket = int.from_bytes(hashlib.blake2b(f"{left}{operator}{right}".encode(), digest_size=4).digest(), "big") % 100
+    for split, share in _SHARE_PERCENT.items():
+        if bucket < share:
+            return split
+        bucket -= share
+    raise AssertionError("the shares do not sum to 100")
+
+
+def _question(left: int, operator: str, right: int, style: str, width: int) -> str:
+    if style == "words":
+        return f"What is {number_in_words(left)} {_OPERATORS[operator]} {number_in_words(right)}?"
+    # Padded with zeros, so that digits of equal value stand at equal places: what a tiny policy can learn in minutes.
+    return f"{left:0{width}}{operator}{right:0{width}}="
+
+
+def _draw(generator: random.Random, digits: int) -> int:
+    return generator.randrange(0 if digits == 1 else 10 ** (digits - 1), 10**digits)
+
+
+def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", max_digits: int = 3) -> Iterator[dict]:
+    """Yield ``size`` rows ``{id, question, answer, solution, source, difficulty, group}`` of one split.
+
+    Half are products, the rest sums and differences in equal shares; an operator's kinds come in equal shares too.
+    Rows to train on may repeat; those to measure on are distinct, so that there a kind drops out when its questions
+    are used up (two one-digit operands soon are). Differences are not negative. ``solution`` is the answer from its
+    last digit to its first, the order in which carries are worked out: what a supervised warm start teaches a policy
+    to think before it answers. ``max_digits`` drops the kinds with a longer operand.
+
+    Raises ValueError for an unknown split or style, and where a split to measure on has fewer than ``size`` questions.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
+    if style not in ("symbols", "words"):
+        raise ValueError(f"task.style: {style!r} is not one of symbols, words")
+    shifted = split == "shifted"
+    kinds: dict[str, list[Kind]] = {}
+    for kind in SHIFTED_KINDS if shifted else KINDS:
+        if max(kind.left_digits, kind.right_digits) <= max_digits + shifted:
+            kinds.setdefault(kind.operator, []).append(kind)
+    generator = random.Random(f"arithmetic/{split}/{seed}")
+    seen: set[tuple[int, str, int]] = set()
+    misses: Counter[Kind] = Counter()
+    count = 0
+    while count < size:
+        if not kinds:
+            raise ValueError(f"split {split!r} has only {count} distinct questions, {size} were asked for")
+        kind = generator.choice(kinds[generator.choices(list(kinds), [_SHARES[each] for each in kinds])[0]])
+        left, right = _draw(generator, kind.left_digits), _draw(generator, kind.right_digits)
+        if kind.operator == "-" and left < right:
+            left, right = right, left
+        key = (left, kind.operator, right)
+        repeated = key in seen and split not in _REPEATING
+        if repeated or not (shifted or _split_of(*key) == split):
+            misses[kind] += 1
+            if misses[kind] > 2000:  # an exhausted kind: every further draw would be a repeat
+                kinds[kind.operator].remove(kind)
+                if not kinds[kind.operator]:
+                    del kinds[kind.operator]
+            continue
+        misses[kind] = 0
+        seen.add(key)
+        count += 1
+        value = {"+": left + right, "-": left - right, "*": left * right}[kind.operator]
+        yield {
+            "id": f"{left}{kind.operator}{right}",
+            "question": _question(left, kind.operator, right, style, max_digits + shifted),
+            "answer": str(value),
+            "solution": str(value)[::-1],
+            "source": "arithmetic",
+            "difficulty": kind.difficulty,
+            "group": str(kind),
+        }
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """The task as a recipe's ``task`` section configures it."""
+
+    style: Literal["symbols", "words"] = "symbols"
+    max_digits: int = 3
+    train_split: Literal["warmup", "train"] = "train"
+    """``warmup`` for supervised warm starts, ``train`` for reinforcement learning."""
+    train_size: int = 20000
+    seed: int = 0
+    chat: bool = False
+    instructions: bool = False
+    template: AnswerTemplate = field(default_factory=AnswerTemplate)
+
+    def rows(self, split: str, size: int | None = None, seed: int | None = None) -> list[dict]:
+        """Rows of a split, ``train`` being ``train_split``; ``size`` defaults to ``train_size``."""
+        drawn = questions(
+            self.train_split if split == "train" else split,
+            self.train_size if size is None else size,
+            seed=self.seed if seed is None else seed,
+            style=self.style,
+            max_digits=self.max_digits,
+        )
+        rows = []
+        for row in drawn:
+            question = row.pop("question")
+            prompt = build_prompt(question, self.template, chat=self.chat, instructions=self.instructions)
+            rows.append({**row, "prompt": prompt})
+        return rows

@@ -1,0 +1,203 @@
+"""The answer template: tells a model how to answer, and is the only parser of what it answers.
+
+    <think>...</think><answer>...</answer><analysis>...</analysis><confidence>...</confidence>
+
+The strict reading is for training. It reads a field only where exactly one reading is possible, and never guesses:
+
+- tags are exact (lower case, no attributes), only ASCII whitespace may stand between fields;
+- tags inside a closed thought are reasoning, not fields. If the thinking tags themselves repeat, only what follows
+  the last ``</think>`` is read. A ``<think>`` that is never closed hides nothing, but of a truncated completion
+  what follows it is an unfinished thought and not read;
+- an opening ``<think>`` may be missing, because many chat templates end the prompt with it: then the text up to
+  ``</think>`` is the reasoning;
+- a confidence is an ASCII decimal such as ``0.85``, ``1``, ``.5`` or ``1.``, in [0, 1]. An exponent, a plus sign, a
+  percent sign, ``nan`` and ``inf`` are NOT_A_NUMBER; a negative number is OUT_OF_RANGE (``-0`` is 0). With declared
+  levels it must be one of them, letter by letter;
+- a field the template does not declare is extra text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus
+from rewards.lenient import read_leniently
+from rewards.markup import TAG_NAMES, WHITESPACE, Block, locate_fields, scan_tags, without_unfinished_thought
+
+_DECIMAL = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
+_CHOICES = {
+    "thinking": ("none", "optional", "required"),
+    "analysis": ("none", "optional", "required"),
+    "confidence": ("none", "required"),
+}
+
+
+@dataclass(frozen=True)
+class AnswerTemplate:
+    """Which fields a completion has; writes the instructions for them and reads them back.
+
+    ``thinking`` and ``analysis`` may be "none", "optional" or "required", ``confidence`` "none" or "required".
+    ``levels`` are the strings a confidence must be one of, in increasing order, such as ("0.0", "0.5", "1.0").
+
+    Raises ValueError for another choice, and for levels that are fewer than two, no decimals in [0, 1] or not
+    strictly increasing.
+
+    >>> template = AnswerTemplate()
+    >>> parsed = template.parse("<think>2 + 2</think> <answer> 4 </answer> <confidence>0.9</confidence>")
+    >>> parsed.status.value, parsed.answer, parsed.confidence
+    ('ok', '4', 0.9)
+    """
+
+    thinking: str = "optional"
+    analysis: str = "none"
+    confidence: str = "required"
+    levels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for key, allowed in _CHOICES.items():
+            value = getattr(self, key)
+            if value not in allowed:
+                nearest = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.0)[0]
+                raise ValueError(f"AnswerTemplate.{key} is {value!r}, expected one of {allowed}; nearest: {nearest!r}")
+        if self.levels is None:
+            return
+        listed = isinstance(self.levels, (list, tuple))
+        if not listed or not all(isinstance(level, str) for level in self.levels):
+            raise ValueError(f"AnswerTemplate.levels is {self.levels!r}, expected a list of strings (quoted, in YAML)")
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if self.confidence == "none":
+            raise ValueError(f"AnswerTemplate.levels is {self.levels!r}, but the template has no confidence")
+        bad = [level for level in self.levels if level.startswith("-") or _probability(level)[0] is None]
+        if bad:
+            raise ValueError(f"AnswerTemplate.levels holds {bad}, expected decimals in [0, 1]")
+        values = [float(level) for level in self.levels]
+        if len(values) < 2 or any(low >= high for low, high in itertools.pairwise(values)):
+            raise ValueError(f"AnswerTemplate.levels is {self.levels!r}, expected two or more in increasing order")
+
+    @property
+    def level_values(self) -> tuple[float, ...] | None:
+        """The declared levels as numbers in [0, 1], increasing; None where any decimal is allowed."""
+        return None if self.levels is None else tuple(float(level) for level in self.levels)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The opening and closing tag of each declared field, then the levels: what may be made single tokens."""
+        tags = [TAG_NAMES[field] for field, _ in self._fields()]
+        return (*(text for tag in tags for text in (f"<{tag}>", f"</{tag}>")), *(self.levels or ()))
+
+    def instructions(self) -> str:
+        """Return the text that tells a model how to answer, for the prompt."""
+        contents = {
+            "reasoning": "your reasoning, step by step",
+            "answer": "your final answer and nothing else",
+            "analysis": "how the answer could be wrong, and how sure you are",
+            "confidence": "the probability that your answer is correct, a decimal number from 0 to 1",
+        }
+        if self.levels is not None:
+            contents["confidence"] = f"the probability that your answer is correct, one of: {', '.join(self.levels)}"
+        fields = list(self._fields())
+        lines = [
+            "Answer in exactly this format: every tag once, in this order, and no text outside the tags.",
+            *(f"<{TAG_NAMES[field]}> {contents[field]} </{TAG_NAMES[field]}>" for field, _ in fields),
+            *(f"The <{TAG_NAMES[field]}> part may be left out." for field, choice in fields if choice == "optional"),
+        ]
+        return "\n".join(lines)
+
+    def render(
+        self, answer: str, confidence: str | None = None, thinking: str | None = None, analysis: str | None = None
+    ) -> str:
+        """Return a completion with these contents, which :meth:`parse` reads as OK.
+
+        Raises ValueError where no such completion exists: a required field is missing, an undeclared one is given, or
+        a content would be read differently.
+        """
+        contents = {"reasoning": thinking, "answer": answer, "analysis": analysis, "confidence": confidence}
+        written = [(TAG_NAMES[field], contents[field]) for field in SEGMENTS if contents[field] is not None]
+        text = "".join(f"<{tag}>{content}</{tag}>" for tag, content in written)
+        parsed = self.parse(text)
+        if parsed.status is not ParseStatus.OK or parsed.answer != answer.strip(WHITESPACE):
+            raise ValueError(f"a completion with {contents} does not follow {self}: it reads as {parsed.status.value}")
+        return text
+
+    def parse(self, text: str, *, truncated: bool = False, lenient: bool = False) -> ParsedCompletion:
+        """Read one completion; never raises on any text, and takes time linear in its length.
+
+        ``truncated`` says that generation hit its length limit. ``lenient`` is for evaluating models that were not
+        trained on this template: what the strict reading leaves unread is read from percentages, 0-100, surrounding
+        words, the last of repeated tags, tags of any case, an unclosed final confidence, ``\\boxed{}``, and, if there
+        is nothing after it, from the thinking; a value that stays ambiguous stays None.
+        """
+        tags = scan_tags(text)
+        layout = locate_fields(text, without_unfinished_thought(tags) if truncated else tags)
+        declared = dict(self._fields())
+        blocks = {field: block for field, block in layout.blocks.items() if field in declared}
+        answer = _content(text, blocks.get("answer"))
+        stated = _content(text, blocks.get("confidence"))
+        confidence, problem = self._confidence(stated)
+        status = ParseStatus.OK
+        if truncated:
+            status = ParseStatus.TRUNCATED
+        elif layout.ambiguous & declared.keys():
+            status = ParseStatus.DUPLICATE
+        elif answer is None:
+            status = ParseStatus.MISSING_ANSWER
+        elif problem is not None:
+            status = problem
+        elif any(
+            choice == "required" and _content(text, blocks.get(field)) is None for field, choice in self._fields()
+        ):
+            status = ParseStatus.MISSING_FIELD
+        elif sorted(blocks, key=lambda field: blocks[field].outer.start) != sorted(blocks, key=SEGMENTS.index):
+            status = ParseStatus.OUT_OF_ORDER
+        elif _has_text_outside(text, blocks):
+            status = ParseStatus.EXTRA_TEXT
+
+        guessed = False
+        wanted = "confidence" in declared and confidence is None
+        if lenient and (answer is None or wanted):
+            reading = read_leniently(text, truncated=truncated)
+            if answer is None and reading.answer is not None:
+                blocks["answer"], guessed = reading.answer, True
+                answer = _content(text, reading.answer)
+            if wanted and reading.confidence is not None:
+                (confidence, blocks["confidence"]), guessed = reading.confidence, True
+        spans = {field: block.inner for field, block in blocks.items()}
+        outer = {field: block.outer for field, block in blocks.items()}
+        return ParsedCompletion(answer, confidence, status, spans, outer, guessed)
+
+    def _fields(self) -> Iterator[tuple[str, str]]:
+        """The declared fields in their order, each with "optional" or "required"."""
+        choices = (self.thinking, "required", self.analysis, self.confidence)
+        return ((field, choice) for field, choice in zip(SEGMENTS, choices, strict=True) if choice != "none")
+
+    def _confidence(self, stated: str | None) -> tuple[float | None, ParseStatus | None]:
+        if self.confidence == "none":
+            return None, None
+        if stated is None:
+            return None, ParseStatus.MISSING_CONFIDENCE
+        value, problem = _probability(stated)
+        if value is not None and self.levels is not None and stated not in self.levels:
+            return None, ParseStatus.NOT_A_LEVEL
+        return value, problem
+
+
+def _probability(stated: str) -> tuple[float | None, ParseStatus | None]:
+    if not _DECIMAL.fullmatch(stated):
+        return None, ParseStatus.NOT_A_NUMBER
+    value = float(stated) + 0.0  # adding zero turns -0.0 into 0.0
+    return (value, None) if 0.0 <= value <= 1.0 else (None, ParseStatus.OUT_OF_RANGE)
+
+
+def _content(text: str, block: Block | None) -> str | None:
+    """The content of a field, None where it is absent or empty."""
+    return None if block is None else text[block.inner.start : block.inner.end] or None
+
+
+def _has_text_outside(text: str, blocks: dict[str, Block]) -> bool:
+    outer = sorted((block.outer for block in blocks.values()), key=lambda span: span.start)
+    gaps = zip([0, *(span.end for span in outer)], [*(span.start for span in outer), len(text)], strict=True)
+    return any(text[start:end].strip(WHITESPACE) for start, end in gaps)

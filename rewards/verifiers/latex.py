@@ -1,0 +1,205 @@
+r"""Brings the many spellings of a mathematical answer to one LaTeX string, by string work alone.
+
+Nothing here evaluates anything and nothing raises: what is not understood is left for :func:`is_safe` to turn down.
+
+- wrappers go: ``\boxed{}``, ``$...$``, ``\( \)``, spacing, sizing, markdown bold;
+- plain spellings become LaTeX: ``pi``, ``11sqrt(2)``, ``x**2``, ``√3``, ``137 1/2``, ``6.7e-5``, ``0.\overline{3}``;
+- units written as text, currency and degrees go without being compared; a percent sign stays.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_DEPTH = 12
+"""Deepest nesting of brackets that :func:`is_safe` lets through: the parser's time can double with a level."""
+
+MAX_LATEX_CHARS = 600
+"""Longest LaTeX that :func:`is_safe` lets through, after respelling."""
+
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigma tau phi varphi chi psi omega pi"
+_FUNCTIONS = "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan log ln exp gcd lcm max min"
+_COMMANDS = frozenset(
+    f"{_GREEK} {_FUNCTIONS} Gamma Delta Theta Lambda Sigma Phi Psi Omega frac binom sqrt infty pm cdot times div cup"
+    " cap in setminus emptyset le ge lt gt ne approx lfloor rfloor lceil rceil { } \\ |".split()
+)
+_SAFE_CHARACTERS = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>()\[\]{}|.,:;!%&\\]+")
+_SAFE_GROUPS = re.compile(r"\\(?:begin|end)\{[pbv]?matrix\}|\\mathbb\{[A-Z]\}")
+_COMMAND = re.compile(r"\\([A-Za-z]+|.?)", re.DOTALL)
+_FREE_SUBSCRIPT = re.compile(r"_(?!\s*(?:[A-Za-z0-9]|\{\s*[A-Za-z0-9]+\s*\}))")
+
+
+def is_safe(latex: str) -> bool:
+    r"""Whether ``latex`` may be handed to a parser that names symbols after what it reads.
+
+    True for at most :data:`MAX_LATEX_CHARS` characters of a small ASCII alphabet, known commands, subscripts of letters
+    and digits, and brackets that balance within :data:`MAX_DEPTH`. No quote and no command that names a symbol freely
+    (``\hat``, ``\text``) gets through.
+
+    >>> is_safe(r"\frac{\sqrt{3}}{4} x_{12}"), is_safe(r"\hat{open(1)}"), is_safe("x_{f(1)}"), is_safe("__import__")
+    (True, False, False, False)
+    """
+    if len(latex) > MAX_LATEX_CHARS or not _SAFE_CHARACTERS.fullmatch(latex) or _FREE_SUBSCRIPT.search(latex):
+        return False
+    if any(match[1] not in _COMMANDS for match in _COMMAND.finditer(_SAFE_GROUPS.sub("", latex))):
+        return False
+    depth = 0
+    for char in latex.replace("\\{", "(").replace("\\}", ")"):
+        depth += (char in "([{") - (char in ")]}")
+        if not 0 <= depth <= MAX_DEPTH:
+            return False
+    return depth == 0
+
+
+_UNICODE_NAMES = (
+    "α alpha β beta γ gamma δ delta ε epsilon θ theta λ lambda μ mu φ phi ω omega σ sigma π pi Δ Delta √ sqrt ∞ infty"
+    " ± pm × times · cdot ⋅ cdot ÷ div ≤ le ≥ ge ≠ ne ≈ approx ∪ cup ∩ cap ∈ in ∅ emptyset"
+)
+_NAMED_CHARACTERS = _UNICODE_NAMES.split()
+_UNICODE = str.maketrans(
+    {char: f"\\{name} " for char, name in zip(_NAMED_CHARACTERS[::2], _NAMED_CHARACTERS[1::2], strict=True)}
+    | dict.fromkeys("\u2212\u2013\u2014\u2010\u2011", "-")
+    | dict.fromkeys("\u200b\ufeff", "")
+    | {"°": "^\\circ ", "ℝ": "\\mathbb{R}", "½": "\\frac{1}{2}"}
+)
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+
+_UNWRAPPED = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"(?<!\S)\*\*(?!\s)(.+?)\*\*(?![^\s.,])", r"\1"),
+        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits|q?quad)(?![A-Za-z])|\\[,!;:]\s*", ""),
+        (r"(?<!\\)\\ |~", " "),
+        (r"\\\$|\$|(?<!\\)\\[()\[\]]", " "),
+        (r"\{\s*,\s*\}", ","),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\%|\s*(?<![A-Za-z])(?:percent(?:age)?|pct)(?![A-Za-z])", "%"),
+        # A unit in \text after a number, with its power; "and" and "or" are no units.
+        (r"([\d})%]\s*)\\(?:text|textrm|mbox|mathrm)\s*\{(?!\s*(?:and|or|[a-z])\s*\})[^{}%]*\}\s*(\^\{?\d\}?)?", r"\1"),
+        (r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it)|operatorname)\s*\{([^{}]*)\}", r" \1 "),
+    )
+]  # fmt: skip
+
+_RESPELLED = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"(?<!\\)\s*,?\s+(?:and|or)\s+", ", "),
+        (r"\\le(?:q|qslant)?(?![A-Za-z])|<=", r"\\le "),
+        (r"\\ge(?:q|qslant)?(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\neq?(?![A-Za-z])|!=", r"\\ne "),
+        (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
+        (r"\\langle(?![A-Za-z])", "("),
+        (r"\\rangle(?![A-Za-z])", ")"),
+        (r"([0-9A-Z])\s*\(?\s*base\s+(\d+)\)?", r"\1_{\2}"),
+        (r"(?<![A-Za-z\\])a(?:rc)?(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
+        (rf"(?<![A-Za-z\\])(sqrt|{_GREEK}|{_FUNCTIONS})(?![A-Za-z])".replace(" ", "|"), r"\\\1 "),
+        (r"(?<![A-Za-z\\])sqrt(?=\d)", r"\\sqrt "),
+        (r"(?<![A-Za-z\\])(?:infinity|infty|inf)(?![A-Za-z])", r"\\infty "),
+        (r"\*\*", "^"),
+        (r"\*", r"\\cdot "),
+        (r"\^\s*([+-]?\d+)", r"^{\1}"),
+        # Powers of ten; "2e-5" without a decimal point may be 2e minus 5 and stays.
+        (r"(?<![\w.])(\d*\.\d+|1)[eE]([+-]?\d{1,3})(?![\w.])", r"\1\\cdot 10^{\2}"),
+        (r"(?<![\w.])(\d+)[eE](\d{1,3})(?![\w.])", r"\1\\cdot 10^{\2}"),
+        # Mixed numbers; the parser knows them in LaTeX only.
+        (r"(?<![\w/.}\\])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])", r"\1\\frac{\2}{\3}"),
+        # The imaginary unit: the parser reads a lone i as a real symbol in "5i" and as a complex one in "5 i".
+        (r"(?<![A-Za-z\\_])i(?![A-Za-z])", "I"),
+        # A product, which the parser would read as a function of the bracket; f, g, h, p stay functions.
+        (r"(?<![A-Za-z\\_])([A-EI-OQ-Za-eh-oq-z])\s*\(", r"\1\\cdot ("),
+    )
+]  # fmt: skip
+_DEGREES = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|\\degree(?![A-Za-z])")
+_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
+_REPEATING = re.compile(r"(?<![\w.])(\d{0,12})\.(\d{0,12})\\overline\s*\{(\d{1,12})\}")
+_ARGUMENTS = re.compile(r"\\(frac|binom|sqrt)(?![A-Za-z])")
+_TOKEN = re.compile(r"\\[A-Za-z]+|[0-9A-Za-z]")
+_ROOT_TOKEN = re.compile(r"\\[A-Za-z]+|\d+|[A-Za-z]")
+
+
+def respell(text: str) -> str:
+    r"""``text`` with its wrappers gone and its mathematics in one LaTeX spelling; words stay as they are.
+
+    >>> respell(r"$\boxed{11sqrt(2)}$"), respell("(-∞, 3²]"), respell(r"\frac43\text{ cm}^2"), respell(r"90^\circ")
+    ('11\\sqrt{2}', '(-\\infty , 3^{2}]', '\\frac{4}{3}', '90')
+    """
+    text = _SUPERSCRIPT_RUN.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
+    text = _unbox(_collapsed(text.translate(_UNICODE)))
+    for pattern, replacement in _UNWRAPPED:
+        text = pattern.sub(replacement, text)
+    if not _TRIGONOMETRY.search(text):
+        text = _DEGREES.sub(" ", text)
+    text = _collapsed(_REPEATING.sub(_repeating_fraction, text))
+    for pattern, replacement in _RESPELLED:
+        text = pattern.sub(replacement, text)
+    text = _brace_arguments(_brace_parentheses(text))
+    return _collapsed(text)
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _unbox(text: str) -> str:
+    """Content of the last box, or ``text`` where there is none or it is never closed."""
+    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+    opening = text.find("{", start) if start >= 0 else -1
+    end = _group_end(text, opening) if opening >= 0 else -1
+    return text[opening + 1 : end - 1] if end > 0 else text
+
+
+def _group_end(text: str, start: int) -> int:
+    """Position behind the brace that closes the one at ``start``, or -1."""
+    depth = 0
+    for position in range(start, len(text)):
+        if text[position - 1 : position] == "\\":
+            continue
+        depth += (text[position] == "{") - (text[position] == "}")
+        if depth == 0:
+            return position + 1
+    return -1
+
+
+def _repeating_fraction(match: re.Match[str]) -> str:
+    whole, fixed, repeated = match.groups()
+    numerator = int(whole + fixed + repeated) - int((whole + fixed) or "0")
+    return f"\\frac{{{numerator}}}{{{10 ** len(fixed) * (10 ** len(repeated) - 1)}}}"
+
+
+def _brace_parentheses(text: str) -> str:
+    r"""``\sqrt(x)`` and ``^(x)`` with braces, for any nesting."""
+    pieces: list[str] = []
+    closing: list[str] = []
+    for char in text:
+        if char == "(":
+            before = next((piece for piece in reversed(pieces) if piece != " "), "")
+            argument = before == "^" or "".join(pieces[-6:]).rstrip().endswith("\\sqrt")
+            closing.append("}" if argument else ")")
+            char = "{" if argument else "("
+        elif char == ")" and closing:
+            char = closing.pop()
+        pieces.append(char)
+    return "".join(pieces)
+
+
+def _brace_arguments(text: str) -> str:
+    r"""``\frac43``, ``\frac{1}2``, ``\sqrt 5`` and ``\sqrt13`` (read as the root of 13) with every argument braced."""
+    for match in reversed(list(_ARGUMENTS.finditer(text))):
+        position = match.end()
+        token = _ROOT_TOKEN if match[1] == "sqrt" else _TOKEN
+        if match[1] == "sqrt" and text[position : position + 1] == "[":
+            position = text.find("]", position) + 1
+        head, arguments = text[: position or match.end()], []
+        for _ in range(1 if match[1] == "sqrt" else 2):
+            while text[position : position + 1] == " ":
+                position += 1
+            single = token.match(text, position)
+            end = single.end() if single else _group_end(text, position) if text[position : position + 1] == "{" else -1
+            if end < 0:
+                break
+            arguments.append(f"{{{single[0]}}}" if single else text[position:end])
+            position = end
+        else:
+            text = head + "".join(arguments) + text[position:]
+    return text

@@ -1,0 +1,73 @@
+"""The process in which :class:`rewards.verifiers.pool.VerifierPool` has answers judged.
+
+Speaks lines of JSON: ``[gold, answer]`` comes in; "ready" goes out once, then "read" when the gold has been read and
+one reason of :func:`rewards.verifiers.math.judge`, or "memory", for each pair. After "memory" the process ends.
+
+The parent enforces the time limit. What is here holds without it: should the parent be killed, an idle worker ends
+with its input, and a busy one by an alarm whose default action ends the process, whatever Python is busy with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from typing import TextIO
+
+_GRACE_S = 2.0
+"""Seconds after the time limit at which a worker ends itself; the parent is expected to have ended it by then."""
+
+
+def serve(timeout_s: float, memory_mb: int) -> None:
+    """Judges the pairs on standard input until it ends; at most ``memory_mb`` MiB beyond what the imports take."""
+    replies = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)  # whatever a library prints must not look like a reply
+    if sys.platform != "win32":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt reaches the whole foreground group
+    from rewards.verifiers.math import judge, read_gold
+
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off
+    _limit_memory(memory_mb)
+    _reply(replies, "ready")
+    for line in sys.stdin:
+        gold, answer = json.loads(line)
+        _set_alarm(timeout_s + _GRACE_S)
+        try:
+            read_gold(gold)
+            _reply(replies, "read")
+            reason = judge(gold, answer)
+        except MemoryError:
+            reason = "memory"
+        except Exception:  # sympy raises nearly anything on nonsense; one answer must not end the worker
+            reason = "unparsable"
+        _set_alarm(0)
+        _reply(replies, reason)
+        if reason == "memory":
+            return
+
+
+def _reply(replies: TextIO, text: str) -> None:
+    print(text, file=replies, flush=True)
+
+
+def _set_alarm(seconds: float) -> None:
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _limit_memory(memory_mb: int) -> None:
+    """Limits the address space to what is taken now plus ``memory_mb`` MiB.
+
+    Where the system has no such limit (Windows), or takes but does not enforce it (macOS), the time limit is the only
+    bound on memory.
+    """
+    try:
+        import resource
+
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            taken = int(statm.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + memory_mb * 2**20,) * 2)
+    except (ImportError, OSError, ValueError):
+        pass

@@ -1,0 +1,1 @@
+"""Trainers that put rewards, estimators and TRL together."""

@@ -1,0 +1,93 @@
+"""Callbacks of every run: our metrics file, whole checkpoints, and one line of progress."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+from rl.checkpoint import mark_complete, write_calibration
+
+METRICS_FILE = "metrics.jsonl"
+_SHOWN = {
+    "reward": "reward",
+    "calibration/accuracy": "accuracy",
+    "calibration/brier": "brier",
+    "calibration/auroc": "auroc",
+    "parse/ok": "parsed",
+    "loss": "loss",
+}
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log record to ``metrics.jsonl`` as it comes; a resumed run first drops what lies past its step."""
+
+    def on_train_begin(self, args, state, control, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            path = Path(args.output_dir) / METRICS_FILE
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            kept = [line for line in lines if _step_of(line) <= state.global_step and state.global_step > 0]
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and logs:
+            record = {"step": state.global_step} | {name: _json_number(value) for name, value in logs.items()}
+            with (Path(args.output_dir) / METRICS_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+
+
+class WholeCheckpoints(TrainerCallback):
+    """Puts the calibration folder beside each checkpoint's weights, then the mark that it is complete."""
+
+    def __init__(self, template: AnswerTemplate, rubric: Rubric | None, recipe: dict[str, Any]) -> None:
+        self.template, self.rubric, self.recipe = template, rubric, recipe
+
+    def on_save(self, args, state, control, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            write_calibration(checkpoint, self.template, self.rubric, self.recipe)
+            mark_complete(checkpoint, state.global_step)
+
+
+class Progress(TrainerCallback):
+    """A progress bar with the run's leading numbers behind it, on the main process only."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.title, unit="step")
+
+    def on_step_end(self, args, state, control, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if self.bar is not None and logs:
+            shown = {label: logs[name] for name, label in _SHOWN.items() if isinstance(logs.get(name), float)}
+            if shown:
+                self.bar.set_postfix({label: f"{value:.3f}" for label, value in shown.items()})
+
+    def on_train_end(self, args, state, control, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf  # a line cut off by a kill is dropped
+
+
+def _json_number(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

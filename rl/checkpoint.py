@@ -1,0 +1,115 @@
+"""What a run reads and leaves behind: policies, the calibration folder beside them, complete checkpoints.
+
+Weights are read and written as safetensors only (a GGUF file may be the start of a run), and no code that comes with
+a model is ever run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+
+CALIBRATION_FOLDER = "calibration"
+_COMPLETE = "candor_complete.json"
+_PACKAGES = ("candor-rl", "torch", "trl", "transformers", "accelerate", "deepspeed", "math-verify")
+
+
+def load_policy(
+    path: str | Path,
+    *,
+    gguf_file: str | None = None,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer, padding on the left as generation needs it.
+
+    Raises OSError naming the path where there is no model, and ValueError for an unknown dtype.
+    """
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise ValueError(f"model.dtype: {dtype!r} is no torch dtype, such as float32 or bfloat16")
+    extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
+    if attn_implementation:
+        extra["attn_implementation"] = attn_implementation
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **extra)
+    tokenizer = AutoTokenizer.from_pretrained(path, **({"gguf_file": gguf_file} if gguf_file else {}))
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+def add_template_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: AnswerTemplate
+) -> list[str]:
+    """Make each tag and level of the template one token, its embedding the mean of the others; return the new ones."""
+    new = [token for token in template.tokens if len(tokenizer.encode(token, add_special_tokens=False)) != 1]
+    tokenizer.add_tokens(new)  # not as special tokens, which decoding would hide from the parser
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    return new
+
+
+def write_calibration(
+    folder: str | Path, template: AnswerTemplate, rubric: Rubric | None, recipe: Mapping[str, Any]
+) -> None:
+    """Write what a router needs beside the weights: how to ask and read, what was rewarded, and the recipe."""
+    calibration = Path(folder) / CALIBRATION_FOLDER
+    calibration.mkdir(parents=True, exist_ok=True)
+    write_json(calibration / "template.json", dataclasses.asdict(template))
+    if rubric is not None:
+        write_json(calibration / "rubric.json", rubric.describe())
+    (calibration / "recipe.yaml").write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
+    write_json(calibration / "versions.json", {name: _version(name) for name in _PACKAGES})
+
+
+def read_template(folder: str | Path) -> AnswerTemplate | None:
+    """The template a checkpoint was trained with, or None where it carries none."""
+    path = Path(folder) / CALIBRATION_FOLDER / "template.json"
+    if not path.is_file():
+        return None
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    levels = fields.get("levels")
+    return AnswerTemplate(**{**fields, "levels": None if levels is None else tuple(levels)})
+
+
+def mark_complete(checkpoint: str | Path, step: int) -> None:
+    """Leave the mark by which a resume knows that every file of this checkpoint was written."""
+    write_json(Path(checkpoint) / _COMPLETE, {"step": step})
+
+
+def last_complete_checkpoint(run: str | Path) -> Path | None:
+    """The newest checkpoint of a run that was written to its end, or None.
+
+    A run killed in the middle of a save leaves a folder without the mark; the one before it is still whole.
+    """
+    complete = [path.parent for path in Path(run).glob(f"checkpoint-*/{_COMPLETE}")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of either."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, allow_nan=False)
+        file.write("\n")
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

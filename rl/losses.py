@@ -1,0 +1,38 @@
+"""Losses that are written down rather than sampled, as pure functions of tensors.
+
+Shapes: B completions, L confidence levels.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def expected_reward_loss(
+    probabilities_BL: torch.Tensor,
+    right_L: torch.Tensor,
+    wrong_L: torch.Tensor,
+    unread: float,
+    correct_B: torch.Tensor,
+) -> torch.Tensor:
+    """Negative expected calibration reward (B,) of the confidence that the policy is about to state.
+
+    ``-sum_l p_l (y f(c_l) + (1 - y) g(c_l)) - (1 - sum_l p_l) u``, where ``probabilities_BL`` are the policy's
+    probabilities of the level tokens (they sum to at most 1), ``right_L`` holds ``f`` and ``wrong_L`` ``g`` of the
+    scoring rule at each level, ``unread`` is the reward u of any other token, which leaves the confidence unread, and
+    ``correct_B`` is the outcome y in [0, 1].
+
+    This is the expectation that the policy gradient of a calibration reward estimates from one sampled token, here
+    without sampling variance and with nothing to normalise. For the Brier rule it is the tokenised Brier loss of
+    ConfTuner (arXiv 2508.18847), taken on the policy's own answers and over all tokens; its minimum puts everything on
+    the level nearest to P(correct).
+
+    Brier at levels 0 and 1, for a correct answer of which half the probability says 1 and a quarter says 0:
+
+    >>> right, wrong = torch.tensor([-1.0, 0.0]), torch.tensor([0.0, -1.0])
+    >>> expected_reward_loss(torch.tensor([[0.25, 0.5]]), right, wrong, -1.0, torch.tensor([1.0])).item()
+    0.5
+    """
+    outcome = correct_B.unsqueeze(1)
+    rewards_BL = outcome * right_L + (1 - outcome) * wrong_L
+    return -((probabilities_BL * (rewards_BL - unread)).sum(dim=-1) + unread)

@@ -1,0 +1,72 @@
+"""Parse, verify and gather: from sampled token ids to the facts of the global batch.
+
+Per-completion facts are computed on the rank that owns the completion and gathered before any reward is given,
+because a group may be split over ranks and a reward may look at siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedTokenizerBase
+
+from rewards.completion import ParsedCompletion, ParseStatus
+from rewards.outcomes import Outcomes
+from rewards.template import AnswerTemplate
+from rewards.verifiers.pool import Verdict, VerifierPool
+from rl.segments import DecodedCompletion, decode_completion
+
+_STATUSES = tuple(ParseStatus)
+
+
+@dataclass(frozen=True)
+class JudgedRollout:
+    """One rank's completions, decoded, parsed and verified; each field has one entry a completion."""
+
+    decoded: tuple[DecodedCompletion, ...]
+    parsed: tuple[ParsedCompletion, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def judge(
+    tokenizer: PreTrainedTokenizerBase,
+    template: AnswerTemplate,
+    verifier: VerifierPool,
+    completion_ids: Sequence[Sequence[int]],
+    golds: Sequence[str],
+    *,
+    lenient: bool = False,
+) -> JudgedRollout:
+    """Decode, parse and verify completions; training and probe both come through here."""
+    decoded = tuple(decode_completion(tokenizer, ids) for ids in completion_ids)
+    parsed = tuple(template.parse(each.text, truncated=not each.finished, lenient=lenient) for each in decoded)
+    verdicts = tuple(verifier.verify(golds, [each.answer for each in parsed]))
+    return JudgedRollout(decoded, parsed, verdicts)
+
+
+def gather_outcomes(rollout: JudgedRollout, group_size: int, accelerator: Accelerator) -> Outcomes:
+    """Outcomes of the global batch, the same on every rank, in rank order (siblings adjacent)."""
+    facts = torch.tensor(
+        [
+            (
+                float("nan") if verdict.correct is None else verdict.correct,
+                float("nan") if parsed.confidence is None else parsed.confidence,
+                float(_STATUSES.index(parsed.status)),
+                float(len(decoded.ends)),
+            )
+            for decoded, parsed, verdict in zip(rollout.decoded, rollout.parsed, rollout.verdicts, strict=True)
+        ],
+        dtype=torch.float64,
+    )
+    gathered = accelerator.gather(facts.to(accelerator.device)).cpu().numpy()
+    return Outcomes(
+        correct=gathered[:, 0],
+        confidence=gathered[:, 1],
+        status=tuple(_STATUSES[int(code)] for code in gathered[:, 2]),
+        group=np.arange(len(gathered)) // group_size,
+        length=gathered[:, 3],
+    )

@@ -1,0 +1,93 @@
+"""Which tokens belong to which segment of a completion, from its token ids and the parser's character spans.
+
+Shapes: B completions, S segments, T completion tokens (padded). Text is never re-tokenised: a tokenizer may write one
+string in several ways, and the ids that were sampled are the only ones that carry log-probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from rewards.completion import SEGMENTS, ParsedCompletion
+
+_WINDOW = 6
+"""Tokens decoded together to place a boundary: more than any one character spans in a byte-level vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedCompletion:
+    """Text of a completion with, for each of its tokens, the character offset at which that token ends.
+
+    ``ends`` has one entry a token, non-decreasing, the last one ``len(text)``. The end-of-sequence token is kept in
+    ``ends`` but adds no text. ``finished`` is false where generation stopped at its length limit.
+    """
+
+    text: str
+    ends: tuple[int, ...]
+    finished: bool
+
+
+def decode_completion(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> DecodedCompletion:
+    """Decode sampled ids up to the end-of-sequence token, keeping where each token ends in the text.
+
+    Special tokens inside the completion stay visible (a tag may be one). A character whose bytes are spread over
+    several tokens belongs to the last of them.
+    """
+    ids = list(ids)
+    stops = [i for i, token in enumerate(ids) if token in (tokenizer.eos_token_id, tokenizer.pad_token_id)]
+    length = stops[0] if stops else len(ids)
+    finished = bool(stops)
+
+    def decode(start: int, stop: int) -> str:
+        return tokenizer.decode(ids[start:stop], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    text, ends, anchor, settled = "", [], 0, 0
+    # `anchor` starts the window that is decoded for context, `settled` is the first token not yet in `text`.
+    for stop in range(1, length + 1):
+        before, now = decode(anchor, settled), decode(anchor, stop)
+        if not now.endswith("�") or stop - settled >= _WINDOW or stop == length:
+            text += now[len(before) :]
+            ends.extend([len(text)] * (stop - settled))
+            anchor, settled = settled, stop
+    if finished and len(ends) < len(ids):
+        ends.append(len(text))
+    return DecodedCompletion(text, tuple(ends), finished)
+
+
+def segment_masks(
+    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int
+) -> torch.Tensor:
+    """Masks (B, S, T) of 0 and 1, ``S`` in the order of ``SEGMENTS``: disjoint, and together the completion's tokens.
+
+    A token belongs to a field if its text overlaps the field's block, tags included: the closing tag is the decision
+    that the field is complete. Tokens outside every block, the end-of-sequence token among them, are reasoning.
+    Raises ValueError where a completion has more than ``length`` tokens.
+    """
+    masks = torch.zeros(len(parsed), len(SEGMENTS), length)
+    for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
+        if len(tokens.ends) > length:
+            raise ValueError(f"completion {row} has {len(tokens.ends)} tokens, the batch is padded to {length}")
+        start = 0
+        for column, end in enumerate(tokens.ends):
+            segment = 0
+            for index, name in enumerate(SEGMENTS):
+                block = completion.blocks.get(name)
+                if block is not None and start < block.end and end > block.start:
+                    segment = index
+            masks[row, segment, column] = 1.0
+            start = end
+    return masks
+
+
+def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]:
+    """Indices of the tokens whose text overlaps the characters ``[start, end)``."""
+    inside, before = [], 0
+    for index, after in enumerate(decoded.ends):
+        if before < end and after > start and after > before:
+            inside.append(index)
+        before = after
+    return inside

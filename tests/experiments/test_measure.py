@@ -1,0 +1,115 @@
+"""Metrics of a records table: their shape, what is counted, and by which rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from estimators.metrics.calibration import brier
+from experiments.probe.measure import measure, write_metrics
+from experiments.probe.records import as_records
+from experiments.probe.tables import DataError
+
+
+def records(count: int = 40, seed: int = 0, **columns: object) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(0, 11, count) / 10
+    correct = (rng.random(count) < confidence).astype(float)
+    return as_records(pd.DataFrame({"confidence": confidence, "correct": correct, **columns}))
+
+
+def test_the_shape_is_method_metric_value_low_high(tmp_path: Path) -> None:
+    frame = pd.concat([records(method="b"), records(seed=1, method="a", large_correct=1.0)])
+    path = write_metrics(measure(frame, resamples=50), tmp_path / "run" / "metrics.json")
+    metrics = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert list(metrics) == ["b", "a"]
+    headline = {"accuracy", "brier", "ece", "auroc", "confident_error", "unparsable"}
+    assert headline <= metrics["b"].keys()
+    assert metrics["a"].keys() - metrics["b"].keys() == {"escalation_rate_to_parity"}
+    for entries in metrics.values():
+        for name, entry in entries.items():
+            assert entry.keys() == {"value", "low", "high", "n"}, name
+            assert entry["low"] <= entry["value"] <= entry["high"], name
+    assert [each.name for each in path.parent.iterdir()] == ["metrics.json"]
+
+
+def test_what_is_undefined_is_null(tmp_path: Path) -> None:
+    frame = as_records(pd.DataFrame({"confidence": [0.2, 0.3], "correct": [1.0, 1.0]}))
+    metrics = json.loads(write_metrics(measure(frame, resamples=20), tmp_path / "metrics.json").read_text())["all"]
+    assert metrics["auroc"] == {"value": None, "low": None, "high": None, "n": 2}
+    assert metrics["confident_error"]["value"] is None
+
+
+def test_unread_confidence_counts_as_zero_and_unjudged_rows_are_left_out_and_counted() -> None:
+    parsed = [True, False, True, True]
+    frame = as_records(pd.DataFrame({"confidence": 0.5, "parsed": parsed, "correct": [1, 1, 0, np.nan]}))
+    frame["confidence"] = [0.8, 0.9, 0.5, 1.0]  # measured as 0.0 where not parsed, whatever the table says
+    metrics = measure(frame, resamples=20)["all"]
+    assert metrics["brier"]["value"] == pytest.approx(brier([0.8, 0.0, 0.5], [1, 1, 0]))
+    assert metrics["brier"]["n"] == 3
+    assert metrics["unparsable"]["value"] == pytest.approx(1 / 3)
+    assert metrics["unjudged"]["value"] == 0.25
+    assert metrics["mean_confidence"]["value"] == pytest.approx(1.3 / 3)
+
+
+def test_a_method_that_nobody_could_judge_is_still_there() -> None:
+    frame = as_records(pd.DataFrame({"method": ["a", "b"], "confidence": [0.5, 0.5], "correct": [1.0, np.nan]}))
+    metrics = measure(frame, resamples=20)
+    assert metrics["b"]["accuracy"]["value"] is None
+    assert metrics["b"]["unjudged"]["value"] == 1.0
+
+
+def test_questions_with_several_answers_are_resampled_together() -> None:
+    once = records(60)
+    copies = pd.concat([once] * 5)
+    alone, together = measure(once, resamples=400)["all"]["brier"], measure(copies, resamples=400)["all"]["brier"]
+    apart = copies.assign(question_id=pd.Series(range(len(copies))).astype("string").to_numpy())
+    independent = measure(apart, resamples=400)["all"]["brier"]
+    width = {name: each["high"] - each["low"] for name, each in
+             {"alone": alone, "together": together, "independent": independent}.items()}  # fmt: skip
+    assert together["value"] == pytest.approx(alone["value"])
+    assert width["together"] == pytest.approx(width["alone"], rel=0.2)
+    assert width["independent"] < 0.6 * width["together"]
+
+
+def test_parity_is_measured_on_the_rows_the_large_model_answered() -> None:
+    frame = records(50, large_correct=[1.0] * 30 + [np.nan] * 20)
+    metrics = measure(frame, resamples=50)["all"]
+    assert metrics["escalation_rate_to_parity"]["n"] == 30
+    assert metrics["brier"]["n"] == 50
+    complete = measure(frame.iloc[:30], resamples=50)["all"]
+    assert metrics["escalation_rate_to_parity"] == complete["escalation_rate_to_parity"]
+
+
+def test_recorded_outcomes_are_measured_beside_ours() -> None:
+    frame = records(20)
+    flipped = (1 - frame["correct"]).where(frame.index < 5, frame["correct"])
+    metrics = measure(frame.assign(recorded_confidence=0.5, recorded_correct=flipped), resamples=20)["all"]
+    assert metrics["verdict_agreement"]["value"] == 0.75
+    assert metrics["recorded_brier"]["value"] == 0.25
+    assert metrics["recorded_accuracy"]["value"] == pytest.approx(flipped.mean())
+    assert metrics["recorded_accuracy"]["value"] != metrics["accuracy"]["value"]
+    assert "recorded_brier" not in measure(frame, resamples=20)["all"]
+
+
+def test_the_seed_decides_the_intervals() -> None:
+    frame = records(60)
+    assert measure(frame, resamples=100, seed=3) == measure(frame, resamples=100, seed=3)
+    assert measure(frame, resamples=100, seed=3) != measure(frame, resamples=100, seed=4)
+
+
+def test_costs_are_averaged_where_known() -> None:
+    metrics = measure(records(4, cost=[1.0, 3.0, np.nan, np.nan], completion_tokens=[10, 20, 30, 40]), resamples=20)
+    assert metrics["all"]["cost"]["value"] == 2.0
+    assert metrics["all"]["completion_tokens"]["value"] == 25.0
+
+
+def test_bad_tables_are_refused() -> None:
+    with pytest.raises(DataError, match="without the column 'parsed'"):
+        measure(records().drop(columns="parsed"))
+    with pytest.raises(DataError, match="nothing to measure"):
+        measure(records().iloc[:0])

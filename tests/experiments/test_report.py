@@ -1,0 +1,204 @@
+"""The report: made from files alone, self-contained, and proof against what models write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from experiments.probe.measure import measure, write_metrics
+from experiments.probe.records import as_records, write_records
+from experiments.probe.tables import DataError
+from experiments.report.glossary import METRICS, best_methods, interval_text, value_text
+from experiments.report.html import report_runs, write_report
+from experiments.report.sections import plain
+from experiments.report.terminal import terminal_table
+
+HOSTILE = "<script>alert('x')</script><img src=http://example.com/x onerror=alert(1)>\u202e\x00 {{ 7 * 7 }} $\\frac{$"
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Elements and text of a page; complains about a tag closed in the wrong place."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+
+def table(method: str = "a", count: int = 60, seed: int = 0, **columns: Any) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(0, 11, count) / 10
+    correct = (rng.random(count) < confidence).astype(float)
+    given = {"method": method, "confidence": confidence, "correct": correct, "prompt": "2 + 2?", "gold": "4"}
+    return as_records(pd.DataFrame(given | columns, index=range(count)))
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Callable[..., Page]:
+    def write(*tables: pd.DataFrame, **settings: Any) -> Page:
+        records = pd.concat(tables)
+        write_records(records, tmp_path / "records.parquet")
+        write_metrics(measure(records, resamples=20), tmp_path / "metrics.json")
+        path = write_report(tmp_path, **settings)
+        assert path == tmp_path / "report.html"
+        return Page(path.read_text(encoding="utf-8"))
+
+    return write
+
+
+def test_the_report_holds_every_section_and_asks_for_nothing(report: Callable[..., Page], tmp_path: Path) -> None:
+    page = report(
+        table("small", large_correct=1.0, group=["sums", "products"] * 30),
+        table("other", seed=1),
+        title="A probe",
+        meta={"seed": 7, "base_model": "tiny"},
+    )
+    for part in ("A probe", "base model tiny", "seed 7", "questions 60", "answers 120", "By group", "products", "ECE"):
+        assert part in page.text, part
+    assert sum("aria-label" in attributes for _, attributes in page.elements) == 3
+    assert "Escalated at parity" in page.text
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r'(?:src|href)="(?!#)', source)
+    assert "@import" not in source and "url(http" not in source
+    assert {tag for tag, _ in page.elements}.isdisjoint({"script", "img", "link", "iframe", "object"})
+
+
+def test_the_same_files_give_the_same_page(report: Callable[..., Page], tmp_path: Path) -> None:
+    report(table(large_correct=1.0), title="Again", meta={"seed": 3})
+    first = (tmp_path / "report.html").read_bytes()
+    write_report(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == first
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "metrics.json",
+        "records.parquet",
+        "report.html",
+        "report.json",
+    ]
+
+
+def test_hostile_text_is_escaped_and_long_text_is_cut(report: Callable[..., Page], tmp_path: Path) -> None:
+    wrong = table(
+        HOSTILE, 6, correct=0.0, prompt=HOSTILE, gold=HOSTILE, answer=HOSTILE, completion=HOSTILE + "A" * 1_000_000,
+        question_id=[f"{HOSTILE}{row}" for row in range(6)], status="</style>", group=HOSTILE,
+    )  # fmt: skip
+    page = report(wrong, title=HOSTILE, meta={HOSTILE: HOSTILE})
+    assert page.count("script") == page.count("img") == 0
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert page.text.count("alert('x')") > 10
+    assert "{{ 7 * 7 }}" in page.text and " 49 " not in page.text
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "\u202e" not in source and "\x00" not in source
+    assert len(source) < 200_000
+
+
+def test_confident_wrong_answers_come_surest_first(report: Callable[..., Page]) -> None:
+    frame = table(count=4, confidence=[0.5, 0.95, 0.99, 0.2], correct=[0, 0, 1, 0], question_id=["p", "q", "r", "s"])
+    unread = table(count=1, confidence=0.0, parsed=False, correct=0, question_id="unread")
+    text = report(frame, unread).text.split("Most confident wrong answers")[1].split("How the answers were read")[0]
+    assert re.findall(r"(0\.\d{3}) (\w+)", text) == [("0.950", "q"), ("0.500", "p"), ("0.200", "s")]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        table(count=1),
+        table(correct=1.0),
+        table(correct=np.nan),
+        table(confidence=0.0, parsed=False),
+        table(confidence=1.0, correct=1.0, large_correct=0.0),
+        table(correct=0.0, large_correct=0.0),
+    ],
+    ids=["one row", "all right", "unjudged", "unread", "small better", "both wrong"],
+)
+def test_edge_cases_still_give_a_page(report: Callable[..., Page], frame: pd.DataFrame) -> None:
+    text = report(frame).text
+    assert "Headline" in text and "nan" not in text.lower().split()
+
+
+def test_missing_or_broken_inputs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"records\.parquet: no such file"):
+        write_report(tmp_path)
+    write_records(table(), tmp_path / "records.parquet")
+    with pytest.raises(DataError, match=r"metrics\.json: no such file"):
+        write_report(tmp_path)
+    for content, fault in (
+        ("{", "not valid JSON"),
+        ("[]", "JSON object"),
+        ("{}", "object of methods"),
+        ('{"a": {"ece": 1}}', "'a': 'ece'"),
+    ):
+        (tmp_path / "metrics.json").write_text(content)
+        with pytest.raises(DataError, match=fault):
+            write_report(tmp_path)
+
+
+def test_several_runs_in_one_report(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_records(table("a"), tmp_path / name / "records.parquet")
+        write_metrics({"checkpoints": measure(table("a"), resamples=20)}, tmp_path / name / "metrics.json")
+    runs = [tmp_path / "first", tmp_path / "second"]
+    assert report_runs(runs) == [run / "report.html" for run in runs]
+    (combined,) = report_runs(runs, tmp_path / "both")
+    text = Page(combined.read_text(encoding="utf-8")).text
+    assert "first: a" in text and "second: a" in text
+    assert "first: a" not in (tmp_path / "first" / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(DataError, match=r"third/records\.parquet: no such file"):
+        report_runs([*runs, tmp_path / "third"], tmp_path / "both")
+
+
+def test_the_terminal_table_shows_names_as_they_are() -> None:
+    metrics = measure(pd.concat([table("[red]a[/red]"), table("b", seed=1)]), resamples=20)
+    console = Console(width=140, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(terminal_table(metrics))
+    shown = console.export_text()
+    assert "[red]a[/red]" in shown
+    assert value_text(METRICS[1], metrics["b"]["brier"]["value"]) in shown
+    assert interval_text(METRICS[1], metrics["b"]["brier"]) in shown
+
+
+def test_best_is_what_reads_best() -> None:
+    brier = next(metric for metric in METRICS if metric.key == "brier")
+    alike = {"a": {"brier": {"value": 0.1001}}, "b": {"brier": {"value": 0.1002}}, "c": {"brier": {"value": 0.3}}}
+    assert best_methods(brier, alike) == {"a", "b"}
+    assert best_methods(brier, {"a": alike["a"], "b": alike["b"]}) == frozenset()
+    assert best_methods(brier, {"a": alike["a"], "b": {"brier": {"value": None}}}) == frozenset()
+    assert best_methods(METRICS[0], {"a": {"accuracy": {"value": 0.5}}, "b": {"accuracy": {"value": 0.9}}}) == {"b"}
+
+
+def test_plain_text_keeps_what_people_write() -> None:
+    assert plain("naïve 数学 \N{SNOWMAN}\n\t", 50) == "naïve 数学 \N{SNOWMAN}\n\t"
+    assert plain("a\ud800b\x1b[31m\u2066", 50) == "a\ufffdb\ufffd[31m\ufffd"
