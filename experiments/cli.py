@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-# Nothing that imports torch is imported here: `candor recipes` and a mistyped option answer at once.
+from experiments.errors import ConfigError, DataError
+
+# Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 failed, 2 cannot be run as asked, 130 interrupted."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    from experiments.train import quiet
-
-    quiet()
-    from experiments.config import ConfigError
-    from experiments.probe.tables import DataError
-
+    options = _parser().parse_args(arguments)
+    _quiet()
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -34,8 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"candor: {error}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print("\ncandor: interrupted; the same command with --resume goes on from the last checkpoint", file=sys.stderr)
+        resumable = "; the same command with --resume goes on from the last checkpoint" if "resume" in options else ""
+        print(f"\ncandor: interrupted{resumable}", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _quiet() -> None:
+    """Offline, without telemetry, and without the libraries' notices that tell a user nothing to act on."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # HF_HUB_OFFLINE=0 in the environment allows downloads
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    os.environ.setdefault("DS_LOG_LEVEL", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    logging.getLogger("deepspeed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|accelerate|deepspeed)(\..*)?")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,9 +106,10 @@ def _quickstart(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from experiments.config import load_recipe
-    from experiments.train import train
 
     recipe = load_recipe(options.recipe, options.overrides)
+    from experiments.train import train
+
     final = train(recipe, options.out or Path("runs") / recipe.name, resume=options.resume)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"{final} holds the trained policy; measure it with: candor probe {final} --out {final.parent / 'probe'}")
@@ -123,8 +135,11 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from experiments.folders import writable
     from experiments.report.html import report_runs
 
+    for folder in options.runs if options.out is None else [options.out]:
+        writable(folder)
     for path in report_runs(options.runs, options.out):
         print(path)
     return 0

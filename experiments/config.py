@@ -1,36 +1,33 @@
 """Recipes: one YAML file a run, read, overridden and checked whole before a model loads.
 
-A recipe has the sections ``task model rubric estimators trainer probe`` and may say ``extends: OTHER``, whose
-sections it then changes key by key. On the command line ``trainer.learning_rate=3e-4`` changes one key; the value is
-read as YAML, and ``null`` takes the key away. The ``trainer`` section takes any field of TRL's configuration by its
-own name. Every error names the key, the value, what was allowed and the nearest right name.
+A recipe has the sections ``task model rubric estimators trainer probe`` and may say ``extends: OTHER`` (a shipped
+recipe, or a file beside it), whose sections it then changes key by key. On the command line
+``trainer.learning_rate=3e-4`` changes one key; the value is read as YAML, and ``null`` takes the key away. The
+``trainer`` section takes any field of TRL's configuration by its own name. Every error names the key, the value, what
+was allowed and the nearest right name.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
+from experiments.errors import ConfigError
+from experiments.schema import convert, from_mapping, known_keys, nearest, one_of
 from experiments.tasks import TASKS, Task
+from experiments.trainer_section import METHODS, check_trainer
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 
 SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "probe")
-METHODS = ("grpo", "sft")
-
-
-class ConfigError(ValueError):
-    """A recipe or an override that cannot be run; the message says what was expected."""
+SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class ModelSection:
     """``tiny-small`` or ``tiny-large`` (shipped), a local folder, or a hub name."""
     gguf_file: str | None = None
     """File of that folder to read instead of safetensors."""
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attn_implementation: str | None = None
     add_template_tokens: bool = False
     """Make each tag and confidence level of the template one new token; for supervised warm starts."""
@@ -62,12 +59,17 @@ class ProbeSection:
     """Model that questions are escalated to; None leaves the routing metrics out."""
     resamples: int = 1000
 
+    def __post_init__(self) -> None:
+        for name in ("size", "batch_size", "max_new_tokens", "resamples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"probe.{name}: {getattr(self, name)} is below 1")
+
 
 @dataclass(frozen=True)
 class AnswerProbability:
     """Confidence read off the tokens of the answer instead of being asked for."""
 
-    reduction: str = "product"
+    reduction: Literal["product", "mean", "min"] = "product"
 
 
 ESTIMATORS = {"answer_probability": AnswerProbability}
@@ -123,7 +125,7 @@ def recipe_path(name: str) -> Path:
     shipped = resources.files("experiments") / "recipes" / f"{name}.yaml"
     if "/" not in name and shipped.is_file():
         return Path(str(shipped))
-    if Path(name).suffix in (".yaml", ".yml"):
+    if Path(name).suffix in SUFFIXES:
         if Path(name).is_file():
             return Path(name)
         raise ConfigError(f"recipe {name}: no such file")
@@ -138,81 +140,12 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     return _check(Path(name).stem, source)
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`` (did you mean X?)`` for the closest allowed name, or nothing.
-
-    >>> nearest("brir", ["accuracy", "brier"])
-    ' (did you mean brier?)'
-    """
-    close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def from_mapping(kind: type, values: Any, key: str) -> Any:
-    """Build a dataclass from a mapping whose keys are its fields. Raises ConfigError naming the dotted key."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{key}: expected a mapping, got {values!r}")
-    fields = {each.name: each for each in dataclasses.fields(kind) if each.init}
-    hints = typing.get_type_hints(kind)
-    for name in values:
-        if name not in fields:
-            raise ConfigError(f"{key}.{name}: unknown key, allowed: {', '.join(fields)}{nearest(name, fields)}")
-    missing = [
-        name
-        for name, each in fields.items()
-        if name not in values and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{key}.{missing[0]}: missing, and it has no default")
-    converted = {name: convert(value, hints[name], f"{key}.{name}") for name, value in values.items()}
-    try:
-        return kind(**converted)
-    except ConfigError:
-        raise
-    except (ValueError, TypeError) as error:
-        message = str(error)
-        raise ConfigError(message if message.startswith(key) else f"{key}: {message}") from error
-
-
-def convert(value: Any, hint: Any, key: str) -> Any:
-    """``value`` as the annotated type; YAML reads ``1e-6`` as text, so text that is a number will do for one."""
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return value
-    for option in options:
-        kind = typing.get_origin(option) or option
-        if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-            return from_mapping(kind, value, key)
-        if kind is typing.Literal and value in typing.get_args(option):
-            return value
-        if kind is tuple and isinstance(value, list):
-            return tuple(str(each) for each in value)
-        if kind is float and not isinstance(value, bool):
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                continue
-        if kind is typing.Any or (isinstance(kind, type) and isinstance(value, kind) and not _bool_as_int(value, kind)):
-            return value
-    expected = " or ".join(
-        " | ".join(map(repr, typing.get_args(option)))
-        if typing.get_origin(option) is typing.Literal
-        else getattr(option, "__name__", str(option))
-        for option in options
-    )
-    raise ConfigError(f"{key}: {value!r} is no {expected}")
-
-
-def _bool_as_int(value: Any, kind: type) -> bool:
-    return isinstance(value, bool) and kind is int
-
-
 def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     path = recipe_path(name)
     try:
         source = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(source, dict):
         raise ConfigError(f"{path}: expected sections {', '.join(SECTIONS)}, got {type(source).__name__}")
     parent = source.pop("extends", None)
@@ -224,6 +157,8 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             )
     if parent is None:
         return source
+    if Path(str(parent)).suffix in SUFFIXES:
+        parent = str(path.parent / parent)
     if parent in seen:
         raise ConfigError(f"{path}: extends goes round in a circle: {' -> '.join((*seen, parent))}")
     return _merge(_read(parent, (*seen, parent)), source)
@@ -267,84 +202,39 @@ def _override(source: dict[str, Any], override: str) -> None:
 
 
 def _check(name: str, source: dict[str, Any]) -> Recipe:
-    for section in ("task", "model", "rubric", "trainer"):
-        if section not in source:
-            raise ConfigError(f"{section}: this section is missing from the recipe")
-    task_source = dict(source["task"]) if isinstance(source["task"], dict) else {}
-    task_name = task_source.pop("name", None)
-    if task_name not in TASKS:
-        raise ConfigError(f"task.name: {task_name!r} is not one of {', '.join(TASKS)}{nearest(task_name, TASKS)}")
-    trainer = dict(source["trainer"]) if isinstance(source["trainer"], dict) else {}
-    method = trainer.pop("method", "grpo")
-    if method not in METHODS:
-        raise ConfigError(f"trainer.method: {method!r} is not one of {', '.join(METHODS)}{nearest(method, METHODS)}")
-    estimators = {}
-    for estimator, options in (source.get("estimators") or {}).items():
-        if estimator not in ESTIMATORS:
-            raise ConfigError(
-                f"estimators.{estimator}: unknown estimator, allowed: {', '.join(ESTIMATORS)}"
-                f"{nearest(estimator, ESTIMATORS)}"
-            )
-        estimators[estimator] = from_mapping(ESTIMATORS[estimator], options or {}, f"estimators.{estimator}")
-    rubric_source = dict(source["rubric"])
-    allow_hackable = rubric_source.pop("allow_hackable", False)
+    task_source = _section(source, "task")
+    task = TASKS[one_of("task.name", task_source.pop("name", None), TASKS)]
+    trainer = _section(source, "trainer")
+    method = one_of("trainer.method", trainer.pop("method", "grpo"), METHODS)
+    rubric_source = _section(source, "rubric")
+    allow_hackable = convert(rubric_source.pop("allow_hackable", False), bool, "rubric.allow_hackable")
     try:
         rubric = Rubric.from_config(rubric_source, allow_hackable=allow_hackable)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    readers = _section(source, "estimators", required=False)
+    known_keys("estimators", readers, ESTIMATORS)
     recipe = Recipe(
         name=name,
-        task=from_mapping(TASKS[task_name], task_source, "task"),
-        model=from_mapping(ModelSection, source["model"], "model"),
+        task=from_mapping(task, task_source, "task"),
+        model=from_mapping(ModelSection, _section(source, "model"), "model"),
         rubric=rubric,
-        estimators=estimators,
+        estimators={
+            each: from_mapping(ESTIMATORS[each], readers[each] or {}, f"estimators.{each}") for each in readers
+        },
         method=method,
-        trainer=_check_trainer(method, trainer),
-        probe=from_mapping(ProbeSection, source.get("probe") or {}, "probe"),
+        trainer=trainer,
+        probe=from_mapping(ProbeSection, _section(source, "probe", required=False), "probe"),
         source=source,
     )
-    if recipe.trainer.get("confidence_loss_weight") and recipe.template.levels is None:
-        raise ConfigError(
-            "trainer.confidence_loss_weight: the closed form needs task.template.levels, a known set of confidences"
-        )
-    return recipe
+    one_of("probe.split", recipe.probe.split, task.splits)
+    return dataclasses.replace(recipe, trainer=check_trainer(method, trainer, recipe.template, rubric))
 
 
-def _check_trainer(method: str, values: dict[str, Any]) -> dict[str, Any]:
-    # Imported here: TRL takes seconds to import, and listing recipes needs none of it.
-    if method == "sft":
-        from trl import SFTConfig as kind
-    else:
-        from rl.grpo import CalibratedGRPOConfig as kind
-    fields = {each.name for each in dataclasses.fields(kind) if each.init}
-    hints = typing.get_type_hints(kind)
-    for name in values:
-        if name not in fields:
-            raise ConfigError(
-                f"trainer.{name}: unknown key for method {method}; allowed are the fields of TRL's configuration"
-                f"{nearest(name, fields)}"
-            )
-        if name == "output_dir":
-            raise ConfigError("trainer.output_dir: the run's folder is given by --out")
-    checked = {name: convert(value, hints[name], f"trainer.{name}") for name, value in values.items()}
-    if method == "grpo":
-        _check_batch(checked)
-    return checked
-
-
-def _check_batch(trainer: dict[str, Any], processes: int = 1) -> None:
-    group = trainer.get("num_generations", 8)
-    per_device = trainer.get("per_device_train_batch_size", 8)
-    accumulation = trainer.get("gradient_accumulation_steps", 1)
-    batch = trainer.get("generation_batch_size") or per_device * processes * (
-        trainer.get("steps_per_generation") or accumulation
-    )
-    if group < 2:
-        raise ConfigError(f"trainer.num_generations: {group} is below 2, a group needs siblings to compare with")
-    if batch % group:
-        below, above = batch // group * group, -(-batch // group) * group
-        allowed = f"{below} or {above}" if below else f"{above}"
-        raise ConfigError(
-            f"trainer.num_generations: {group} does not divide the generation batch of {batch} completions "
-            f"(per_device_train_batch_size x processes x steps_per_generation); use a batch of {allowed}"
-        )
+def _section(source: dict[str, Any], name: str, *, required: bool = True) -> dict[str, Any]:
+    if required and source.get(name) is None:
+        raise ConfigError(f"{name}: this section is missing from the recipe")
+    values = source.get(name) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: expected a mapping, got {values!r}")
+    return dict(values)

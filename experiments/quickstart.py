@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.config import ConfigError, load_recipe
+from experiments.config import load_recipe
+from experiments.errors import ConfigError
 from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
 from experiments.probe.measure import measure, write_metrics
 from experiments.probe.records import read_records, write_records

@@ -10,37 +10,36 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
+from experiments.folders import writable
+from experiments.models import POLICIES
 from rewards.template import AnswerTemplate
 
-POLICIES = ("tiny-small", "tiny-large")
 _SHAPES = {
     "tiny-small": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
     "tiny-large": {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 5, "num_attention_heads": 6},
 }
 _TRAINING = {
-    "tiny-small": ("trainer.max_steps=600", "trainer.learning_rate=2.0e-3"),
+    "tiny-small": ("trainer.max_steps=1600", "trainer.learning_rate=2.0e-3"),
     "tiny-large": ("trainer.max_steps=2500", "trainer.learning_rate=1.2e-3"),
 }
 
 
-def resolve_model(path: str | Path) -> str | Path:
-    """The folder of a shipped policy for its name; any other path or hub name as it is."""
-    return Path(str(resources.files("experiments") / "policies" / str(path))) if str(path) in POLICIES else path
-
-
 def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLICIES) -> list[Path]:
-    """Build policies from a seed into ``out`` and return their folders; weights are stored in float16."""
+    """Build policies from a seed into ``out`` and return their folders; weights are stored in float16.
+
+    Raises ConfigError where ``out`` cannot be written, before anything is trained.
+    """
     from experiments.config import load_recipe
     from experiments.train import train
     from rl.checkpoint import load_policy, read_template, write_calibration
 
+    out = writable(out)
     folders = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in policies:
@@ -52,7 +51,7 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
             tokenizer.save_pretrained(start)
             final = train(recipe, Path(scratch) / name / "run")
             model, tokenizer = load_policy(final)
-            folder = Path(out) / name
+            folder = out / name
             if folder.exists():
                 shutil.rmtree(folder)
             model.to(torch.float16).save_pretrained(folder)

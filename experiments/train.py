@@ -8,10 +8,8 @@ The run's folder holds ``recipe.yaml``, ``metrics.jsonl``, ``completions/`` (a t
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,29 +19,39 @@ from datasets import Dataset
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from experiments.config import ConfigError, Recipe
-from experiments.tiny import resolve_model
+from experiments.config import Recipe
+from experiments.errors import ConfigError
+from experiments.folders import writable
+from experiments.models import open_policy
+from experiments.schema import from_mapping
+from experiments.trainer_section import check_batch, trainer_arguments
 from rewards.verifiers.pool import VerifierPool
 from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
-from rl.checkpoint import add_template_tokens, last_complete_checkpoint, load_policy, write_calibration
+from rl.checkpoint import add_template_tokens, last_complete_checkpoint, write_calibration
 
-FINAL = "final"
+FINAL, KEPT_RECIPE = "final", "recipe.yaml"
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     """Train a recipe in the folder ``out`` and return the path of its final checkpoint.
 
     With ``resume`` the run goes on from its last complete checkpoint, and ends with the weights of a run that was
-    never stopped; a finished run is left as it is. Raises ConfigError where the folder cannot be written, holds
-    another recipe, or holds a run already and ``resume`` is not set.
+    never stopped; a finished run is left as it is. Raises ConfigError, before weights are loaded or the recipe is
+    written: for a folder that cannot be written, holds another recipe, or holds a run already and ``resume`` is not
+    set; for values that TRL refuses, batches not made of whole groups, broken training data and a missing model.
     """
     out = Path(out)
-    prepare_folder(out, recipe, resume=resume)
+    main_process = int(os.environ.get("RANK", "0")) == 0
+    if main_process:
+        check_folder(out, recipe, resume=resume)
     if resume and (out / FINAL / "calibration").is_dir():
         return out / FINAL
-    rows = recipe.task.rows("train")
-    model, tokenizer = load_policy(
-        resolve_model(recipe.model.path),
+    # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
+    arguments, lora = _arguments(recipe, out), _lora(recipe)
+    rows = _training_rows(recipe)
+    model, tokenizer = open_policy(
+        recipe.model.path,
+        "model.path",
         gguf_file=recipe.model.gguf_file,
         dtype=recipe.model.dtype,
         attn_implementation=recipe.model.attn_implementation,
@@ -53,9 +61,11 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     callbacks = [MetricsFile(), WholeCheckpoints(recipe.template, recipe.rubric, recipe.source), Progress(recipe.name)]
     build = {"grpo": _grpo_trainer, "sft": _sft_trainer}[recipe.method]
     with VerifierPool() as verifier:
-        trainer = build(recipe, out, model, tokenizer, rows, verifier, callbacks)
+        trainer = build(recipe, arguments, model, tokenizer, rows, verifier, callbacks, lora)
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)
+        if main_process:
+            (out / KEPT_RECIPE).write_text(_as_yaml(recipe), encoding="utf-8")
         checkpoint = last_complete_checkpoint(out) if resume else None
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         trainer.save_model(str(out / FINAL))
@@ -65,28 +75,46 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     return out / FINAL
 
 
-def prepare_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run's folder and write its recipe. Raises ConfigError for a folder that will not do."""
-    kept = out / "recipe.yaml"
-    text = yaml.safe_dump(recipe.source, sort_keys=False)
-    if int(os.environ.get("RANK", "0")) > 0:
+def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the run's folder. Raises ConfigError for one that cannot be written or holds what this run is not."""
+    kept = writable(out) / KEPT_RECIPE
+    if not kept.exists():
         return
+    if not resume:
+        raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
+    if kept.read_text(encoding="utf-8") != _as_yaml(recipe):
+        raise ConfigError(f"--resume {out}: its {KEPT_RECIPE} differs from the recipe asked for")
+
+
+def _as_yaml(recipe: Recipe) -> str:
+    return yaml.safe_dump(recipe.source, sort_keys=False)
+
+
+def _arguments(recipe: Recipe, out: Path) -> Any:
+    if recipe.method == "grpo":
+        check_batch(recipe.trainer)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if kept.exists():
-            if not resume:
-                raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
-            if kept.read_text(encoding="utf-8") != text:
-                raise ConfigError(f"--resume {out}: its recipe.yaml differs from the recipe asked for")
-        kept.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
+        return trainer_arguments(recipe.method)(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
+    except ValueError as error:
+        message = str(error)
+        raise ConfigError(message if message.startswith("trainer.") else f"trainer: {message}") from error
 
 
-def _grpo_trainer(recipe, out, model, tokenizer, rows, verifier, callbacks) -> Trainer:
-    from rl.grpo import CalibratedGRPOConfig, CalibratedGRPOTrainer
+def _training_rows(recipe: Recipe) -> list[dict[str, Any]]:
+    try:
+        return recipe.task.rows("train")
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"task: {error}") from error
 
-    arguments = CalibratedGRPOConfig(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
+
+def _grpo_trainer(recipe, arguments, model, tokenizer, rows, verifier, callbacks, lora) -> Trainer:
+    from rl.grpo import CalibratedGRPOTrainer, level_token_ids
+
+    if arguments.confidence_loss_weight:
+        try:
+            level_token_ids(tokenizer, recipe.template.levels)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     return CalibratedGRPOTrainer(
         model,
         rubric=recipe.rubric,
@@ -96,23 +124,22 @@ def _grpo_trainer(recipe, out, model, tokenizer, rows, verifier, callbacks) -> T
         train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
         processing_class=tokenizer,
         callbacks=callbacks,
-        peft_config=_lora(recipe),
+        peft_config=lora,
     )
 
 
-def _sft_trainer(recipe, out, model, tokenizer, rows, verifier, callbacks) -> Trainer:
-    from trl import SFTConfig, SFTTrainer
+def _sft_trainer(recipe, arguments, model, tokenizer, rows, verifier, callbacks, lora) -> Trainer:
+    from trl import SFTTrainer
 
     from rl.supervised import supervised_rows
 
-    arguments = SFTConfig(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
     return SFTTrainer(
         model,
         args=arguments,
         train_dataset=Dataset.from_list(supervised_rows(rows, recipe.template, arguments.seed)),
         processing_class=tokenizer,
         callbacks=callbacks,
-        peft_config=_lora(recipe),
+        peft_config=lora,
     )
 
 
@@ -130,18 +157,7 @@ def _lora(recipe: Recipe):
         return None
     from peft import LoraConfig
 
-    return LoraConfig(task_type="CAUSAL_LM", **recipe.model.lora)
-
-
-def quiet() -> None:
-    """Offline, without telemetry, and without the libraries' notices that tell a user nothing to act on."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    os.environ.setdefault("DS_LOG_LEVEL", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    logging.getLogger("deepspeed").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(torch|transformers|accelerate|deepspeed)(\..*)?")
+    return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | recipe.model.lora, "model.lora")
 
 
 def main() -> None:

@@ -40,11 +40,13 @@ def load_policy(
     """
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise ValueError(f"model.dtype: {dtype!r} is no torch dtype, such as float32 or bfloat16")
-    extra: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
+    # Without the refusal transformers asks on the terminal whether to run code that comes with a model.
+    shared: dict[str, Any] = {"trust_remote_code": False} | ({"gguf_file": gguf_file} if gguf_file else {})
+    extra: dict[str, Any] = {} if gguf_file else {"use_safetensors": True}
     if attn_implementation:
         extra["attn_implementation"] = attn_implementation
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **extra)
-    tokenizer = AutoTokenizer.from_pretrained(path, **({"gguf_file": gguf_file} if gguf_file else {}))
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **shared, **extra)
+    tokenizer = AutoTokenizer.from_pretrained(path, **shared)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -100,10 +102,10 @@ def last_complete_checkpoint(run: str | Path) -> Path | None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of either."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2, allow_nan=False)
-        file.write("\n")
+        file.write(text)
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
 

@@ -27,11 +27,12 @@ from trl import GRPOConfig, GRPOTrainer
 from estimators.metrics.calibration import brier, ece
 from estimators.metrics.selective import auroc
 from rewards.completion import SEGMENTS, ParseStatus
+from rewards.outcomes import Outcomes
 from rewards.rubric import RewardMatrix, Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.pool import VerifierPool
 from rl.advantages import CREDITS, SCALINGS, centred_rewards, segment_advantages, sequence_advantages
-from rl.losses import expected_reward_loss
+from rl.losses import expected_reward_loss, model_logits
 from rl.rollout import JudgedRollout, gather_outcomes, judge
 from rl.segments import segment_masks, tokens_inside
 
@@ -121,7 +122,8 @@ class CalibratedGRPOTrainer(GRPOTrainer):
     # -- rewards: parse, verify, gather, score --------------------------------------------------------------------
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         golds = [row["answer"] for row in inputs]
-        rollout = judge(self.processing_class, self.template, self.verifier, completion_ids_list, golds)
+        stop_ids = (*self.eos_token_ids, self.processing_class.pad_token_id)
+        rollout = judge(self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids)
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         outcomes = gather_outcomes(rollout, group_size, self.accelerator)
         matrix = self.rubric.score(outcomes)
@@ -147,15 +149,23 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         local = slice(first, first + len(inputs))
         length = output["completion_ids"].size(1)
         if self.args.credit == "sequence":
-            output["advantages"] = sequence_advantages(rewards_NK, weights_K, group_size, self.args.scaling)[local]
+            advantages_N = sequence_advantages(rewards_NK, weights_K, group_size, self.args.scaling)
+            output["advantages"] = advantages_N[local]
         else:
             masks_BST = segment_masks(scored.rollout.parsed, scored.rollout.decoded, length).to(device)
             advantages_NK = centred_rewards(rewards_NK, group_size, self.args.scaling)
+            advantages_N = advantages_NK @ weights_K
             output["advantages"] = segment_advantages(
                 advantages_NK[local], weights_K, self._credit_KS.to(device), masks_BST
             )
+        logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
+        for _ in range(min(len(logged), len(advantages_N))):
+            logged.pop()
+        logged.extend(advantages_N.tolist())
         if self.args.confidence_loss_weight:
-            positions, targets = self._confidence_targets(scored.rollout, output["completion_ids"])
+            # Completions masked as truncated are not trained on: the model does not see their tokens.
+            seen = output["completion_ids"].masked_fill(output["completion_mask"] == 0, -1)
+            positions, targets = self._confidence_targets(scored.rollout, seen)
             output["confidence_positions"], output["confidence_targets"] = positions, targets
         return output
 
@@ -173,19 +183,21 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         self._right_L = torch.tensor(scheme.right(values), dtype=torch.float32)
         self._wrong_L = torch.tensor(scheme.wrong(values), dtype=torch.float32)
         self._policy_weights_K[torch.tensor(self.rubric.calibrates)] = 0.0
-        # A token that is no level leaves the confidence unread, which terms punish with their worst value.
-        self._unread = float(min(self._right_L.min(), self._wrong_L.min()))
+        # A token that is no level leaves the confidence unread: what the terms pay for that.
+        nan = np.full(2, np.nan)
+        unread = Outcomes(np.array([0.0, 1.0]), nan, (ParseStatus.NOT_A_LEVEL,) * 2, np.zeros(2), np.ones(2))
+        paid_NK = self.rubric.score(unread).values * self.rubric.weights
+        self._unread = float(paid_NK[:, np.array(self.rubric.calibrates)].sum(axis=1).min())
         policy = self.accelerator.unwrap_model(self.model)
         policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
         head = policy.get_output_embeddings()
-        softcap = getattr(policy.config.get_text_config(), "final_logit_softcapping", None)
+        config = policy.config.get_text_config()
 
         def read_level_probabilities(module, arguments, output):
             # Runs inside the policy's own forward pass, where ZeRO-3 gathers the head and the hidden state is at hand.
             if self._positions_B is not None:
                 rows = torch.arange(len(self._positions_B), device=self._positions_B.device)
-                logits = head(output.last_hidden_state[rows, self._positions_B]).float()
-                logits = logits if softcap is None else softcap * torch.tanh(logits / softcap)
+                logits = model_logits(head(output.last_hidden_state[rows, self._positions_B]).float(), config)
                 self._level_probabilities_BL = torch.softmax(logits / self.temperature, dim=-1)[:, ids]
 
         policy.base_model.register_forward_hook(read_level_probabilities)

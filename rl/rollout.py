@@ -6,7 +6,7 @@ because a group may be split over ranks and a reward may look at siblings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,12 +38,11 @@ def judge(
     verifier: VerifierPool,
     completion_ids: Sequence[Sequence[int]],
     golds: Sequence[str],
-    *,
-    lenient: bool = False,
+    stop_ids: Collection[int] | None = None,
 ) -> JudgedRollout:
-    """Decode, parse and verify completions; training and probe both come through here."""
-    decoded = tuple(decode_completion(tokenizer, ids) for ids in completion_ids)
-    parsed = tuple(template.parse(each.text, truncated=not each.finished, lenient=lenient) for each in decoded)
+    """Decode, parse and verify completions; ``stop_ids`` as in :func:`rl.segments.decode_completion`."""
+    decoded = tuple(decode_completion(tokenizer, ids, stop_ids) for ids in completion_ids)
+    parsed = tuple(template.parse(each.text, truncated=not each.finished) for each in decoded)
     verdicts = tuple(verifier.verify(golds, [each.answer for each in parsed]))
     return JudgedRollout(decoded, parsed, verdicts)
 

@@ -6,7 +6,8 @@ string in several ways, and the ids that were sampled are the only ones that car
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rewards.completion import SEGMENTS, ParsedCompletion
 
+_AS_WRITTEN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 _WINDOW = 6
 """Tokens decoded together to place a boundary: more than any one character spans in a byte-level vocabulary."""
 
@@ -31,31 +33,44 @@ class DecodedCompletion:
     finished: bool
 
 
-def decode_completion(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> DecodedCompletion:
-    """Decode sampled ids up to the end-of-sequence token, keeping where each token ends in the text.
+def decode_completion(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stop_ids: Collection[int] | None = None
+) -> DecodedCompletion:
+    """Decode sampled ids up to the first stop token, keeping where each token ends in the text.
 
-    Special tokens inside the completion stay visible (a tag may be one). A character whose bytes are spread over
-    several tokens belongs to the last of them.
+    ``stop_ids`` are the tokens that end a generation, the tokenizer's end-of-sequence and padding tokens if left out
+    (a chat model may have more of them). Special tokens inside the completion stay visible (a tag may be one). A
+    character whose bytes are spread over several tokens belongs to the last of them.
     """
     ids = list(ids)
-    stops = [i for i, token in enumerate(ids) if token in (tokenizer.eos_token_id, tokenizer.pad_token_id)]
+    stop_ids = (tokenizer.eos_token_id, tokenizer.pad_token_id) if stop_ids is None else stop_ids
+    stops = [i for i, token in enumerate(ids) if token in stop_ids]
     length = stops[0] if stops else len(ids)
     finished = bool(stops)
 
     def decode(start: int, stop: int) -> str:
-        return tokenizer.decode(ids[start:stop], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return tokenizer.decode(ids[start:stop], **_AS_WRITTEN)
+
+    # Where tokens decode to the same text alone as together, as they mostly do, one decoding of each is enough.
+    alone = {token: tokenizer.decode([token], **_AS_WRITTEN) for token in set(ids[:length])}
+    text = decode(0, length)
+    if "".join(alone[token] for token in ids[:length]) == text:
+        ends = list(itertools.accumulate(len(alone[token]) for token in ids[:length]))
+        return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
 
     text, ends, anchor, settled = "", [], 0, 0
     # `anchor` starts the window that is decoded for context, `settled` is the first token not yet in `text`.
     for stop in range(1, length + 1):
-        before, now = decode(anchor, settled), decode(anchor, stop)
-        if not now.endswith("�") or stop - settled >= _WINDOW or stop == length:
-            text += now[len(before) :]
-            ends.extend([len(text)] * (stop - settled))
-            anchor, settled = settled, stop
-    if finished and len(ends) < len(ids):
+        start = max(anchor, stop - _WINDOW)  # enough to see an unfinished character, however long a run of them is
+        now = decode(start, stop)
+        if now.endswith("\N{REPLACEMENT CHARACTER}") and stop < length:
+            ends.append(len(text))
+            continue
+        now = now if start == anchor else decode(anchor, stop)
+        text += now[len(decode(anchor, settled)) :]
         ends.append(len(text))
-    return DecodedCompletion(text, tuple(ends), finished)
+        anchor, settled = settled, stop
+    return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
 
 
 def segment_masks(
@@ -64,7 +79,8 @@ def segment_masks(
     """Masks (B, S, T) of 0 and 1, ``S`` in the order of ``SEGMENTS``: disjoint, and together the completion's tokens.
 
     A token belongs to a field if its text overlaps the field's block, tags included: the closing tag is the decision
-    that the field is complete. Tokens outside every block, the end-of-sequence token among them, are reasoning.
+    that the field is complete. A token that two blocks share goes to the later one. Tokens outside every block, the
+    end-of-sequence token among them, are reasoning.
     Raises ValueError where a completion has more than ``length`` tokens.
     """
     masks = torch.zeros(len(parsed), len(SEGMENTS), length)
@@ -84,10 +100,10 @@ def segment_masks(
 
 
 def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]:
-    """Indices of the tokens whose text overlaps the characters ``[start, end)``."""
+    """Indices of the tokens whose text overlaps the characters ``[start, end)``; none for an empty range."""
     inside, before = [], 0
     for index, after in enumerate(decoded.ends):
-        if before < end and after > start and after > before:
+        if max(before, start) < min(after, end):
             inside.append(index)
         before = after
     return inside

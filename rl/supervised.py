@@ -38,14 +38,15 @@ def confidence_habit(levels: Sequence[str]) -> list[float]:
 def supervised_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, seed: int) -> list[dict[str, Any]]:
     """``{prompt, completion}`` for each task row, the completion an assistant message where the prompt is a chat.
 
-    A row's ``solution``, where it has one, is what the policy thinks before it answers.
+    A row's ``solution``, where it has one and the template thinks, is what the policy thinks before it answers.
     """
     levels = template.levels or DECIMAL_LEVELS
     habit = confidence_habit(levels)
     generator = random.Random(f"habit/{seed}")
     pairs = []
     for row in rows:
-        text = template.render(row["answer"], generator.choices(levels, habit)[0], thinking=row.get("solution"))
+        thinking = None if template.thinking == "none" else row.get("solution")
+        text = template.render(row["answer"], generator.choices(levels, habit)[0], thinking=thinking)
         chat = not isinstance(row["prompt"], str)
         completion = [{"role": "assistant", "content": text}] if chat else text
         pairs.append({"prompt": row["prompt"], "completion": completion})

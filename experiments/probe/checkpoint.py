@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.config import ConfigError, Recipe
+from experiments.config import Recipe
+from experiments.errors import ConfigError
+from experiments.models import find_model, open_policy
 from experiments.probe.generate import Policy, answer_probabilities, generate, judge_generations
 from experiments.probe.records import as_records
-from experiments.tiny import resolve_model
 from rewards.verifiers.pool import VerifierPool
-from rl.checkpoint import load_policy, read_template
+from rl.checkpoint import read_template
 
 
 def probe_checkpoint(
@@ -33,12 +34,12 @@ def probe_checkpoint(
     same and only the confidence differs. ``large_correct`` has one verdict a question.
     """
     settings = recipe.probe
-    gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
-    model, tokenizer = load_policy(
-        resolve_model(path), gguf_file=gguf_file, attn_implementation=recipe.model.attn_implementation
-    )
-    policy = Policy(model, tokenizer, read_template(resolve_model(path)) or recipe.template)
     rows = probe_rows(recipe)
+    gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
+    model, tokenizer = open_policy(
+        path, f"probe {method}", gguf_file=gguf_file, attn_implementation=recipe.model.attn_implementation
+    )
+    policy = Policy(model, tokenizer, read_template(find_model(path, method, gguf_file)) or recipe.template)
     generations = generate(
         policy,
         [row["prompt"] for row in rows],
@@ -78,5 +79,5 @@ def probe_rows(recipe: Recipe) -> list[dict[str, Any]]:
     settings = recipe.probe
     try:
         return recipe.task.rows(settings.split, settings.size, seed=settings.seed)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(f"probe: {error}") from error

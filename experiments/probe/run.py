@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.config import ConfigError, Recipe, load_recipe
+from experiments.config import Recipe, load_recipe
+from experiments.errors import ConfigError
+from experiments.folders import writable
+from experiments.models import find_model
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import from_completions, read_completions, read_records, write_records
 from experiments.report.html import write_report
 from rewards.template import AnswerTemplate
 from rewards.verifiers.pool import VerifierPool
-from rl.checkpoint import CALIBRATION_FOLDER
 
 
 def probe(
@@ -40,11 +42,11 @@ def probe(
         )
     if checkpoint is None and (recipe or overrides):
         raise ConfigError(f"probe: --recipe and key=value are for a checkpoint, not for {given[0]}")
-    out = _writable(Path(out))
+    settings = None if checkpoint is None else checkpoint_recipe(checkpoint, recipe, overrides)
+    out = writable(out)
     resamples = 1000
     meta: dict[str, Any] = {"bootstrap seed": seed}
-    if checkpoint is not None:
-        settings = checkpoint_recipe(checkpoint, recipe, overrides)
+    if checkpoint is not None and settings is not None:
         frame = _probe_policy(checkpoint, settings)
         resamples = settings.probe.resamples
         meta |= {"checkpoint": checkpoint, "task": settings.source["task"]["name"], "split": settings.probe.split}
@@ -64,13 +66,22 @@ def probe(
 
 
 def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[str]) -> Recipe:
-    """The recipe that says how to probe a checkpoint: the named one, else the one saved beside its weights."""
-    saved = Path(checkpoint) / CALIBRATION_FOLDER / "recipe.yaml"
-    if recipe is None and not saved.is_file():
-        raise ConfigError(
-            f"probe: {checkpoint} carries no {CALIBRATION_FOLDER}/recipe.yaml; say with --recipe which task to probe"
-        )
-    return load_recipe(recipe or str(saved), overrides)
+    """The recipe that says how to probe a checkpoint: the named one, else the one saved beside its weights.
+
+    Raises ConfigError where there is no checkpoint, no recipe, or no model to escalate to.
+    """
+    named = None if recipe is None else load_recipe(recipe, overrides)
+    gguf_file = named.model.gguf_file if named is not None and named.model.path == checkpoint else None
+    folder = Path(find_model(checkpoint, "probe", gguf_file))
+    if named is None:
+        saved = folder / "calibration" / "recipe.yaml"
+        if not saved.is_file():
+            found = "carries no calibration/recipe.yaml" if folder.is_dir() else "is no folder here"
+            raise ConfigError(f"probe: {checkpoint} {found}; a recipe has to say which task to probe: --recipe RECIPE")
+        named = load_recipe(str(saved), overrides)
+    if named.probe.escalate_to is not None:
+        find_model(named.probe.escalate_to, "probe.escalate_to")
+    return named
 
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
@@ -91,14 +102,3 @@ def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
 
 def _named(checkpoint: Any, completions: Any, records: Any) -> list[tuple[str, Any]]:
     return [("CHECKPOINT", checkpoint), ("--completions", completions), ("--records", records)]
-
-
-def _writable(out: Path) -> Path:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        trial = out / ".writable"
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
-    return out

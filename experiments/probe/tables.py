@@ -19,13 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.errors import DataError
+
 SUFFIXES = (".parquet", ".jsonl")
 MISSPELT = 0.85
 """Similarity (difflib ratio) from which an unknown column counts as a misspelling of an optional one."""
-
-
-class DataError(ValueError):
-    """An input file that cannot be used; the message says where, what was found and what was expected."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from experiments.tasks.prompts import build_prompt
 from rewards.template import AnswerTemplate
@@ -51,17 +51,11 @@ class Kind:
         return f"{self.left_digits}{self.operator}{self.right_digits}"
 
 
-def _kinds(limits: dict[str, int]) -> tuple[Kind, ...]:
-    return tuple(
-        Kind(operator, left, right)
-        for operator, limit in limits.items()
-        for left in range(1, limit + 1)
-        for right in range(1, limit + 1)
-    )
-
-
-KINDS = _kinds({"+": 3, "-": 3, "*": 3})
-SHIFTED_KINDS = tuple(Kind(op, 4, right) for op in "+-*" for right in range(1, 5))
+def kinds_of(max_digits: int, *, shifted: bool = False) -> dict[str, list[Kind]]:
+    """Kinds of question by operator; ``shifted`` ones have a left operand one digit longer than ``max_digits``."""
+    lefts = [max_digits + 1] if shifted else range(1, max_digits + 1)
+    rights = range(1, max_digits + 1 + shifted)
+    return {operator: [Kind(operator, left, right) for left in lefts for right in rights] for operator in _OPERATORS}
 
 
 def number_in_words(value: int) -> str:
@@ -112,7 +106,7 @@ def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", m
     Rows to train on may repeat; those to measure on are distinct, so that there a kind drops out when its questions
     are used up (two one-digit operands soon are). Differences are not negative. ``solution`` is the answer from its
     last digit to its first, the order in which carries are worked out: what a supervised warm start teaches a policy
-    to think before it answers. ``max_digits`` drops the kinds with a longer operand.
+    to think before it answers. No operand has more than ``max_digits`` digits, or one more in ``shifted``.
 
     Raises ValueError for an unknown split or style, and where a split to measure on has fewer than ``size`` questions.
     """
@@ -121,10 +115,7 @@ def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", m
     if style not in ("symbols", "words"):
         raise ValueError(f"task.style: {style!r} is not one of symbols, words")
     shifted = split == "shifted"
-    kinds: dict[str, list[Kind]] = {}
-    for kind in SHIFTED_KINDS if shifted else KINDS:
-        if max(kind.left_digits, kind.right_digits) <= max_digits + shifted:
-            kinds.setdefault(kind.operator, []).append(kind)
+    kinds = kinds_of(max_digits, shifted=shifted)
     generator = random.Random(f"arithmetic/{split}/{seed}")
     seen: set[tuple[int, str, int]] = set()
     misses: Counter[Kind] = Counter()
@@ -162,8 +153,9 @@ def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", m
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The task as a recipe's ``task`` section configures it."""
+    """The task as a recipe's ``task`` section configures it. Raises ValueError for sizes that make no questions."""
 
+    splits: ClassVar[tuple[str, ...]] = SPLITS
     style: Literal["symbols", "words"] = "symbols"
     max_digits: int = 3
     train_split: Literal["warmup", "train"] = "train"
@@ -173,6 +165,12 @@ class Arithmetic:
     chat: bool = False
     instructions: bool = False
     template: AnswerTemplate = field(default_factory=AnswerTemplate)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_digits <= 5:
+            raise ValueError(f"task.max_digits: {self.max_digits} is not from 1 to 5")
+        if self.train_size < 1:
+            raise ValueError(f"task.train_size: {self.train_size} is below 1")
 
     def rows(self, split: str, size: int | None = None, seed: int | None = None) -> list[dict]:
         """Rows of a split, ``train`` being ``train_split``; ``size`` defaults to ``train_size``."""

@@ -10,9 +10,10 @@ Model output is hostile input. Where math-verify 0.9 and latex2sympy2_extended 1
   ``sympy.parse_expr``. Not used here: only ``LatexExtractionConfig`` is.
 - the LaTeX path makes numbers with ``sympy.Number(text)``, which is ``sympify`` and so ``eval`` of ``Integer (12 )``.
   The text is one number token of their lexer, and :func:`rewards.verifiers.latex.is_safe` admits ASCII digits only.
-- ``\text{...}``, ``\hat{...}`` and subscripts become names of symbols, unchecked (``hat{open(1)}``), and sympy's
-  ``lambdify`` prints names into code it executes (it does to evaluate infinite sums). ``is_safe`` turns such commands
-  down, and sums, so that a name is letters, digits, underscores and braces.
+- ``\text{...}``, ``\hat{...}`` and subscripts become names of symbols, unchecked, and sympy's ``lambdify`` prints names
+  into code that it compiles and runs to evaluate an infinite sum: against the gold ``\pi + \sqrt{2}``, the answer
+  ``\sum_{n=0}^{\infty} \frac{\hat{a.b}^n}{n!}`` runs ``return hata.b``. ``is_safe`` turns down sums and every command
+  that names freely, so that a name is letters, digits, underscores and braces.
 
 What counts as equal, beyond the same value, set, interval, tuple, matrix or equation:
 
@@ -164,7 +165,9 @@ _WORDS_ONLY = re.compile(r"\s*\$?\s*\\(?:text(?:bf|it|rm)?|mbox)\s*\{[^{}]*[A-Za
 _BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _RELATION = re.compile(r"(?<![<>!])=")
 _NAMED = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?:_\{?\w+\}?)?(?:\([a-z]\))?\s*(?:=|\\in(?![A-Za-z]))")
-_UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[A-Za-z](?:\s*/\s*[A-Za-z])?(?:\^\{[23]\})?")
+_UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[mslgthdLNJWVAKCF](?:\s*/\s*[mslgthdL])?(?:\^\{[23]\})?")
+_PLAIN_SET = re.compile(r"\{(?:[^{}]|\{[^{}]*\})*\}")
+_BRACKET = re.compile(r"[(\[]|\\\{")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _DECIMAL = re.compile(r"[+-]?\d*\.\d+")
 _EXTRACTION = [
@@ -242,9 +245,9 @@ def _parsed_gold(latex: str) -> Basic | MatrixBase | None:
 
 
 def _parsed(latex: str) -> Basic | MatrixBase | None:
-    if latex.startswith("{") and latex.endswith("}"):
+    if _PLAIN_SET.fullmatch(latex):
         latex = f"\\{latex[:-1]}\\}}"
-    if not re.search(r"[(\[{]", latex):
+    if not _BRACKET.search(latex):
         latex = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), latex)
     # Their number token swallows commas: (100,200) is a pair, not 100200.
     latex = re.sub(r",\s*", ", ", latex)

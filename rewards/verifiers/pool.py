@@ -53,6 +53,10 @@ class VerifierPool:
     workers.
 
     Raises ValueError for sizes and limits that are not positive.
+
+    >>> with VerifierPool(workers=2, timeout_s=5.0) as pool:
+    ...     [verdict.correct for verdict in pool.verify(["1/2", "7", ""], ["0.5", None, "3"])]
+    [1.0, 0.0, None]
     """
 
     def __init__(self, workers: int = 1, timeout_s: float = 5.0, memory_mb: int = 1024) -> None:

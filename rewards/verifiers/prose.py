@@ -1,25 +1,26 @@
 """Finds the one piece of mathematics in an answer that is a sentence.
 
-Deliberately narrow: a sentence with several candidates is not read, because an answer that names two numbers is a
-hedge, and neither is one with a word that turns the meaning of its number ("not 5", "at least 5", "5 thousand").
+Deliberately narrow: what the last "is" says is read, or the only piece there is. Several pieces are not read, because
+an answer that names two numbers is a hedge, and neither is one beside a word that turns its meaning ("not 5", "at
+least 5", "5 thousand").
 """
 
 from __future__ import annotations
 
 import re
 
-_SHORT_WORDS = (
-    "is are was of in to at an be by it we so as if no on my am pm cm mm km kg mg ml ft lb oz hr mi dm mph hrs lbs sq"
-    " th st nd rd"
-)
+_SHORT_WORDS = "is are was of in to at an be by it we so as if no on my am pm"
+_UNITS = "cm mm km kg mg ml ft lb oz hr mi dm mph hrs lbs sq th st nd rd"
 _TURNING_WORDS = (
     "not no cannot except without than least most either neither nor between dozen hundred hundreds thousand thousands"
     " million millions billion trillion half halves third thirds quarter quarters twice double times increased"
     " decreased reduced plus minus divided multiplied"
 )
 _SHORT = frozenset(_SHORT_WORDS.split())
+_ATTACHED = frozenset(_UNITS.split())
 _TURNING = frozenset(_TURNING_WORDS.split())
 _LETTERS = re.compile(r"(?<![A-Za-z\\_])(?<!_\{)(?<!\\begin\{)(?<!\\end\{)(?<!\\mathbb\{)[A-Za-z]+(?![A-Za-z])")
+_SIGNS = frozenset("+-*^=")
 _POWER = re.compile(r"\s*\^\{[23]\}")
 _VERB = re.compile(r"(?<![A-Za-z\\])(?:is|are|was|equals|equal to|be)(?![A-Za-z])\s*:?", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
@@ -73,7 +74,7 @@ def mathematics_in(text: str) -> str | None:
 def _pieces(text: str) -> list[str] | None:
     """The pieces between the words of ``text`` that hold mathematics; None where a word turns their meaning."""
     pieces, start = [], 0
-    words = [match for match in _LETTERS.finditer(text) if _is_word(match, text)]
+    words = [match for match in _LETTERS.finditer(text) if _is_word(match)]
     if any(match[0].lower() in _TURNING for match in words):
         return None
     for match in words:
@@ -85,10 +86,13 @@ def _pieces(text: str) -> list[str] | None:
     return [piece for piece in pieces if _CONTENT.search(piece) or (piece and not words)]
 
 
-def _is_word(match: re.Match[str], text: str) -> bool:
-    """A word stands alone and can be pronounced; ``xyz``, ``abc`` and ``2ab`` are products."""
+def _is_word(match: re.Match[str]) -> bool:
+    """Units are words even on a digit, others stand alone; ``xyz``, ``abc``, ``2by`` and ``u + at`` are products."""
     word = match[0].lower()
     if word in _SHORT:
+        before, after = match.string[: match.start()], match.string[match.end() :]
+        return not before[-1:].isdigit() and before.rstrip()[-1:] not in _SIGNS and after.lstrip()[:1] not in _SIGNS
+    if word in _ATTACHED:
         return True
     return len(word) >= 3 and not set(word) <= set("abcd") and not set(word).isdisjoint("aeiou")
 

@@ -1,7 +1,8 @@
 """The process in which :class:`rewards.verifiers.pool.VerifierPool` has answers judged.
 
 Speaks lines of JSON: ``[gold, answer]`` comes in; "ready" goes out once, then "read" when the gold has been read and
-one reason of :func:`rewards.verifiers.math.judge`, or "memory", for each pair. After "memory" the process ends.
+one reason of :func:`rewards.verifiers.math.judge`, or "memory", for each pair. The process ends after "memory", and
+after :data:`_PAIRS_IN_A_LIFE` pairs.
 
 The parent enforces the time limit. What is here holds without it: should the parent be killed, an idle worker ends
 with its input, and a busy one by an alarm whose default action ends the process, whatever Python is busy with.
@@ -9,6 +10,7 @@ with its input, and a busy one by an alarm whose default action ends the process
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -18,6 +20,9 @@ from typing import TextIO
 
 _GRACE_S = 2.0
 """Seconds after the time limit at which a worker ends itself; the parent is expected to have ended it by then."""
+
+_PAIRS_IN_A_LIFE = 20_000
+"""Pairs after which a worker makes room for a fresh one: sympy's caches grow by some 3 MiB in a thousand pairs."""
 
 
 def serve(timeout_s: float, memory_mb: int) -> None:
@@ -29,9 +34,10 @@ def serve(timeout_s: float, memory_mb: int) -> None:
     from rewards.verifiers.math import judge, read_gold
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off
+    judge(r"\frac{1}{2}x + (1, 2)", r"\sqrt{3}")  # the parser builds tables on first use; not on an item's time
     _limit_memory(memory_mb)
     _reply(replies, "ready")
-    for line in sys.stdin:
+    for line in itertools.islice(sys.stdin, _PAIRS_IN_A_LIFE):
         gold, answer = json.loads(line)
         _set_alarm(timeout_s + _GRACE_S)
         try:

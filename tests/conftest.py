@@ -1,0 +1,201 @@
+"""Shared by all tests: no network, and a policy of a few thousand weights, trained on the spot to follow the template.
+
+Heavy libraries are imported inside the fixtures, so that tests that need none of them start at once.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewards.template import AnswerTemplate
+
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    TRL_EXPERIMENTAL_SILENCE="1",
+    TOKENIZERS_PARALLELISM="false",
+    WANDB_MODE="offline",
+)
+
+LEVELS = ("0.0", "0.25", "0.5", "0.75", "1.0")
+SUMS = [(left, right) for left in range(5) for right in range(5)]
+
+
+@dataclass(frozen=True)
+class TinyPolicy:
+    """A policy on disk, the template it follows and the rows of its task: sums of two digits below five."""
+
+    path: Path
+    template: AnswerTemplate
+    rows: tuple[dict[str, str], ...]
+
+    def load(self) -> tuple[Any, Any]:
+        """A fresh copy of the model, and its tokenizer."""
+        from rl.checkpoint import load_policy
+
+        return load_policy(self.path, attn_implementation="eager")
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> TinyPolicy:
+    """A policy with random weights: two layers of 32, and the character tokenizer of the shipped policies."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from experiments.tiny import build_tokenizer
+
+    template = AnswerTemplate(levels=LEVELS)
+    tokenizer = build_tokenizer(template)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        attn_implementation="eager",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    path = tmp_path_factory.mktemp("untrained")
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    rows = tuple({"prompt": f"{left}+{right}=", "answer": str(left + right)} for left, right in SUMS)
+    return TinyPolicy(path, template, rows)
+
+
+@pytest.fixture(scope="session")
+def policy(untrained: TinyPolicy, tmp_path_factory: pytest.TempPathFactory) -> TinyPolicy:
+    """The untrained policy after a second of supervision: it follows the template, is right about half the time and
+    spreads its confidence over all levels."""
+    import torch
+
+    model, tokenizer = untrained.load()
+    draw = random.Random(0)
+
+    def example() -> list[int]:
+        row = draw.choice(untrained.rows)
+        answer = row["answer"] if draw.random() < 0.6 else str(draw.randrange(9))
+        text = row["prompt"] + untrained.template.render(answer, draw.choice(LEVELS))
+        return [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(100):
+        examples = [example() for _ in range(48)]
+        width = max(map(len, examples))
+        padding = torch.tensor([width - len(ids) for ids in examples]).unsqueeze(1)
+        ids_BT = torch.tensor([[tokenizer.pad_token_id] * (width - len(ids)) + ids for ids in examples])
+        position_T = torch.arange(width)
+        labels_BT = ids_BT.masked_fill(position_T < padding + 4, -100)  # a prompt has four tokens
+        loss = model(input_ids=ids_BT, attention_mask=(position_T >= padding).long(), labels=labels_BT).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    path = tmp_path_factory.mktemp("policy")
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return TinyPolicy(path, untrained.template, untrained.rows)
+
+
+@pytest.fixture(scope="session")
+def verifier() -> Iterator[Any]:
+    from rewards.verifiers.pool import VerifierPool
+
+    with VerifierPool() as pool:
+        yield pool
+
+
+RUBRIC = {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}}
+
+
+@pytest.fixture
+def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Builds a trainer on a fresh copy of the policy; keywords are fields of its configuration.
+
+    ``rubric``, ``template``, ``model``, ``tokenizer``, ``rows`` and ``peft_config`` stand in for the usual ones.
+    """
+
+    def make(
+        *,
+        rubric: Any = None,
+        template: AnswerTemplate | None = None,
+        model: Any = None,
+        tokenizer: Any = None,
+        rows: Sequence[dict[str, str]] | None = None,
+        peft_config: Any = None,
+        **config: Any,
+    ) -> Any:
+        from datasets import Dataset
+        from transformers import PrinterCallback
+
+        from rewards.rubric import Rubric
+        from rl.grpo import CalibratedGRPOConfig, CalibratedGRPOTrainer
+
+        if model is None:
+            model, tokenizer = policy.load()
+        settings = {
+            "output_dir": str(tmp_path / "run"),
+            "report_to": "none",
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "disable_tqdm": True,
+            "save_strategy": "no",
+            "logging_steps": 1,
+            "max_steps": 2,
+            "per_device_train_batch_size": 8,
+            "num_generations": 4,
+            "max_completion_length": 10,
+            "learning_rate": 1e-3,
+        }
+        trainer = CalibratedGRPOTrainer(
+            model,
+            rubric=rubric or Rubric.from_config(RUBRIC),
+            template=template or policy.template,
+            verifier=verifier,
+            args=CalibratedGRPOConfig(**{**settings, **config}),
+            train_dataset=Dataset.from_list(list(rows or policy.rows)),
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    return make
+
+
+@pytest.fixture
+def replay() -> Callable[..., None]:
+    """Makes a trainer sample given completions: generation ``n`` of the run takes the ``n``-th list, round and round.
+
+    A completion is a text, which ends with the end-of-sequence token, or a list of token ids, taken as they are.
+    """
+
+    def install(trainer: Any, *generations: Sequence[str | list[int]]) -> None:
+        tokenizer, turns = trainer.processing_class, iter(range(10**9))
+
+        def ids_of(completion: str | list[int]) -> list[int]:
+            if isinstance(completion, list):
+                return completion
+            return [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
+
+        def generate(prompt_ids: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+            completions = generations[next(turns) % len(generations)]
+            assert len(completions) == len(prompt_ids)
+            return [ids_of(each) for each in completions], None
+
+        trainer._generate_single_turn = generate
+
+    return install

@@ -1,0 +1,94 @@
+"""Log-probabilities of written tokens: what a batch says equals what each sequence says on its own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from estimators.token_statistics import chosen_log_probs
+
+VOCABULARY, PAD = 23, 0
+PROMPTS = [(5, 6, 7), (8,), (9, 10, 11, 12, 13), (14, 15)]
+COMPLETIONS = [(1, 2), (3, 4, 5, 6, 7), (), (0, 22, 0)]
+"""Ragged on both sides; the last holds the padding token as a token that was written."""
+
+
+def small(kind: str) -> PreTrainedModel:
+    """A random model in evaluation mode: rotary positions, or learnt absolute ones, which notice a shift."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "rotary":
+            config = LlamaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                initializer_range=0.5,
+            )
+            return LlamaForCausalLM(config).eval()
+        learnt = GPT2Config(
+            vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32, initializer_range=0.5,
+            bos_token_id=None, eos_token_id=None,
+        )  # fmt: skip
+        return GPT2LMHeadModel(learnt).eval()
+
+
+def alone(model: PreTrainedModel, prompt: tuple[int, ...], completion: tuple[int, ...]) -> list[float]:
+    """The textbook way: one unpadded forward, log-softmax, and the entry of each next token."""
+    ids = torch.tensor([[*prompt, *completion]])
+    with torch.no_grad():
+        log_probs = torch.log_softmax(model(input_ids=ids).logits[0].double(), dim=-1)
+    return [float(log_probs[len(prompt) + t - 1, token]) for t, token in enumerate(completion)]
+
+
+@pytest.mark.parametrize("kind", ["rotary", "learnt"])
+def test_a_ragged_batch_equals_each_sequence_alone(kind: str) -> None:
+    model = small(kind)
+    batch = chosen_log_probs(model, PROMPTS, COMPLETIONS, pad_token_id=PAD)
+    assert [len(row) for row in batch] == [2, 5, 0, 3]
+    for row, prompt, completion in zip(batch, PROMPTS, COMPLETIONS, strict=True):
+        assert row.tolist() == pytest.approx(alone(model, prompt, completion), abs=1e-5)
+
+
+def test_the_padding_token_does_not_matter() -> None:
+    model = small("learnt")
+    first = chosen_log_probs(model, PROMPTS, COMPLETIONS, pad_token_id=PAD)
+    second = chosen_log_probs(model, PROMPTS, COMPLETIONS, pad_token_id=17)
+    for row, same in zip(first, second, strict=True):
+        torch.testing.assert_close(row, same)
+
+
+def test_they_are_log_probabilities_over_the_vocabulary() -> None:
+    model = small("rotary")
+    next_tokens = [(token,) for token in range(VOCABULARY)]
+    each = torch.cat(chosen_log_probs(model, [(5, 6)] * VOCABULARY, next_tokens, pad_token_id=PAD))
+    assert bool((each <= 0).all())
+    assert float(each.exp().sum()) == pytest.approx(1.0, abs=1e-5)
+    assert float(each.max() - each.min()) > 0.1  # a model without an opinion would pass any gather
+
+
+def test_completions_of_no_tokens_have_no_log_probabilities() -> None:
+    rows = chosen_log_probs(small("rotary"), [(5,), (6, 7)], [(), ()], pad_token_id=PAD)
+    assert [row.shape for row in rows] == [(0,), (0,)]
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty prompt"):
+        chosen_log_probs(small("rotary"), [(5,), ()], [(1,), (1,)], pad_token_id=PAD)
+
+
+def test_prompts_and_completions_are_paired() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        chosen_log_probs(small("rotary"), [(5,), (6,)], [(1,)], pad_token_id=PAD)
+
+
+def test_half_precision_logits_are_normalised_in_full() -> None:
+    model = small("rotary").to(torch.bfloat16)
+    row = chosen_log_probs(model, [(5, 6)], [(1, 2)], pad_token_id=PAD)[0]
+    assert row.dtype == torch.float32
+    ids = torch.tensor([[5, 6, 1, 2]])
+    with torch.no_grad():
+        expected = torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1)
+    assert row.tolist() == pytest.approx([float(expected[1, 1]), float(expected[2, 2])], abs=0.05)

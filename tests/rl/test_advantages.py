@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rl.advantages import SCALINGS, centred_rewards, segment_advantages, sequence_advantages
+
+GROUP, TERMS = 4, 3
+WEIGHTS = torch.tensor([1.0, 0.5, 0.25])
+LINEAR = ("none", "leave_one_out")
+
+rewards = arrays(np.float64, (3 * GROUP, TERMS), elements=st.floats(-5, 5))
+rewards_with_gaps = arrays(
+    np.float64, (3 * GROUP, TERMS), elements=st.one_of(st.floats(-5, 5), st.just(float("nan")), st.just(0.0))
+)
+
+
+def centred(values: np.ndarray, scaling: str) -> np.ndarray:
+    return centred_rewards(torch.tensor(values), GROUP, scaling).numpy()
+
+
+def reference(values: np.ndarray, scaling: str) -> np.ndarray:
+    """The definitions once more, one reward at a time."""
+    result = np.zeros_like(values)
+    for k in range(values.shape[1]):
+        judged_of_batch = values[~np.isnan(values[:, k]), k]
+        for row in range(len(values)):
+            first = row // GROUP * GROUP
+            group = values[first : first + GROUP, k]
+            judged = group[~np.isnan(group)]
+            if np.isnan(values[row, k]) or len(judged) < 2:
+                continue
+            if scaling == "leave_one_out":
+                others = np.delete(group, row - first)
+                result[row, k] = values[row, k] - others[~np.isnan(others)].mean()
+                continue
+            spread = {"none": 1.0, "group": judged.std(ddof=1) + 1e-4, "batch": judged_of_batch.std(ddof=1) + 1e-4}
+            result[row, k] = (values[row, k] - judged.mean()) / spread[scaling]
+    return result
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@settings(deadline=None, max_examples=60)
+@given(values=rewards_with_gaps)
+def test_agrees_with_the_definitions(scaling: str, values: np.ndarray) -> None:
+    np.testing.assert_allclose(centred(values, scaling), reference(values, scaling), atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@settings(deadline=None, max_examples=60)
+@given(values=rewards_with_gaps)
+def test_every_group_has_mean_zero_and_no_advantage_is_nan(scaling: str, values: np.ndarray) -> None:
+    advantages = centred(values, scaling)
+    assert np.isfinite(advantages).all()
+    np.testing.assert_allclose(advantages.reshape(-1, GROUP, TERMS).sum(axis=1), 0, atol=1e-6)
+    assert (advantages[np.isnan(values)] == 0).all()
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@settings(deadline=None, max_examples=60)
+@given(values=rewards, shift=st.floats(-10, 10))
+def test_a_constant_added_to_a_reward_changes_nothing(scaling: str, values: np.ndarray, shift: float) -> None:
+    np.testing.assert_allclose(centred(values + shift, scaling), centred(values, scaling), atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", [scaling for scaling in SCALINGS if scaling != "batch"])
+@settings(deadline=None, max_examples=60)
+@given(values=rewards, seed=st.integers(0, 99))
+def test_a_constant_may_differ_between_groups(scaling: str, values: np.ndarray, seed: int) -> None:
+    shift = np.random.default_rng(seed).normal(size=(3, 1, TERMS)).repeat(GROUP, axis=1).reshape(-1, TERMS)
+    np.testing.assert_allclose(centred(values + shift, scaling), centred(values, scaling), atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@settings(deadline=None, max_examples=60)
+@given(values=rewards_with_gaps, seed=st.integers(0, 99))
+def test_order_of_siblings_and_of_groups_does_not_matter(scaling: str, values: np.ndarray, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([g * GROUP + rng.permutation(GROUP) for g in rng.permutation(3)])
+    np.testing.assert_allclose(centred(values[order], scaling), centred(values, scaling)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", LINEAR)
+@settings(deadline=None, max_examples=60)
+@given(values=rewards_with_gaps)
+def test_unscaled_advantages_are_as_large_as_the_rewards_differ(scaling: str, values: np.ndarray) -> None:
+    np.testing.assert_allclose(centred(values * 3, scaling), centred(values, scaling) * 3, atol=1e-6)
+
+
+def test_group_scaling_cancels_the_magnitude_of_a_scoring_rule() -> None:
+    """The trap: two groups with confidences a hair and a world apart get the same advantages (arXiv 2508.11800)."""
+    hair, world = (-((np.array([0.5 - e, 0.5, 0.5, 0.5 + e]) - 1) ** 2)[:, None] for e in (0.005, 0.3))
+    ratio = {}
+    for scaling in SCALINGS:
+        advantages = centred(np.concatenate([hair, world]), scaling)[:, 0]
+        ratio[scaling] = np.ptp(advantages[GROUP:]) / np.ptp(advantages[:GROUP])
+    magnitude = np.ptp(world) / np.ptp(hair)
+    assert magnitude == pytest.approx(60)
+    assert ratio["group"] == pytest.approx(1, abs=0.05)
+    for scaling in ("none", "batch", "leave_one_out"):
+        assert ratio[scaling] == pytest.approx(magnitude)
+
+
+def test_leave_one_out_is_the_centred_reward_times_g_over_g_less_one() -> None:
+    values = np.random.default_rng(0).normal(size=(2 * GROUP, 1))
+    np.testing.assert_allclose(centred(values, "leave_one_out"), centred(values, "none") * GROUP / (GROUP - 1))
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_an_only_judged_sibling_has_nothing_to_be_compared_with(scaling: str) -> None:
+    values = np.array([[5.0], [np.nan], [np.nan], [np.nan], [1.0], [1.0], [1.0], [1.0]])
+    assert (centred(values, scaling) == 0).all()
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="7 rewards do not divide into groups of 4"):
+        centred_rewards(torch.zeros(7, 1), 4, "none")
+    with pytest.raises(ValueError, match="'std' is not one of none, batch, group, leave_one_out"):
+        centred_rewards(torch.zeros(8, 1), 4, "std")  # type: ignore[arg-type]
+
+
+# -- sequence credit: TRL's numbers ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scaling", ["none", "group", "batch"])
+def test_sequence_credit_gives_the_advantages_of_trl(scaling: str, policy: Any, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    table = np.random.default_rng(0).normal(size=(8, TERMS)).round(2)
+    table[1, 0] = table[2, 0] = table[2, 1] = np.nan
+    table[3] = np.nan
+    table[4:, :] = table[4, :]  # a group that agrees
+
+    def term(index: int) -> Callable[..., list[float | None]]:
+        return lambda **_: [None if np.isnan(value) else float(value) for value in table[:, index]]
+
+    model, tokenizer = policy.load()
+    settings = GRPOConfig(
+        output_dir=str(tmp_path), scale_rewards=scaling, reward_weights=WEIGHTS.tolist(), num_generations=GROUP,
+        per_device_train_batch_size=8, max_completion_length=2, report_to="none", use_cpu=True, bf16=False,
+    )  # fmt: skip
+    rows = Dataset.from_list(list(policy.rows[:2]))
+    trainer = GRPOTrainer(
+        model, [term(k) for k in range(TERMS)], settings, train_dataset=rows, processing_class=tokenizer
+    )
+    inputs = [row for row in rows for _ in range(GROUP)]
+    trls = trainer._generate_and_score_completions(inputs)["advantages"]
+    ours = sequence_advantages(torch.tensor(table, dtype=torch.float32), WEIGHTS, GROUP, scaling)
+    torch.testing.assert_close(ours, trls.cpu(), rtol=1e-5, atol=1e-6)
+    assert ours[:3].abs().min() > 0.01
+    assert ours[3:].abs().max() == 0
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@settings(deadline=None, max_examples=60)
+@given(values=rewards_with_gaps)
+def test_a_sequence_is_its_sum_of_terms_where_any_was_judged(scaling: str, values: np.ndarray) -> None:
+    total = np.where(np.isnan(values), 0, values) @ WEIGHTS.double().numpy()
+    total[np.isnan(values).all(axis=1)] = np.nan
+    ours = sequence_advantages(torch.tensor(values), WEIGHTS.double(), GROUP, scaling)
+    np.testing.assert_allclose(ours.numpy(), reference(total[:, None], scaling)[:, 0], atol=1e-6)
+
+
+# -- segment credit ----------------------------------------------------------------------------------------------------
+
+
+def random_masks(completions: int, segments: int = 4, tokens: int = 9) -> torch.Tensor:
+    """Each token in one segment, the last two of each completion padding; every segment is somewhere."""
+    rng = np.random.default_rng(0)
+    masks = torch.zeros(completions, segments, tokens)
+    for row in range(completions):
+        for column in range(tokens - 2):
+            masks[row, column if column < segments else rng.integers(segments), column] = 1
+    return masks
+
+
+@pytest.mark.parametrize("scaling", LINEAR)
+@settings(deadline=None, max_examples=40)
+@given(values=rewards)
+def test_terms_that_credit_everything_give_the_sequence_its_advantage(scaling: str, values: np.ndarray) -> None:
+    rewards_NK, weights_K, masks = torch.tensor(values), WEIGHTS.double(), random_masks(len(values)).double()
+    advantages = segment_advantages(
+        centred_rewards(rewards_NK, GROUP, scaling), weights_K, torch.ones(TERMS, 4).double(), masks
+    )
+    scalar = sequence_advantages(rewards_NK, weights_K, GROUP, scaling)
+    torch.testing.assert_close(advantages, scalar.unsqueeze(1) * masks.sum(dim=1))
+
+
+def test_each_term_lands_on_its_own_segments_alone() -> None:
+    masks_BST = random_masks(2)
+    credit_KS = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    advantages_BK = torch.tensor([[1.0, -2.0, 0.0], [0.0, 3.0, 8.0]])
+    advantages_BT = segment_advantages(advantages_BK, WEIGHTS, credit_KS, masks_BST)
+    in_segment = [[advantages_BT[b][masks_BST[b, s] == 1].unique().tolist() for s in range(4)] for b in range(2)]
+    assert in_segment[0] == [[1.0], [1.0], [0.0], [-1.0]]
+    assert in_segment[1] == [[2.0], [2.0], [2.0], [3.5]]
+    assert (advantages_BT[masks_BST.sum(dim=1) == 0] == 0).all(), "padding gets nothing"
+
+
+def test_a_term_whose_field_was_left_out_falls_on_the_whole_completion() -> None:
+    masks_BST = random_masks(2)
+    masks_BST[0, 0] += masks_BST[0, 3]
+    masks_BST[0, 3] = 0  # the first completion has no confidence
+    advantages_BT = segment_advantages(
+        torch.tensor([[-1.0], [-1.0]]), torch.ones(1), torch.tensor([[0.0, 0.0, 0.0, 1.0]]), masks_BST
+    )
+    torch.testing.assert_close(advantages_BT[0], -masks_BST[0].sum(dim=0))
+    torch.testing.assert_close(advantages_BT[1], -masks_BST[1, 3])

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoTokenizer
+
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+from rl.callbacks import WholeCheckpoints
+from rl.checkpoint import (
+    add_template_tokens,
+    last_complete_checkpoint,
+    load_policy,
+    mark_complete,
+    read_template,
+    write_calibration,
+    write_json,
+)
+
+RUBRIC = Rubric.from_config({"accuracy": {"weight": 1.0}, "brier": {"weight": 0.5, "segments": ["confidence"]}})
+
+
+# -- policies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_loads_in_float32_and_pads_on_the_left(untrained: Any) -> None:
+    model, tokenizer = load_policy(untrained.path)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert tokenizer.padding_side == "left"
+    assert next(load_policy(untrained.path, dtype="bfloat16")[0].parameters()).dtype == torch.bfloat16
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_of_sequence(untrained: Any, tmp_path: Path) -> None:
+    shutil.copytree(untrained.path, tmp_path, dirs_exist_ok=True)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings.pop("pad_token")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert AutoTokenizer.from_pretrained(tmp_path).pad_token is None
+    _, tokenizer = load_policy(tmp_path)
+    assert tokenizer.pad_token == tokenizer.eos_token == "<eos>"
+
+
+def test_pickled_weights_are_never_read(untrained: Any, tmp_path: Path) -> None:
+    shutil.copytree(untrained.path, tmp_path, dirs_exist_ok=True)
+    model, _ = load_policy(untrained.path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        load_policy(tmp_path)
+
+
+def test_what_cannot_be_loaded_is_named(tmp_path: Path, untrained: Any) -> None:
+    with pytest.raises(OSError, match="no-such-policy"):
+        load_policy(tmp_path / "no-such-policy")
+    for dtype in ("float33", "nn"):
+        with pytest.raises(ValueError, match=f"model.dtype: '{dtype}' is no torch dtype"):
+            load_policy(untrained.path, dtype=dtype)
+
+
+def test_template_tokens_become_one_token_each_and_survive_decoding(untrained: Any) -> None:
+    model, tokenizer = untrained.load()
+    before = model.get_input_embeddings().weight.detach().clone()
+    template = AnswerTemplate(thinking="optional", analysis="optional", levels=("0.0", "0.1", "0.25", "1.0"))
+    new = add_template_tokens(model, tokenizer, template)
+    assert new == ["<analysis>", "</analysis>", "0.1"], "the others were single tokens already"
+    text = template.render("4", "0.1", "2", "3")
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert len(ids) == 12
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    after = model.get_input_embeddings().weight
+    assert after.shape[0] == len(tokenizer) == before.shape[0] + 3
+    torch.testing.assert_close(after[: len(before)], before)
+    spread = before.std(dim=0).mean()
+    assert (after[len(before) :] - before.mean(dim=0)).abs().max() < spread, "drawn close to the mean of the others"
+    assert add_template_tokens(model, tokenizer, template) == []
+
+
+# -- the calibration folder --------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_carries_what_a_router_needs(tmp_path: Path) -> None:
+    template = AnswerTemplate(thinking="none", levels=("0.0", "0.5", "1.0"))
+    recipe = {"task": {"name": "arithmetic"}, "trainer": {"max_steps": 3}}
+    write_calibration(tmp_path, template, RUBRIC, recipe)
+    folder = tmp_path / "calibration"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "recipe.yaml", "rubric.json", "template.json", "versions.json",
+    ]  # fmt: skip
+    assert read_template(tmp_path) == template
+    described = json.loads((folder / "rubric.json").read_text())
+    assert described["terms"]["brier"] == {"weight": 0.5, "segments": ["confidence"]}
+    assert described["audit"]["safe"] is True
+    assert yaml.safe_load((folder / "recipe.yaml").read_text()) == recipe
+    versions = json.loads((folder / "versions.json").read_text())
+    assert versions["trl"].startswith("1.") and versions["candor-rl"]
+
+
+@pytest.mark.parametrize(
+    "template", [AnswerTemplate(), AnswerTemplate(confidence="none"), AnswerTemplate("required", "optional")]
+)
+def test_templates_come_back_as_they_were(template: AnswerTemplate, tmp_path: Path) -> None:
+    write_calibration(tmp_path, template, None, {})
+    assert read_template(tmp_path) == template
+    assert not (tmp_path / "calibration" / "rubric.json").exists()
+
+
+def test_a_folder_without_calibration_has_no_template(tmp_path: Path) -> None:
+    assert read_template(tmp_path) is None
+
+
+def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"value": 1})
+    with pytest.raises(ValueError):
+        write_json(path, {"value": [1.0, float("nan")]})
+    assert json.loads(path.read_text()) == {"value": 1}
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"], "nothing half-written stays behind"
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+# -- complete checkpoints ----------------------------------------------------------------------------------------------
+
+
+def test_the_last_complete_checkpoint_is_the_highest_step_with_a_mark(tmp_path: Path) -> None:
+    assert last_complete_checkpoint(tmp_path) is None
+    for step in (9, 10, 100):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-100" / "model.safetensors").write_bytes(b"half")
+    assert last_complete_checkpoint(tmp_path) is None
+    for step in (9, 10):
+        mark_complete(tmp_path / f"checkpoint-{step}", step)
+    assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_the_mark_is_written_last_and_by_the_main_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Arguments:
+        output_dir = str(tmp_path)
+
+    class State:
+        global_step, is_world_process_zero = 5, False
+
+    checkpoint = tmp_path / "checkpoint-5"
+    checkpoint.mkdir()
+    callback = WholeCheckpoints(AnswerTemplate(), RUBRIC, {"trainer": {}})
+    callback.on_save(Arguments, State, None)
+    assert list(checkpoint.iterdir()) == []
+    State.is_world_process_zero = True
+    with monkeypatch.context() as patch:
+        patch.setattr("rl.callbacks.write_calibration", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError):
+            callback.on_save(Arguments, State, None)
+    assert last_complete_checkpoint(tmp_path) is None
+    callback.on_save(Arguments, State, None)
+    assert last_complete_checkpoint(tmp_path) == checkpoint
+    assert read_template(checkpoint) == AnswerTemplate()

@@ -1,0 +1,144 @@
+"""What `rl/grpo.py` takes for granted about TRL's trainer, which promises none of it.
+
+After an upgrade of TRL a failure here names what to read again before the upper bound in pyproject.toml is moved.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+import tomllib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import trl
+from packaging.requirements import Requirement
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
+
+from rl.grpo import CalibratedGRPOTrainer
+
+OVERRIDDEN = {
+    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_compute_loss": ["self", "model", "inputs"],
+}
+LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+
+
+def source_of(method: Any) -> str:
+    return textwrap.dedent(inspect.getsource(inspect.unwrap(method)))
+
+
+def names_in(method: Any) -> set[str]:
+    """What a method mentions: attributes, keyword arguments and constants."""
+    nodes = list(ast.walk(ast.parse(source_of(method))))
+    mentioned = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    mentioned |= {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
+    return mentioned | {node.value for node in nodes if isinstance(node, ast.Constant)}
+
+
+def test_the_installed_version_is_the_pinned_one() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    (pin,) = (Requirement(each) for each in project["dependencies"] if Requirement(each).name == "trl")
+    assert metadata.version("trl") in pin.specifier, (
+        f"TRL {metadata.version('trl')} is installed, {pin} is what rl/grpo.py was checked with: read its three "
+        "overridden methods in TRL again, run this file, then move the bound"
+    )
+    low, high = sorted(pin.specifier, key=lambda each: each.operator, reverse=True)
+    minor = [int(part) for part in low.version.split(".")]
+    assert (low.operator, high.operator, high.version) == (">=", "<", f"{minor[0]}.{minor[1] + 1}"), "one minor version"
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_overridden_methods_exist_with_these_parameters(name: str) -> None:
+    theirs = getattr(GRPOTrainer, name, None)
+    assert theirs is not None, f"TRL {trl.__version__} has no GRPOTrainer.{name}: rl/grpo.py overrides nothing"
+    for method in (inspect.unwrap(theirs), getattr(CalibratedGRPOTrainer, name)):
+        assert list(inspect.signature(method).parameters) == OVERRIDDEN[name], (
+            f"GRPOTrainer.{name} has other parameters in TRL {trl.__version__}: adapt the override in rl/grpo.py"
+        )
+    assert name in vars(CalibratedGRPOTrainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("_prepare_inputs", {"_generate_and_score_completions", "_buffered_inputs"}),
+        ("_calculate_rewards", {"_log_completion_extra"}),
+        ("_generate_and_score_completions", {"_calculate_rewards", "_pending_extra_logs", "_logs", "advantages"}),
+        ("_generate_and_score_completions", {"prompt_ids", "completion_ids", "completion_mask", "process_index"}),
+        ("_generate", {"_generate_single_turn", "eos_token_ids"}),
+        ("compute_loss", {"_compute_loss"}),
+        ("_compute_loss", {"advantages", "current_gradient_accumulation_steps", "_metrics"}),
+        ("_get_per_token_logps_and_entropies", {"fused_lm_head"}),
+        ("log", {"_metrics", "_logs"}),
+    ],
+)
+def test_methods_still_do_what_the_overrides_rely_on(name: str, needed: set[str]) -> None:
+    found = names_in(getattr(GRPOTrainer, name))
+    assert needed <= found, (
+        f"GRPOTrainer.{name} of TRL {trl.__version__} mentions {', '.join(sorted(needed - found))} no more: "
+        "follow the data through rl/grpo.py again"
+    )
+
+
+def test_trl_still_takes_advantages_per_token() -> None:
+    assert "if advantages.dim() == 1:" in source_of(GRPOTrainer._compute_loss), (
+        "TRL no longer widens one-dimensional advantages in _compute_loss: check that (B, T) advantages still work"
+    )
+
+
+def test_closed_form_reads_the_hidden_state_that_the_loss_reads() -> None:
+    fused = source_of(add_fused_lm_head)
+    for part in ("backbone_outputs.last_hidden_state", "final_logit_softcapping", "logit_scale", "logits_scaling",
+                 "lm_head_multiplier", "output_multiplier", 'backbone_attr = "base_model"'):  # fmt: skip
+        assert part in fused, f"TRL's fused head has no {part!r} any more: check rl.losses.model_logits and the hook"
+
+
+def test_batches_carry_extra_tensors_through_shuffling_and_splitting() -> None:
+    batch = {"advantages": torch.arange(8.0).view(4, 2), "confidence_positions": torch.arange(4), "none": None}
+    parts = split_tensor_dict(shuffle_sequence_dict(batch), 2)
+    rows = torch.cat([part["confidence_positions"] for part in parts])
+    assert sorted(rows.tolist()) == [0, 1, 2, 3]
+    torch.testing.assert_close(torch.cat([part["advantages"] for part in parts]), batch["advantages"][rows])
+
+
+def test_the_loss_types_are_those_checked_below() -> None:
+    source = source_of(GRPOTrainer._compute_loss)
+    known = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant)
+        and node.value in {*LOSS_TYPES, GRPOConfig(bf16=False, use_cpu=True).loss_type}
+    }
+    assert known == set(LOSS_TYPES)
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_a_constant_advantage_per_token_is_one_per_sequence(loss_type: str, make_trainer: Any, replay: Any) -> None:
+    """Loss and gradient of (B, T) advantages constant in T are those of (B,) advantages."""
+    level = {"luspo": "sequence"}.get(loss_type, "token")
+    trainer = make_trainer(loss_type=loss_type, importance_sampling_level=level)
+    answers = ["<answer>3</answer><confidence>0.75</confidence>", "<answer>2</answer>", "12", "<answer>"] * 2
+    replay(trainer, answers)
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = trainer._generate_and_score_completions([dict(trainer.train_dataset[0])] * 8)
+    advantages_B = torch.tensor([1.0, -0.5, 0.25, -0.75, 2.0, -2.0, 0.5, -0.5])
+    measured = []
+    for advantages in (advantages_B, advantages_B.unsqueeze(1).expand(inputs["completion_ids"].shape).clone()):
+        trainer.model.zero_grad()
+        loss = trainer._compute_loss(trainer.model, {**inputs, "advantages": advantages})
+        loss.backward()
+        gradients = [parameter.grad.flatten() for parameter in trainer.model.parameters()]
+        measured.append((loss.detach(), torch.cat(gradients)))
+    for one, each in zip(*measured, strict=True):
+        torch.testing.assert_close(
+            each, one, rtol=1e-6, atol=1e-7, msg=lambda text: f"{loss_type} treats (B, T) advantages otherwise: {text}"
+        )
+    assert measured[0][1].norm() > 1e-3

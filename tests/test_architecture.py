@@ -1,0 +1,153 @@
+"""The house rules that no single module can break unseen: which way imports point, what is never called, what ships."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("rewards", "estimators", "rl", "experiments")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+FORBIDDEN = {
+    "rewards": {"estimators", "rl", "experiments", "torch", "trl", "transformers", "accelerate", "deepspeed"},
+    "estimators": {"rewards", "rl", "experiments", "trl"},
+    "rl": {"experiments"},
+    "experiments": set(),
+}
+CALLED_BY_NAME = {"eval", "exec", "compile", "__import__", "parse_expr", "sympify", "unsafe_load"}
+CALLED_ON_A_MODULE = {"torch.load", "yaml.load", "yaml.unsafe_load", "numpy.load", "np.load", "joblib.load"}
+UNPICKLING = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def each_module(function):
+    return pytest.mark.parametrize("path", MODULES, ids=name_of)(function)
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Dotted names of what is imported anywhere in a module, inside functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import hides where it points"
+            yield node.module or "", node.lineno
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def broken_rules(source: str, package: str) -> list[str]:
+    tree = ast.parse(source)
+    problems = []
+    for name, line in imports(tree):
+        top = name.partition(".")[0]
+        if top in FORBIDDEN[package]:
+            problems.append(f"line {line}: {package} imports {name}")
+        if top in UNPICKLING:
+            problems.append(f"line {line}: imports {name}, which runs what it reads")
+    for name, call in calls(tree):
+        if name in CALLED_BY_NAME or name.rpartition(".")[2] in ("parse_expr", "sympify") or name in CALLED_ON_A_MODULE:
+            problems.append(f"line {call.lineno}: calls {name}")
+        for keyword in call.keywords:
+            literal = isinstance(keyword.value, ast.Constant) and not keyword.value.value
+            if keyword.arg in ("trust_remote_code", "allow_pickle") and not literal:
+                problems.append(f"line {call.lineno}: {keyword.arg} is not False")
+            if keyword.arg == "shell" and not literal:
+                problems.append(f"line {call.lineno}: runs a shell")
+    return problems
+
+
+@each_module
+def test_imports_point_the_right_way_and_nothing_runs_what_it_reads(path: Path) -> None:
+    assert broken_rules(path.read_text(encoding="utf-8"), path.relative_to(ROOT).parts[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "package"),
+    [
+        ("def f():\n    from rl.grpo import CalibratedGRPOTrainer", "rewards"),
+        ("import torch.nn", "rewards"),
+        ("import rewards.rubric as r", "estimators"),
+        ("from experiments.config import load_recipe", "rl"),
+        ("eval('1')", "rl"),
+        ("sympy.parsing.sympy_parser.parse_expr(x)", "rewards"),
+        ("torch.load(p)", "rl"),
+        ("model = M.from_pretrained(p, trust_remote_code=True)", "rl"),
+        ("model = M.from_pretrained(p, trust_remote_code=flag)", "rl"),
+        ("import pickle", "experiments"),
+        ("subprocess.run(text, shell=True)", "experiments"),
+    ],
+)
+def test_the_rules_notice_what_they_are_for(source: str, package: str) -> None:
+    assert len(broken_rules(source, package)) == 1
+
+
+@each_module
+def test_a_module_is_short_or_says_why_not(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    assert docstring, "no docstring"
+    assert len(source.splitlines()) <= 300 or "300 lines" in docstring
+
+
+def test_every_package_with_code_is_in_the_wheel() -> None:
+    with_code = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in MODULES}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == with_code
+    assert all((ROOT / name.replace(".", "/") / "__init__.py").is_file() for name in with_code)
+
+
+def test_every_file_beside_the_code_is_in_the_wheel() -> None:
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    data = [
+        path.relative_to(ROOT)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    ]
+    packages = PROJECT["tool"]["setuptools"]["packages"]
+    assert any(path.suffix == ".yaml" for path in data)
+    for path in data:
+        owner = max((name for name in packages if path.is_relative_to(name.replace(".", "/"))), key=len)
+        inside = str(path.relative_to(owner.replace(".", "/")))
+        # setuptools matches a pattern part by part, so that * does not reach into folders.
+        reached = [
+            pattern
+            for pattern in patterns.get(owner, [])
+            if len(Path(pattern).parts) == len(Path(inside).parts)
+            and all(map(fnmatch, Path(inside).parts, Path(pattern).parts))
+        ]
+        assert reached, f"{path} is matched by no pattern of {owner}"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("rewards.rubric", {"torch", "transformers", "trl", "pandas", "sympy"}),
+        ("rewards.verifiers.pool", {"torch", "transformers", "trl", "pandas"}),
+        ("estimators.metrics", {"transformers", "trl"}),
+        ("experiments.cli", {"torch", "transformers", "trl", "pandas", "numpy"}),
+        ("experiments.config", {"torch", "transformers", "trl", "pandas"}),
+        ("experiments.probe.run", {"torch", "transformers", "trl"}),
+    ],
+)
+def test_what_starts_fast_imports_nothing_heavy(module: str, absent: set[str]) -> None:
+    """What Python has loaded at the end is what counts: a heavy import may hide behind several light ones."""
+    program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert absent.isdisjoint(loaded.stdout.split())
