@@ -23,7 +23,7 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0 done, 1 failed, 2 cannot be run as asked, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     _quiet()
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -42,11 +42,22 @@ def _quiet() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # HF_HUB_OFFLINE=0 in the environment allows downloads
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    os.environ.setdefault("DS_LOG_LEVEL", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    logging.getLogger("deepspeed").setLevel(logging.ERROR)
+    # DeepSpeed sets its logger's level when it is imported, which is after this.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|transformers|accelerate|deepspeed)(\..*)?")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes positional arguments in one stretch; key=value may stand after options too.
+    if rest and ("overrides" not in options or any("=" not in each or each.startswith("-") for each in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     quickstart = commands.add_parser("quickstart", help="the main job on the embedded default, in minutes on a CPU")
+    quickstart.add_argument("overrides", nargs="*", metavar="key=value", help="changes both recipes")
     quickstart.add_argument("--seed", type=int, default=0, help="seed of both trainings (default 0)")
     quickstart.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default %(default)s)")
     quickstart.add_argument("--resume", action="store_true", help="go on with an interrupted run in that folder")
@@ -99,7 +111,7 @@ def _quickstart(options: argparse.Namespace) -> int:
     from experiments.report.terminal import terminal_table
 
     console = Console()
-    metrics = quickstart(options.out, seed=options.seed, resume=options.resume, say=console.print)
+    metrics = quickstart(options.out, options.overrides, seed=options.seed, resume=options.resume, say=console.print)
     console.print(terminal_table(metrics))
     return 0
 
@@ -138,7 +150,7 @@ def _report(options: argparse.Namespace) -> int:
     from experiments.folders import writable
     from experiments.report.html import report_runs
 
-    for folder in options.runs if options.out is None else [options.out]:
+    for folder in [run for run in options.runs if run.is_dir()] if options.out is None else [options.out]:
         writable(folder)
     for path in report_runs(options.runs, options.out):
         print(path)

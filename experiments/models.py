@@ -49,7 +49,9 @@ def find_model(name: str | Path, key: str, gguf_file: str | None = None) -> str 
     if folder.exists():
         raise ConfigError(f"{key}: {name} is a file, expected the folder that holds a model")
     if not _HUB_NAME.fullmatch(str(name)):
-        raise ConfigError(f"{key}: {name}: no such folder; expected one, {', '.join((*POLICIES, *PACKAGED))} or a hub name")
+        raise ConfigError(
+            f"{key}: {name}: no such folder; expected one, {', '.join((*POLICIES, *PACKAGED))} or a hub name"
+        )
     return name
 
 

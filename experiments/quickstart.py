@@ -7,7 +7,7 @@ goes on with ``--resume``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pandas as pd
 from experiments.config import load_recipe
 from experiments.errors import ConfigError
 from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
-from experiments.probe.measure import measure, write_metrics
+from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
 from experiments.train import train
@@ -25,16 +25,24 @@ from rewards.verifiers.pool import VerifierPool
 CONTROL, RECOMMENDED = "rlvr", "candor"
 
 
-def quickstart(out: str | Path, *, seed: int = 0, resume: bool = False, say: Callable[[str], None] = print) -> dict:
+def quickstart(
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Metrics:
     """Train both recipes for the same steps, probe three checkpoints, and write the report.
+
+    ``overrides`` change both recipes.
 
     Leaves in ``out``: ``report.html``, ``metrics.json`` (``checkpoints`` -> checkpoint -> metric), ``records.parquet``
     and a folder for each training. Returns the metrics by method. Raises ConfigError for a folder that will not do.
     """
     out = Path(out)
     started = time.perf_counter()
-    overrides = [f"trainer.seed={seed}"]
-    recipes = {name: load_recipe(name, overrides) for name in (CONTROL, RECOMMENDED)}
+    recipes = {name: load_recipe(name, [f"trainer.seed={seed}", *overrides]) for name in (CONTROL, RECOMMENDED)}
     recommended = recipes[RECOMMENDED]
     if any((out / name).exists() for name in (*recipes, "records.parquet")) and not resume:
         raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")

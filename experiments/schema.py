@@ -8,6 +8,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any
 
 from experiments.errors import ConfigError
@@ -81,6 +82,9 @@ def convert(value: Any, hint: Any, key: str) -> Any:
                 return one_of(key, value, typing.get_args(option))
             if value in typing.get_args(option):
                 return value
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            # YAML reads the word no, which transformers has among its strategies, as false.
+            return one_of(key, "no" if value is False else value, [str(each.value) for each in kind])
         if kind is tuple and isinstance(value, list):
             return tuple(str(each) for each in value)
         if kind is float and not isinstance(value, bool):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from experiments.trainer_section import check_batch, trainer_arguments
 from rewards.verifiers.pool import VerifierPool
 from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.checkpoint import add_template_tokens, last_complete_checkpoint, write_calibration
+from rl.supervised import supervised_rows
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
 
@@ -48,7 +50,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
         return out / FINAL
     # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
     arguments, lora = _arguments(recipe, out), _lora(recipe)
-    rows = _training_rows(recipe)
+    dataset = _training_set(recipe, arguments.seed)
     model, tokenizer = open_policy(
         recipe.model.path,
         "model.path",
@@ -58,10 +60,11 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     )
     if recipe.model.add_template_tokens:
         add_template_tokens(model, tokenizer, recipe.template)
-    callbacks = [MetricsFile(), WholeCheckpoints(recipe.template, recipe.rubric, recipe.source), Progress(recipe.name)]
+    progress = Progress(recipe.name)
+    callbacks = [MetricsFile(), WholeCheckpoints(recipe.template, recipe.rubric, recipe.source), progress]
     build = {"grpo": _grpo_trainer, "sft": _sft_trainer}[recipe.method]
-    with VerifierPool() as verifier:
-        trainer = build(recipe, arguments, model, tokenizer, rows, verifier, callbacks, lora)
+    with VerifierPool() as verifier, closing(progress):
+        trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora)
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)
         if main_process:
@@ -100,14 +103,17 @@ def _arguments(recipe: Recipe, out: Path) -> Any:
         raise ConfigError(message if message.startswith("trainer.") else f"trainer: {message}") from error
 
 
-def _training_rows(recipe: Recipe) -> list[dict[str, Any]]:
+def _training_set(recipe: Recipe, seed: int) -> Dataset:
     try:
-        return recipe.task.rows("train")
+        rows = recipe.task.rows("train")
+        if recipe.method == "sft":
+            return Dataset.from_list(supervised_rows(rows, recipe.template, seed))
     except (ValueError, OSError) as error:
         raise ConfigError(f"task: {error}") from error
+    return Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows])
 
 
-def _grpo_trainer(recipe, arguments, model, tokenizer, rows, verifier, callbacks, lora) -> Trainer:
+def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
     from rl.grpo import CalibratedGRPOTrainer, level_token_ids
 
     if arguments.confidence_loss_weight:
@@ -121,22 +127,20 @@ def _grpo_trainer(recipe, arguments, model, tokenizer, rows, verifier, callbacks
         template=recipe.template,
         verifier=verifier,
         args=arguments,
-        train_dataset=Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]),
+        train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=callbacks,
         peft_config=lora,
     )
 
 
-def _sft_trainer(recipe, arguments, model, tokenizer, rows, verifier, callbacks, lora) -> Trainer:
+def _sft_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
     from trl import SFTTrainer
-
-    from rl.supervised import supervised_rows
 
     return SFTTrainer(
         model,
         args=arguments,
-        train_dataset=Dataset.from_list(supervised_rows(rows, recipe.template, arguments.seed)),
+        train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=callbacks,
         peft_config=lora,

@@ -77,6 +77,10 @@ class Progress(TrainerCallback):
                 self.bar.set_postfix({label: f"{value:.3f}" for label, value in shown.items()})
 
     def on_train_end(self, args, state, control, **kwargs: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands; after an interrupt too, or it would be drawn once more under the last word."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

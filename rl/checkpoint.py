@@ -6,6 +6,7 @@ a model is ever run.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -46,6 +47,8 @@ def load_policy(
     if attn_implementation:
         extra["attn_implementation"] = attn_implementation
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **shared, **extra)
+    if gguf_file:
+        model = _dequantized(model)
     tokenizer = AutoTokenizer.from_pretrained(path, **shared)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
@@ -108,6 +111,21 @@ def write_json(path: Path, content: Any) -> None:
         file.write(text)
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
+
+
+def _dequantized(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a model that does not call itself quantized, which trainers refuse to train.
+
+    transformers has turned a GGUF file's weights into plain tensors by the time they are loaded, but leaves the mark.
+    """
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    attention = model.config._attn_implementation
+    plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype, attn_implementation=attention)
+    plain.load_state_dict(model.state_dict())
+    plain.generation_config = model.generation_config
+    return plain
 
 
 def _version(package: str) -> str | None:

@@ -24,8 +24,6 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
-from estimators.metrics.calibration import brier, ece
-from estimators.metrics.selective import auroc
 from rewards.completion import SEGMENTS, ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import RewardMatrix, Rubric
@@ -33,7 +31,7 @@ from rewards.template import AnswerTemplate
 from rewards.verifiers.pool import VerifierPool
 from rl.advantages import CREDITS, SCALINGS, centred_rewards, segment_advantages, sequence_advantages
 from rl.losses import expected_reward_loss, model_logits
-from rl.rollout import JudgedRollout, gather_outcomes, judge
+from rl.rollout import JudgedRollout, batch_metrics, gather_outcomes, judge
 from rl.segments import segment_masks, tokens_inside
 
 
@@ -167,6 +165,10 @@ class CalibratedGRPOTrainer(GRPOTrainer):
             seen = output["completion_ids"].masked_fill(output["completion_mask"] == 0, -1)
             positions, targets = self._confidence_targets(scored.rollout, seen)
             output["confidence_positions"], output["confidence_targets"] = positions, targets
+            # The closed form alone trains the confidence token: neither the policy gradient nor the KL to the policy
+            # at the start reaches it, which would hold it to the confidences that the run is there to change.
+            columns = torch.arange(length, device=device)
+            output["tool_mask"] = (columns != positions.unsqueeze(1)).to(output["completion_mask"].dtype)
         return output
 
     # -- the calibration terms in closed form ------------------------------------------------------------------------
@@ -268,31 +270,3 @@ def level_token_ids(tokenizer, levels: tuple[str, ...]) -> list[int]:
     if len(set(flat)) != len(flat) or tokenizer.unk_token_id in flat:
         raise ValueError(f"task.template.levels: {', '.join(levels)} are not distinct tokens of this tokenizer")
     return flat
-
-
-def batch_metrics(outcomes) -> dict[str, float]:
-    """Calibration of one global batch; an unread confidence counts as 0, an unjudged completion not at all.
-
-    NaN (which TRL leaves out of its averages) where the batch does not define a metric.
-    """
-    judged = ~np.isnan(outcomes.correct)
-    confidence = np.nan_to_num(outcomes.confidence[judged], nan=0.0)
-    correct = outcomes.correct[judged]
-    stated = outcomes.confidence[~np.isnan(outcomes.confidence)]
-    values = {
-        "parse/ok": float(np.mean([status is ParseStatus.OK for status in outcomes.status])),
-        "parse/unread_confidence": float(np.isnan(outcomes.confidence).mean()),
-        "parse/truncated": float(np.mean([status is ParseStatus.TRUNCATED for status in outcomes.status])),
-        "verify/unjudged": float(1 - judged.mean()),
-        "calibration/mean_confidence": float(stated.mean()) if stated.size else float("nan"),
-        "calibration/confidence_std": float(stated.std()) if stated.size else float("nan"),
-    }
-    if judged.any():
-        ranking = auroc(confidence, np.round(correct)) if np.isin(correct, (0, 1)).all() else None
-        values |= {
-            "calibration/accuracy": float(correct.mean()),
-            "calibration/brier": brier(confidence, correct),
-            "calibration/ece": ece(confidence, correct),
-            "calibration/auroc": float("nan") if ranking is None else ranking,
-        }
-    return values

@@ -14,6 +14,8 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
+from estimators.metrics.calibration import brier, ece
+from estimators.metrics.selective import auroc
 from rewards.completion import ParsedCompletion, ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.template import AnswerTemplate
@@ -69,3 +71,31 @@ def gather_outcomes(rollout: JudgedRollout, group_size: int, accelerator: Accele
         group=np.arange(len(gathered)) // group_size,
         length=gathered[:, 3],
     )
+
+
+def batch_metrics(outcomes: Outcomes) -> dict[str, float]:
+    """Calibration of one global batch; an unread confidence counts as 0, an unjudged completion not at all.
+
+    NaN (which TRL leaves out of its averages) where the batch does not define a metric.
+    """
+    judged = ~np.isnan(outcomes.correct)
+    confidence = np.nan_to_num(outcomes.confidence[judged], nan=0.0)
+    correct = outcomes.correct[judged]
+    stated = outcomes.confidence[~np.isnan(outcomes.confidence)]
+    values = {
+        "parse/ok": float(np.mean([status is ParseStatus.OK for status in outcomes.status])),
+        "parse/unread_confidence": float(np.isnan(outcomes.confidence).mean()),
+        "parse/truncated": float(np.mean([status is ParseStatus.TRUNCATED for status in outcomes.status])),
+        "verify/unjudged": float(1 - judged.mean()),
+        "calibration/mean_confidence": float(stated.mean()) if stated.size else float("nan"),
+        "calibration/confidence_std": float(stated.std()) if stated.size else float("nan"),
+    }
+    if judged.any():
+        ranking = auroc(confidence, np.round(correct)) if np.isin(correct, (0, 1)).all() else None
+        values |= {
+            "calibration/accuracy": float(correct.mean()),
+            "calibration/brier": brier(confidence, correct),
+            "calibration/ece": ece(confidence, correct),
+            "calibration/auroc": float("nan") if ranking is None else ranking,
+        }
+    return values

@@ -39,6 +39,7 @@ def supervised_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, se
     """``{prompt, completion}`` for each task row, the completion an assistant message where the prompt is a chat.
 
     A row's ``solution``, where it has one and the template thinks, is what the policy thinks before it answers.
+    Raises ValueError where the template asks for what the rows do not have.
     """
     levels = template.levels or DECIMAL_LEVELS
     habit = confidence_habit(levels)
@@ -46,7 +47,8 @@ def supervised_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, se
     pairs = []
     for row in rows:
         thinking = None if template.thinking == "none" else row.get("solution")
-        text = template.render(row["answer"], generator.choices(levels, habit)[0], thinking=thinking)
+        confidence = None if template.confidence == "none" else generator.choices(levels, habit)[0]
+        text = template.render(row["answer"], confidence, thinking=thinking)
         chat = not isinstance(row["prompt"], str)
         completion = [{"role": "assistant", "content": text}] if chat else text
         pairs.append({"prompt": row["prompt"], "completion": completion})

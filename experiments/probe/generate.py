@@ -27,6 +27,13 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     template: AnswerTemplate
 
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer, as in training: the tokenizer's own, and those that the model declares."""
+        declared = self.model.generation_config.eos_token_id
+        more = [declared] if isinstance(declared, int) else declared or []
+        return tuple(dict.fromkeys([self.tokenizer.eos_token_id, *more]))
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -61,11 +68,12 @@ def generate(
                     temperature=None,
                     top_p=None,
                     top_k=None,
+                    repetition_penalty=1.0,  # chat models bring their own, which is not how they were trained here
                     pad_token_id=pad,
-                    eos_token_id=policy.tokenizer.eos_token_id,
+                    eos_token_id=list(policy.end_ids),
                 )
             for row, tokens in zip(rows, sampled[:, width:].tolist(), strict=True):
-                decoded = decode_completion(policy.tokenizer, tokens)
+                decoded = decode_completion(policy.tokenizer, tokens, (*policy.end_ids, pad))
                 results[row] = Generation(tuple(encoded[row]), tuple(tokens[: len(decoded.ends)]), decoded)
             bar.update(len(rows))
     return [each for each in results if each is not None]

@@ -1,0 +1,132 @@
+"""Where a model is, and one line of reason where it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import models
+from experiments.errors import ConfigError
+from experiments.models import POLICIES, find_model, open_policy
+
+
+def refusal(function: Any, *arguments: Any, **settings: Any) -> str:
+    with pytest.raises(ConfigError) as refused:
+        function(*arguments, **settings)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def folder(untrained: Any, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(untrained.path, tmp_path / "policy"))
+
+
+def test_a_folder_with_a_model_is_found_as_it_is(folder: Path) -> None:
+    assert find_model(str(folder), "model.path") == folder
+
+
+def test_a_folder_with_an_adapter_is_a_model_too(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert find_model(tmp_path, "model.path") == tmp_path
+
+
+def test_a_shipped_name_is_its_folder_whatever_lies_here(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(models, "_shipped", lambda name: folder.parent / "shipped" / name)
+    missing = refusal(find_model, "tiny-small", "model.path")
+    assert missing.startswith("model.path: tiny-small is not in this installation; candor build-tiny --out ")
+    (folder.parent / "shipped").mkdir()
+    folder.rename(folder.parent / "shipped" / "tiny-small")
+    monkeypatch.chdir(folder.parent)
+    Path("tiny-small").mkdir()
+    assert find_model("tiny-small", "model.path") == folder.parent / "shipped" / "tiny-small"
+
+
+def test_shipped_policies_lie_beside_the_code() -> None:
+    assert models._shipped(POLICIES[0]) == Path(models.__file__).parent / "policies" / POLICIES[0]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "org/model", "org/model-1.5_b", "runs/final"])
+def test_what_may_be_a_hub_name_is_left_to_the_hub(name: str) -> None:
+    assert find_model(name, "model.path") == name
+
+
+@pytest.mark.parametrize("name", ["./policy", "/absent/policy", "runs/a/b", "~/policy", "../policy", "", "a b"])
+def test_what_can_be_no_hub_name_is_a_missing_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = refusal(find_model, name, "probe")
+    assert message.startswith(f"probe: {name}")
+    assert "no such folder" in message or "holds no model" in message
+
+
+def test_a_folder_without_a_model_says_so_and_where_one_is(tmp_path: Path) -> None:
+    assert refusal(find_model, tmp_path, "probe") == f"probe: {tmp_path} holds no model, there is no config.json in it"
+    (tmp_path / "final").mkdir()
+    assert refusal(find_model, tmp_path, "probe").endswith(f"(did you mean {tmp_path / 'final'}?)")
+
+
+def test_a_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    message = refusal(find_model, tmp_path / "model.safetensors", "model.path")
+    assert message.endswith("is a file, expected the folder that holds a model")
+
+
+def test_a_gguf_file_has_to_be_in_the_folder(tmp_path: Path) -> None:
+    assert refusal(find_model, tmp_path, "model.path", "q.gguf") == f"model.gguf_file: {tmp_path} holds no q.gguf"
+    (tmp_path / "q.gguf").write_bytes(b"GGUF")
+    assert find_model(tmp_path, "model.path", "q.gguf") == tmp_path
+
+
+def test_a_model_is_opened_with_its_tokenizer_padding_on_the_left(folder: Path) -> None:
+    model, tokenizer = open_policy(folder, "model.path", dtype="bfloat16", attn_implementation="eager")
+    assert str(model.dtype) == "torch.bfloat16"
+    assert model.config._attn_implementation == "eager"
+    assert tokenizer.padding_side == "left"
+
+
+def test_a_hub_name_is_not_asked_for_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    message = refusal(open_policy, "tiny-smal", "model.path")
+    assert message == (
+        "model.path: tiny-smal is no folder here and was not found in the hub's cache "
+        "(the hub is not asked unless HF_HUB_OFFLINE=0 is set) (did you mean tiny-small?)"
+    )
+
+
+def test_broken_weights_name_their_folder(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    assert refusal(open_policy, folder, "model.path").startswith(f"model.path: {folder} cannot be loaded: ")
+    weights.unlink()
+    assert "model.safetensors" in refusal(open_policy, folder, "model.path")
+
+
+def test_a_broken_configuration_names_its_folder(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    assert refusal(open_policy, folder, "probe large").startswith(f"probe large: {folder} cannot be loaded: ")
+
+
+def test_an_unknown_attention_names_what_there_is(folder: Path) -> None:
+    assert "eager" in refusal(open_policy, folder, "model.path", attn_implementation="eagre")
+
+
+def test_code_that_comes_with_a_model_is_not_run_nor_asked_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = folder / "ran"
+    (folder / "modeling_x.py").write_text(f"open({str(mark)!r}, 'w')\nclass X: pass\nclass XConfig: pass\n")
+    configuration = json.loads((folder / "config.json").read_text())
+    configuration |= {
+        "model_type": "unheard-of",
+        "auto_map": {"AutoConfig": "modeling_x.XConfig", "AutoModelForCausalLM": "modeling_x.X"},
+    }
+    (folder / "config.json").write_text(json.dumps(configuration))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
+    assert "cannot be loaded" in refusal(open_policy, folder, "model.path")
+    assert not mark.exists()

@@ -1,0 +1,320 @@
+"""``candor probe`` and ``candor report`` through the command line: three sources in, one set of files out."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from experiments.cli import main
+from experiments.probe.records import COLUMNS
+
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
+    """Runs a command that cannot be run as asked and returns its one line of reason."""
+
+    def run(*arguments: object) -> str:
+        capsys.readouterr()
+        assert main([str(each) for each in arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("candor: ")
+        return line.removeprefix("candor: ")
+
+    return run
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def records_rows(count: int = 60, seed: int = 0) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(0, 11, count) / 10
+    correct = rng.random(count) < confidence
+    return [
+        {"question_id": f"q{n}", "method": "ab"[n % 2], "confidence": float(confidence[n]), "correct": int(correct[n])}
+        for n in range(count)
+    ]
+
+
+COMPLETIONS = [
+    {"prompt": "2+2?", "gold": "4", "completion": "<answer>4</answer><confidence>0.9</confidence>"},
+    {"prompt": "2+3?", "gold": "5", "completion": "<answer>6</answer><confidence>0.8</confidence>"},
+    {"prompt": "1/2?", "gold": "0.5", "completion": r"<answer>\frac{1}{2}</answer><confidence>1</confidence>"},
+    {"prompt": "3+3?", "gold": "6", "completion": "<answer>6</answer><confidence>95%</confidence>"},
+    {"prompt": "3+4?", "gold": "7", "completion": "I do not know."},
+    {"prompt": "8?", "gold": "", "completion": "<answer>8</answer><confidence>0.5</confidence>"},
+]
+
+
+def check_files(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """The three files of a probe, each in its form; returns the metrics."""
+    assert {path.name for path in out.iterdir()} == {"records.parquet", "metrics.json", "report.json", "report.html"}
+    assert list(pd.read_parquet(out / "records.parquet").columns) == list(COLUMNS)
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    for method in metrics.values():
+        assert {"accuracy", "brier", "ece", "auroc", "confident_error", "unparsable", "unjudged"} <= set(method)
+        for entry in method.values():
+            assert set(entry) == {"value", "low", "high", "n"}
+            assert entry["value"] is None or entry["low"] is None or entry["low"] <= entry["value"] <= entry["high"]
+    assert "<html" in (out / "report.html").read_text(encoding="utf-8")
+    return metrics
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_recorded_outcomes_are_measured(
+    tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    rows = records_rows()
+    source = write(tmp_path / f"outcomes{suffix}", rows)
+    assert main(["probe", "--records", str(source), "--out", str(tmp_path / "out"), "--seed", "3"]) == 0
+    metrics = check_files(tmp_path / "out")
+    assert list(metrics) == ["a", "b"]
+    for method in metrics:
+        mine = [row for row in rows if row["method"] == method]
+        assert metrics[method]["accuracy"]["value"] == pytest.approx(np.mean([row["correct"] for row in mine]))
+        assert metrics[method]["accuracy"]["n"] == 30
+        squares = [(row["confidence"] - row["correct"]) ** 2 for row in mine]
+        assert metrics[method]["brier"]["value"] == pytest.approx(np.mean(squares))
+    shown = capsys.readouterr().out
+    assert "Accuracy" in shown
+    assert shown.splitlines()[-1] == str(tmp_path / "out" / "report.html")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_completions_are_parsed_judged_and_measured(tmp_path: Path, suffix: str) -> None:
+    source = write(tmp_path / f"answers{suffix}", COMPLETIONS)
+    assert main(["probe", "--completions", str(source), "--out", str(tmp_path / "out")]) == 0
+    metrics = check_files(tmp_path / "out")["all"]
+    records = pd.read_parquet(tmp_path / "out" / "records.parquet")
+    assert records["correct"].fillna(-1).tolist() == [1, 0, 1, 1, 0, -1]
+    assert records["confidence"].tolist() == [0.9, 0.8, 1.0, 0.95, 0.0, 0.5]
+    assert records["lenient"].tolist() == [False, False, False, True, False, False]
+    assert metrics["accuracy"]["value"] == pytest.approx(3 / 5)
+    assert metrics["unparsable"]["value"] == pytest.approx(1 / 5)
+    assert metrics["unjudged"]["value"] == pytest.approx(1 / 6)
+
+
+def test_the_report_is_written_again_from_the_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = write(tmp_path / "outcomes.jsonl", records_rows()), tmp_path / "out"
+    assert main(["probe", "--records", str(source), "--out", str(out)]) == 0
+    page = (out / "report.html").read_bytes()
+    assert b"outcomes.jsonl" in page
+    source.unlink()
+    (out / "report.html").unlink()
+    capsys.readouterr()
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").read_bytes() == page
+    assert capsys.readouterr().out == f"{out}/report.html\n"
+
+
+def test_one_report_over_several_runs_keeps_their_numbers(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        source = write(tmp_path / f"{seed}.jsonl", records_rows(seed=seed))
+        assert main(["probe", "--records", str(source), "--out", str(tmp_path / f"run{seed}")]) == 0
+    runs = [str(tmp_path / "run0"), str(tmp_path / "run1")]
+    assert main(["report", *runs, "--out", str(tmp_path / "both")]) == 0
+    together = check_files(tmp_path / "both")
+    alone = json.loads((tmp_path / "run1" / "metrics.json").read_text())
+    assert list(together) == ["run0: a", "run0: b", "run1: a", "run1: b"]
+    assert together["run1: b"] == alone["b"]
+
+
+def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
+    source = write(tmp_path / "outcomes.jsonl", records_rows())
+    written = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert main(["probe", "--records", str(source), "--out", str(tmp_path / name), "--seed", str(seed)]) == 0
+        written.append((tmp_path / name / "metrics.json").read_text())
+    assert written[0] == written[1] != written[2]
+
+
+def test_outcomes_are_measured_without_torch(tmp_path: Path) -> None:
+    source = write(tmp_path / "outcomes.jsonl", records_rows(20))
+    program = (
+        "import sys; from experiments.cli import main; status = main(sys.argv[1:]);"
+        "sys.exit(status or 10 * bool({'torch', 'transformers', 'trl'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", program, "probe", "--records", str(source), "--out", str(tmp_path / "out")]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+# -- what is refused -------------------------------------------------------------------------------------------------
+def test_exactly_one_source_is_measured(tmp_path: Path, refusal: Refusal) -> None:
+    expected = "probe: expected one of CHECKPOINT, --completions FILE, --records FILE; got "
+    assert refusal("probe", "--out", tmp_path / "out") == f"{expected}none of them"
+    given = ["--records", "a.jsonl", "--completions", "b.jsonl"]
+    assert refusal("probe", *given, "--out", tmp_path / "out") == f"{expected}--completions and --records"
+    both = refusal("probe", "tiny-small", "--records", "a.jsonl", "--out", tmp_path / "out")
+    assert both == f"{expected}CHECKPOINT and --records"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_is_for_a_checkpoint(tmp_path: Path, refusal: Refusal) -> None:
+    source = write(tmp_path / "outcomes.jsonl", records_rows(4))
+    message = refusal("probe", "--records", source, "--recipe", "rlvr", "--out", tmp_path / "out")
+    assert message == "probe: --recipe and key=value are for a checkpoint, not for --records"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, suffix: str, refusal: Refusal) -> None:
+    rows = [{name: value for name, value in row.items() if name != "gold"} | {"golds": "4"} for row in COMPLETIONS]
+    source = write(tmp_path / f"answers{suffix}", rows)
+    message = refusal("probe", "--completions", source, "--out", tmp_path / "out")
+    assert message.startswith(f"{source}: no column 'gold' ('golds' is there; did you mean 'gold'?), only 'prompt', ")
+    assert "no column 'confidence'" in refusal("probe", "--records", source, "--out", tmp_path / "out")
+
+
+def test_a_broken_line_is_named_by_its_number(tmp_path: Path, refusal: Refusal) -> None:
+    source = write(tmp_path / "outcomes.jsonl", records_rows(3))
+    source.write_text(source.read_text() + '\n{"confidence": 0.5,\n')
+    message = refusal("probe", "--records", source, "--out", tmp_path / "out")
+    assert message.startswith(f"{source}:5: not valid JSON: ")
+    write(source, [*records_rows(3), {"confidence": 1.5, "correct": 1, "method": "a", "question_id": "x"}])
+    message = refusal("probe", "--records", source, "--out", tmp_path / "out")
+    assert message == f"{source}, line 4, column 'confidence': 1.5 found, expected a number from 0 to 1"
+
+
+@pytest.mark.parametrize("option", ["--records", "--completions"])
+def test_a_missing_file_is_named(tmp_path: Path, option: str, refusal: Refusal) -> None:
+    message = refusal("probe", option, tmp_path / "absent.jsonl", "--out", tmp_path / "out")
+    assert message == f"{tmp_path}/absent.jsonl: no such file"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, refusal: Refusal) -> None:
+    source = write(tmp_path / "outcomes.jsonl", records_rows(4))
+    message = refusal("probe", "--records", source, "--out", source / "out")
+    assert message == f"--out {source}/out: cannot be written: Not a directory"
+    message = refusal("report", tmp_path, "--out", source / "out")
+    assert message == f"--out {source}/out: cannot be written: Not a directory"
+
+
+def test_a_report_needs_the_files_of_a_run(tmp_path: Path, refusal: Refusal) -> None:
+    assert refusal("report", tmp_path) == f"{tmp_path}/records.parquet: no such file"
+    assert refusal("report", tmp_path / "absent") == f"{tmp_path}/absent/records.parquet: no such file"
+    assert not (tmp_path / "absent").exists()
+
+
+# -- checkpoints -----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def recipe(policy: Any, tmp_path: Path) -> Path:
+    """A recipe that probes the trained policy on one-digit arithmetic and escalates to that same policy."""
+    source = {
+        "task": {"name": "arithmetic", "max_digits": 1, "template": {"levels": list(policy.template.levels)}},
+        "model": {"path": str(policy.path), "attn_implementation": "eager"},
+        "rubric": {"accuracy": {"weight": 1.0}},
+        "estimators": {"answer_probability": {"reduction": "min"}},
+        "trainer": {"method": "grpo"},
+        "probe": {
+            "size": 30,
+            "batch_size": 8,
+            "max_new_tokens": 12,
+            "resamples": 30,
+            "escalate_to": str(policy.path),
+        },
+    }
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(source))
+    return path
+
+
+@pytest.fixture
+def checkpoint(policy: Any, recipe: Path, tmp_path: Path) -> Path:
+    """The trained policy as training leaves it: the recipe and the template beside the weights."""
+    from rl.checkpoint import write_calibration
+
+    folder = Path(shutil.copytree(policy.path, tmp_path / "final"))
+    write_calibration(folder, policy.template, None, yaml.safe_load(recipe.read_text()))
+    return folder
+
+
+def test_a_checkpoint_is_probed_by_the_recipe_beside_its_weights(checkpoint: Path, tmp_path: Path) -> None:
+    assert main(["probe", str(checkpoint), "--out", str(tmp_path / "out"), "probe.size=25"]) == 0
+    metrics = check_files(tmp_path / "out")
+    assert list(metrics) == ["checkpoint", "checkpoint_answer_probability"]
+    records = pd.read_parquet(tmp_path / "out" / "records.parquet")
+    stated, computed = (frame.reset_index() for _, frame in records.groupby("method", sort=False))
+    assert len(stated) == len(computed) == 25
+    assert (stated["status"] == "ok").mean() > 0.5
+    assert 0 < stated["correct"].mean() < 1
+    # The same completions, judged once; only the confidence is another.
+    for column in ("question_id", "completion", "answer", "correct", "large_correct"):
+        assert stated[column].equals(computed[column])
+    assert computed["confidence"].nunique() > stated["confidence"].nunique()
+    assert set(computed["confidence_source"]) <= {"computed", "unread"}
+    # Escalated to itself, a policy gains nothing.
+    assert stated["large_correct"].equals(stated["correct"])
+    assert metrics["checkpoint"]["escalation_rate_to_parity"]["value"] in (0.0, None)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "arithmetic" in page
+    assert str(checkpoint) in page
+
+
+def test_a_policy_without_a_recipe_is_probed_by_the_one_named(policy: Any, recipe: Path, tmp_path: Path) -> None:
+    command = ["probe", str(policy.path), "--recipe", str(recipe), "--out", str(tmp_path / "out")]
+    assert main([*command, "probe.escalate_to=null", "estimators=null", "probe.size=10"]) == 0
+    metrics = check_files(tmp_path / "out")
+    assert list(metrics) == ["checkpoint"]
+    assert "escalation_rate_to_parity" not in metrics["checkpoint"]
+    assert metrics["checkpoint"]["accuracy"]["n"] == 10
+
+
+def test_the_template_beside_the_weights_is_the_one_read_by(checkpoint: Path, recipe: Path, tmp_path: Path) -> None:
+    other = recipe.with_name("other.yaml")
+    other.write_text(yaml.safe_dump({"extends": recipe.name, "task": {"template": {"levels": ["0.33", "0.66"]}}}))
+    out = tmp_path / "out"
+    assert main(["probe", str(checkpoint), "--recipe", str(other), "--out", str(out), "probe.size=10"]) == 0
+    assert "not_a_level" not in set(pd.read_parquet(out / "records.parquet")["status"])
+
+
+@pytest.fixture
+def no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rl.checkpoint.load_policy", lambda *_, **__: pytest.fail("a model was loaded first"))
+
+
+@pytest.mark.usefixtures("no_model_is_loaded")
+def test_what_is_wrong_with_a_checkpoint_is_known_before_a_model_loads(
+    checkpoint: Path, policy: Any, recipe: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    absent = refusal("probe", "./absent", *out)
+    assert absent.startswith("probe: ./absent: no such folder; expected one, tiny-small, tiny-large")
+    bare = refusal("probe", policy.path, *out)
+    say = "; a recipe has to say which task to probe: --recipe RECIPE"
+    assert bare == f"probe: {policy.path} carries no calibration/recipe.yaml{say}"
+    assert refusal("probe", "org/model", *out) == f"probe: org/model is no folder here{say}"
+    run = refusal("probe", tmp_path, *out)
+    assert run == f"probe: {tmp_path} holds no model, there is no config.json in it (did you mean {checkpoint}?)"
+    assert "recipe 'absent' is not one of" in refusal("probe", checkpoint, "--recipe", "absent", *out)
+    split = refusal("probe", checkpoint, "probe.split=tets", *out)
+    assert split.startswith("probe.split: 'tets' is not one of warmup, train, validation, test, shifted (did you mean")
+    large = refusal("probe", checkpoint, "probe.escalate_to=./absent", *out)
+    assert large.startswith("probe.escalate_to: ./absent: no such folder")
+    assert not (tmp_path / "out").exists()
+    size = refusal("probe", checkpoint, "probe.size=43", *out)
+    assert size == "probe: split 'test' has only 42 distinct questions, 43 were asked for"
+
+
+def test_a_hub_name_that_cannot_be_reached_is_one_line(recipe: Path, tmp_path: Path, refusal: Refusal) -> None:
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    override = "probe.escalate_to=null"
+    message = refusal("probe", "org/model", "--recipe", recipe, override, "--out", tmp_path / "out")
+    assert message.startswith("probe checkpoint: org/model is no folder here and was not found in the hub's cache")
