@@ -30,8 +30,8 @@ def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: Scaling)
 
     >>> centred_rewards(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), 4, "none").flatten().tolist()
     [0.75, -0.25, -0.25, -0.25]
-    >>> centred_rewards(torch.tensor([[1.0], [0.0], [0.0]]), 3, "leave_one_out").flatten().tolist()
-    [1.0, -0.5, -0.5]
+    >>> centred_rewards(torch.tensor([[1.0], [0.0]]), 2, "leave_one_out").flatten().tolist()
+    [1.0, -1.0]
     """
     total, terms = rewards_NK.shape
     if total % group_size:

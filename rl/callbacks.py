@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
@@ -49,6 +50,7 @@ class WholeCheckpoints(TrainerCallback):
         self.template, self.rubric, self.recipe = template, rubric, recipe
 
     def on_save(self, args, state, control, **kwargs: Any) -> None:
+        PartialState().wait_for_everyone()  # other ranks write their share of the optimizer and random states
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             write_calibration(checkpoint, self.template, self.rubric, self.recipe)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,26 +139,28 @@ def test_the_last_complete_checkpoint_is_the_highest_step_with_a_mark(tmp_path: 
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 
-def test_the_mark_is_written_last_and_by_the_main_process_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Arguments:
-        output_dir = str(tmp_path)
+def test_the_mark_is_written_last_once_every_process_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[bool] = []
 
-    class State:
-        global_step, is_world_process_zero = 5, False
+    class Everyone:
+        def wait_for_everyone(self) -> None:
+            waits.append(last_complete_checkpoint(tmp_path) is None)
 
+    monkeypatch.setattr("rl.callbacks.PartialState", Everyone)
+    arguments = SimpleNamespace(output_dir=str(tmp_path))
+    state = SimpleNamespace(global_step=5, is_world_process_zero=False)
     checkpoint = tmp_path / "checkpoint-5"
     checkpoint.mkdir()
     callback = WholeCheckpoints(AnswerTemplate(), RUBRIC, {"trainer": {}})
-    callback.on_save(Arguments, State, None)
-    assert list(checkpoint.iterdir()) == []
-    State.is_world_process_zero = True
+    callback.on_save(arguments, state, None)
+    assert list(checkpoint.iterdir()) == [], "that is for the main process to do"
+    state.is_world_process_zero = True
     with monkeypatch.context() as patch:
         patch.setattr("rl.callbacks.write_calibration", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-        with pytest.raises(OSError):
-            callback.on_save(Arguments, State, None)
+        with pytest.raises(OSError, match="disk full"):
+            callback.on_save(arguments, state, None)
     assert last_complete_checkpoint(tmp_path) is None
-    callback.on_save(Arguments, State, None)
+    callback.on_save(arguments, state, None)
     assert last_complete_checkpoint(tmp_path) == checkpoint
     assert read_template(checkpoint) == AnswerTemplate()
+    assert waits == [True] * 3, "each process has waited, before the mark"

@@ -113,6 +113,7 @@ def two_ranks(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore:trainer.scaling. group")
 def test_two_ranks_train_as_one_does(case: str, two_ranks: Path, policy: Any, tmp_path: Path) -> None:
     history, model = run(policy.path, tmp_path, case, processes=1)
     theirs = json.loads((two_ranks / f"{case}.json").read_text())
