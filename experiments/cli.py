@@ -106,13 +106,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _print_table(metrics: dict) -> None:
+    from experiments.report.terminal import terminal_table
+
+    table, console = terminal_table(metrics), Console()
+    # A table is never narrower than its figures: a terminal that is wraps the lines, which loses nothing. The measure
+    # leaves out the padding of columns that have a least width.
+    narrowest = console.measure(table, options=console.options.update(max_width=1000)).minimum
+    console.width = max(console.width, narrowest + 2 * len(table.columns))
+    console.print(table)
+
+
 def _quickstart(options: argparse.Namespace) -> int:
     from experiments.quickstart import quickstart
-    from experiments.report.terminal import terminal_table
 
     console = Console()
     metrics = quickstart(options.out, options.overrides, seed=options.seed, resume=options.resume, say=console.print)
-    console.print(terminal_table(metrics))
+    _print_table(metrics)
     return 0
 
 
@@ -130,7 +140,6 @@ def _train(options: argparse.Namespace) -> int:
 
 def _probe(options: argparse.Namespace) -> int:
     from experiments.probe.run import probe
-    from experiments.report.terminal import terminal_table
 
     metrics = probe(
         options.out,
@@ -141,7 +150,7 @@ def _probe(options: argparse.Namespace) -> int:
         overrides=options.overrides,
         seed=options.seed,
     )
-    Console().print(terminal_table(metrics))
+    _print_table(metrics)
     print(options.out / "report.html")
     return 0
 

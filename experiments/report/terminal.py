@@ -25,7 +25,7 @@ def terminal_table(metrics: Mapping[str, Mapping[str, Entry]]) -> Table:
     )
     table.add_column("", no_wrap=True)
     for method in metrics:
-        table.add_column(Text(method, overflow="fold"), justify="right")
+        table.add_column(Text(method, overflow="fold"), justify="right", min_width=len("0.000–0.000"))
     for metric in shown_metrics(metrics):
         winners = best_methods(metric, metrics)
         cells = [Text(f"{metric.label} {metric.arrow}")]
