@@ -19,7 +19,8 @@ class Outcomes:
 
     ``correct`` (N,) in [0, 1], NaN where the verifier could not judge; ``confidence`` (N,) in [0, 1], NaN where none
     was read; ``status`` N statuses; ``group`` (N,) integers, equal for completions of one prompt; ``length`` (N,)
-    completion tokens; ``signals`` name -> (N,) estimator values, NaN where undefined.
+    completion tokens; ``signals`` name -> (N,) estimator values, NaN where undefined; ``abstained`` (N,) whether the
+    answer declines to answer, which nobody did where it is left out.
 
     Raises ValueError when the lengths differ, a value lies outside its range or a signal has the name of a fact.
     """
@@ -30,10 +31,19 @@ class Outcomes:
     group: np.ndarray
     length: np.ndarray
     signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    abstained: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def __post_init__(self) -> None:
         size = len(self.status)
-        arrays = {"correct": self.correct, "confidence": self.confidence, "group": self.group, "length": self.length}
+        if size and not self.abstained.size:
+            object.__setattr__(self, "abstained", np.zeros(size, dtype=bool))
+        arrays = {
+            "correct": self.correct,
+            "confidence": self.confidence,
+            "group": self.group,
+            "length": self.length,
+            "abstained": self.abstained,
+        }
         taken = sorted(self.signals.keys() & arrays.keys())
         if taken:
             raise ValueError(f"Outcomes.signals must not reuse the names of facts: {', '.join(taken)}")

@@ -19,15 +19,20 @@ class Term(Protocol):
     """A frozen dataclass whose fields are its options; ``segments`` are the parts of a completion it is credited to.
 
     Calling it returns (N,) floats, NaN where the term cannot be judged. ``scheme`` is what it contributes to the
-    reward of a right and of a wrong answer at each stated confidence, for the audit of the whole rubric.
+    reward of a right and of a wrong answer at each stated confidence, for the audit of the whole rubric. ``signals``
+    are the entries of ``Outcomes.signals`` that it reads.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     name: ClassVar[str]
     formula: ClassVar[str]
+    paper: ClassVar[str]
 
     @property
     def segments(self) -> tuple[str, ...]: ...
+
+    @property
+    def signals(self) -> tuple[str, ...]: ...
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray: ...
 

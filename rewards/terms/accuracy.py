@@ -23,6 +23,8 @@ class AccuracyTerm:
 
     name: ClassVar[str] = "accuracy"
     formula: ClassVar[str] = "y"
+    paper: ClassVar[str] = ""
+    signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = ("reasoning", "answer")
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray:

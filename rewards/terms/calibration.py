@@ -33,6 +33,8 @@ class BrierTerm:
 
     name: ClassVar[str] = "brier"
     formula: ClassVar[str] = "-(c - y)^2, -1 where c is unread"
+    paper: ClassVar[str] = "arXiv 2507.16806"
+    signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = ("confidence", "analysis")
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray:

@@ -24,6 +24,8 @@ class FormatTerm:
 
     name: ClassVar[str] = "format"
     formula: ClassVar[str] = "1[status = ok]"
+    paper: ClassVar[str] = ""
+    signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = SEGMENTS
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray:
