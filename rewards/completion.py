@@ -34,7 +34,7 @@ class ParseStatus(StrEnum):
     OUT_OF_ORDER = "out_of_order"
     """All fields are there, but not in the template's order."""
     EXTRA_TEXT = "extra_text"
-    """All fields are there and in order, with other text before, between or after them."""
+    """All fields are there and in order, with other text around them, or with a stake outside the thinking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,9 @@ class ParsedCompletion:
     field's tags without the whitespace around them, ``blocks`` the field with its tags; both hold every declared
     field of which there is exactly one, also where its value could not be read, so that a penalty for the value has
     tokens to land on. ``lenient`` is true where the strict reading left a value unread and the lenient one read it.
+    ``abstained`` is true where the answer is the template's abstention. ``stakes`` are the step confidences stated in
+    a closed thought, in order, each with the characters inside its tags: in [0, 1], or ``None`` where it could not be
+    read.
     """
 
     answer: str | None
@@ -66,3 +69,5 @@ class ParsedCompletion:
     spans: Mapping[str, Span] = field(default_factory=dict)
     blocks: Mapping[str, Span] = field(default_factory=dict)
     lenient: bool = False
+    abstained: bool = False
+    stakes: tuple[tuple[float | None, Span], ...] = ()

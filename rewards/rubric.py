@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from rewards.audit import Audit, audit
 from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
-from rewards.scoring_rules import Audit, Scheme, audit, constant_scheme
+from rewards.placing import Placing
+from rewards.scoring_rules import Scheme, constant_scheme
 from rewards.terms import TERMS, Term
 
 
@@ -51,14 +53,18 @@ class RewardMatrix:
 class Rubric:
     """Terms and their weights; a term of weight zero is a metric: computed and logged, never trained on.
 
+    ``placings`` has one entry a term, or none for the defaults. The audit looks at every step at which the weights
+    stop or start to move: what is safe there is safe in between, because rewards are linear in the weights.
+
     Raises ValueError for weights that are not finite and non-negative or all zero, repeated terms and unknown segments;
-    HackableRubricError if the weighted terms together are unsafe (:func:`rewards.scoring_rules.audit`), unless
+    HackableRubricError if the weighted terms together are unsafe (:func:`rewards.audit.audit`), unless
     ``allow_hackable``.
     """
 
     terms: tuple[Term, ...]
     weights: np.ndarray
     allow_hackable: bool = False
+    placings: tuple[Placing, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.terms) != len(self.weights):
@@ -69,11 +75,16 @@ class Rubric:
         if not any(weights):
             raise ValueError(f"rubric rewards nothing: no weight above 0 among its terms ({', '.join(self.names)})")
         object.__setattr__(self, "weights", np.array(weights))
+        object.__setattr__(self, "placings", self.placings or (Placing(),) * len(self.terms))
         for term in self.terms:
             _check_segments(f"rubric.{term.name}.segments", term.segments)
-        found = self.audit()
-        if not (found.safe or self.allow_hackable):
-            raise HackableRubricError(self._explain(found))
+        for step in [] if self.allow_hackable else self.turning_points():
+            weakness = self.weakness(step)
+            if weakness is not None:
+                reason, remedies = weakness
+                when = "" if step is None else f" at step {step}"
+                cures = ", ".join((*remedies, "or set allow_hackable to study it"))
+                raise HackableRubricError(f"rubric is hackable{when}: {reason}; {cures}")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Mapping[str, Any]], allow_hackable: bool = False) -> Rubric:
@@ -87,23 +98,30 @@ class Rubric:
         """
         terms: list[Term] = []
         weights: list[float] = []
+        placings: list[Placing] = []
+        of_placing = [field.name for field in dataclasses.fields(Placing)]
         for name, entry in config.items():
             key = f"rubric.{name}"
             if name not in TERMS:
                 raise ValueError(f"{key} is no reward term; {_one_of(TERMS, name)}")
             if not isinstance(entry, Mapping):
                 raise ValueError(f"{key} is {entry!r}, expected a mapping such as {{weight: 1.0}}")
-            options = {option: value for option, value in entry.items() if option != "weight"}
+            options = {option: value for option, value in entry.items() if option not in ("weight", *of_placing)}
             allowed = [field.name for field in dataclasses.fields(TERMS[name])]
             for option in options:
                 if option not in allowed:
-                    raise ValueError(f"{key}.{option} is no option of {name}; {_one_of(['weight', *allowed], option)}")
+                    listed = ["weight", *of_placing, *allowed]
+                    raise ValueError(f"{key}.{option} is no option of {name}; {_one_of(listed, option)}")
             if "segments" in options:
                 _check_segments(f"{key}.segments", options["segments"])
                 options["segments"] = tuple(options["segments"])
             terms.append(TERMS[name](**options))
             weights.append(_weight(f"{key}.weight", entry.get("weight", 1.0)))
-        return cls(tuple(terms), np.array(weights, dtype=float), allow_hackable)
+            try:
+                placings.append(Placing(**{option: entry[option] for option in of_placing if option in entry}))
+            except ValueError as error:
+                raise ValueError(f"{key}.{error}") from error
+        return cls(tuple(terms), np.array(weights, dtype=float), allow_hackable, tuple(placings))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,10 +143,21 @@ class Rubric:
             columns.append(reward_N)
         return RewardMatrix(np.stack(columns, axis=1), self.names, self.weights)
 
-    def scheme(self) -> Scheme:
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the entries of ``Outcomes.signals`` that the terms read, each once."""
+        return tuple(dict.fromkeys(name for term in self.terms for name in term.signals))
+
+    def weights_at(self, step: int | None = None) -> np.ndarray:
+        """The weights (K,) at a step, counted from 0; those that the schedules end with where it is left out."""
+        if step is None:
+            return self.weights
+        return np.asarray(self.weights * np.array([placing.factor(step) for placing in self.placings]))
+
+    def scheme(self, step: int | None = None) -> Scheme:
         """Return what the weighted terms together pay for a right and for a wrong answer at each confidence."""
         total = constant_scheme(0.0, 0.0)
-        for term, weight in zip(self.terms, self.weights.tolist(), strict=True):
+        for term, weight in zip(self.terms, self.weights_at(step).tolist(), strict=True):
             if weight > 0:
                 total = total + weight * term.scheme()
         return total
@@ -138,23 +167,56 @@ class Rubric:
         """For each of the K terms, whether what it pays depends on the stated confidence."""
         return tuple(_depends_on_confidence(term.scheme()) for term in self.terms)
 
-    def calibration_scheme(self) -> Scheme:
-        """Return what the weighted terms that depend on the confidence pay, the part that closed-form losses take."""
-        total = constant_scheme(0.0, 0.0)
-        for term, weight, calibrates in zip(self.terms, self.weights.tolist(), self.calibrates, strict=True):
-            if weight > 0 and calibrates:
-                total = total + weight * term.scheme()
-        return total
-
-    def audit(self) -> Audit:
+    def audit(self, step: int | None = None) -> Audit:
         """Audit :meth:`scheme` over all confidences in [0, 1]."""
-        return audit(self.scheme())
+        return audit(self.scheme(step))
+
+    def turning_points(self) -> list[int | None]:
+        """Return the steps between which the weights move in straight lines, then None, where all have arrived."""
+        starts = {each.start_step for each in self.placings}
+        before = {step - 1 for step in starts if step}  # a weight without a warm-up jumps
+        ends = {each.start_step + each.warmup_steps for each in self.placings}
+        return [*sorted((starts | before | ends) - {max(ends, default=0)}), None]
+
+    def weakness(self, step: int | None = None) -> tuple[str, tuple[str, ...]] | None:
+        """Return why the weights at a step are hackable, and each change that would cure it; None if they are safe.
+
+        >>> Rubric.from_config({"brier": {}}, allow_hackable=True).weakness()[1]
+        ('raise rubric.accuracy.weight from 0 to at least 1', 'lower rubric.brier.weight (1)')
+        """
+        found = self.audit(step)
+        if found.safe:
+            return None
+        weights = dict(zip(self.names, self.weights_at(step).tolist(), strict=True))
+        if found.hackable_range is not None:
+            low, high = found.hackable_range
+            reason = (
+                f"where P(correct) is in ({low:.4g}, {high:.4g}), answering wrongly on purpose pays more than trying"
+            )
+        else:
+            low, high = found.decreasing_range or (0.0, 0.0)
+            reason = f"from confidence {low:.4g} to {high:.4g}, a calibrated answer earns less the likelier it is right"
+        culprits = [term.name for term in self.terms if weights[term.name] > 0 and not audit(term.scheme()).safe]
+        if not np.array_equal(self.weights_at(step), self.weights):
+            return reason, tuple(f"bring rubric.{name} in later (start_step, warmup_steps)" for name in culprits)
+        remedies = []
+        if np.isfinite(found.shortfall):
+            # Rounded up, but not for the rounding error of a slope taken numerically.
+            enough = math.ceil((weights.get("accuracy", 0.0) + found.shortfall) * 1e4 - 0.01) / 1e4
+            remedies.append(
+                f"raise rubric.accuracy.weight from {weights.get('accuracy', 0.0):g} to at least {enough:g}"
+            )
+        if culprits:
+            remedies.append(f"lower {' and '.join(f'rubric.{name}.weight ({weights[name]:g})' for name in culprits)}")
+        return reason, tuple(remedies)
 
     def to_config(self) -> dict[str, dict[str, Any]]:
         """Return plain values from which :meth:`from_config` builds an equal rubric."""
         return {
-            term.name: {"weight": weight} | {option: _plain(value) for option, value in vars(term).items()}
-            for term, weight in zip(self.terms, self.weights.tolist(), strict=True)
+            term.name: {"weight": weight}
+            | {option: value for option, value in vars(placing).items() if value != getattr(Placing, option)}
+            | {option: _plain(value) for option, value in vars(term).items()}
+            for term, weight, placing in zip(self.terms, self.weights.tolist(), self.placings, strict=True)
         }
 
     def describe(self) -> dict[str, Any]:
@@ -166,38 +228,10 @@ class Rubric:
             "audit": {key: _plain(value) for key, value in dataclasses.asdict(self.audit()).items()},
         }
 
-    def _explain(self, found: Audit) -> str:
-        weights = dict(zip(self.names, self.weights.tolist(), strict=True))
-        if found.hackable_range is not None:
-            low, high = found.hackable_range
-            reason = (
-                f"where P(correct) is in ({low:.4g}, {high:.4g}), answering wrongly on purpose pays more than trying"
-            )
-        else:
-            low, high = found.decreasing_range or (0.0, 0.0)
-            reason = f"from confidence {low:.4g} to {high:.4g}, a calibrated answer earns less the likelier it is right"
-        remedies = []
-        if np.isfinite(found.shortfall):
-            # Rounded up, but not for the rounding error of a slope taken numerically.
-            enough = math.ceil((weights.get("accuracy", 0.0) + found.shortfall) * 1e4 - 0.01) / 1e4
-            remedies.append(
-                f"raise rubric.accuracy.weight from {weights.get('accuracy', 0.0):g} to at least {enough:g}"
-            )
-        culprits = [term.name for term in self.terms if weights[term.name] > 0 and _favours_wrong(term.scheme())]
-        remedies.append(f"lower {' and '.join(f'rubric.{name}.weight ({weights[name]:g})' for name in culprits)}")
-        return f"rubric is hackable: {reason}; {', '.join(remedies)}, or set allow_hackable to study it"
-
 
 def _depends_on_confidence(scheme: Scheme) -> bool:
     inside = np.linspace(0.0, 1.0, 101)[1:-1]
     return bool(np.ptp(scheme.right(inside)) > 0 or np.ptp(scheme.wrong(inside)) > 0)
-
-
-def _favours_wrong(scheme: Scheme) -> bool:
-    """Whether a wrong answer can earn more than a right one at the lowest confidence."""
-    ends = np.array([0.0, 1.0])
-    with np.errstate(divide="ignore"):
-        return bool(scheme.wrong(ends).max() > scheme.right(ends)[0])
 
 
 def _weight(key: str, value: object) -> float:

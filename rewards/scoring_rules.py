@@ -3,20 +3,22 @@
 A scheme is *proper* if stating the true probability of being right pays best, and *safe* if attempting the question
 honestly always pays at least as much as answering wrongly on purpose. Neither implies the other: the Brier score alone
 is proper, yet under it a model earns most by answering nonsense with confidence 0 (arXiv 2607.04332, Tables 1 and 2).
+:mod:`rewards.audit` decides both.
 
-Shapes: Q confidences, P probabilities of being right, U uniformly spaced confidences.
+The rules below are pure losses: f(1) = 0 and g(0) = 0, nothing is paid for being right. Only the stake rule, the
+improper control, is as published. With accuracy of weight 1 beside them they are the schemes of arXiv 2607.04332,
+Table 1; each says up to which weight k of its own, with accuracy at 1, that is safe. Always f' = (c - 1) w and
+g' = -c w, with a density w >= 0 over confidences that says where a rule cares most (Schervish 1989).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
-
-_UNIFORM_POINTS = 1001
-_EDGE_POINTS = 61
-_RELATIVE_TOLERANCE = 1e-13  # a few hundred rounding errors of the sums below
 
 
 @dataclass(frozen=True)
@@ -50,130 +52,190 @@ def constant_scheme(right: float, wrong: float) -> Scheme:
 
 
 def brier_scheme(weight: float = 1.0) -> Scheme:
-    """Return the negative Brier score, f = -weight (1 - c)^2 and g = -weight c^2, in [-weight, 0]; strictly proper.
+    """Return the negative Brier score, f = -weight (1 - c)^2 and g = -weight c^2, in [-weight, 0].
 
-    >>> scheme = constant_scheme(1.0, 0.0) + brier_scheme()  # RLCR, arXiv 2507.16806
+    Strictly proper, bounded, safe for k = weight <= 1 (RLCR, arXiv 2507.16806, is k = 1, at the limit). w = 2.
+
+    >>> scheme = constant_scheme(1.0, 0.0) + brier_scheme()  # RLCR
     >>> scheme.expected(np.array(0.7), np.array([0.5, 0.7, 0.9])).round(3).tolist()  # at q = p it pays p^2
     [0.45, 0.49, 0.45]
     """
     return Scheme(lambda c: -weight * (1.0 - c) ** 2, lambda c: -weight * c**2)
 
 
-@dataclass(frozen=True)
-class Audit:
-    """What :func:`audit` found out about a scheme on a range of confidences.
+def log_scheme(clip: float = 0.0) -> Scheme:
+    """Return the log score, f = ln c' - ln(1 - clip) and g = ln(1 - c') - ln(1 - clip), c' in [clip, 1 - clip].
 
-    ``proper``: no confidence pays more than the true probability, wherever that lies in the range; ``strictly_proper``:
-    every other one pays less. ``safe``: neither of the next two happens. ``hackable_range``: the probabilities of
-    being right for which answering wrongly on purpose pays strictly more than the best honest attempt.
-    ``decreasing_range``: the confidences over which an honest and calibrated answer earns less the likelier it is
-    right, so that mixing in nonsense pays. ``bounded``: all rewards are finite; ``lowest`` and ``highest`` reward.
-    ``shortfall``: by how much a right answer must pay more, at least, for the scheme to be safe; 0 if it is, infinite
-    if no finite amount would do.
+    Range [-ln((1 - clip) / clip), 0]; with clip = 0, the score itself, unbounded and safe at no weight. Clipped it is
+    bounded and safe for k <= 1 / ln((1 - clip) / clip), 0.145 for clip = 0.001 as in Rewarding Doubt (arXiv
+    2503.02623), 1 / ln 202 for clip = 1/203 (arXiv 2607.04332); the constant ln(1 - clip) is the same for right and
+    wrong. Strictly proper on [clip, 1 - clip], but beyond it flat, and so merely proper. w = 1 / (c (1 - c)).
+
+    Raises ValueError for a clip outside [0, 0.5).
+
+    >>> log_scheme(0.1).wrong(np.array([0.0, 0.5, 1.0])).round(3).tolist()  # ln(1/9) = -2.197
+    [0.0, -0.588, -2.197]
     """
-
-    proper: bool
-    strictly_proper: bool
-    safe: bool
-    hackable_range: tuple[float, float] | None
-    decreasing_range: tuple[float, float] | None
-    bounded: bool
-    lowest: float
-    highest: float
-    shortfall: float
-
-
-@np.errstate(divide="ignore")
-def audit(scheme: Scheme, low: float = 0.0, high: float = 1.0) -> Audit:
-    """Decide numerically whether a scheme is proper and safe when confidences are confined to [low, high].
-
-    The true probability of being right may be anything in [0, 1]. Safe is the condition of arXiv 2607.04332 that
-    R_max(c) = c f(c) + (1 - c) g(c) does not decrease, and that max_q g(q) never exceeds what an honest attempt pays
-    with the best confidence. Works on a grid of 1e-3 that is refined towards the ends, where schemes first fail.
-
-    Raises ValueError for a range outside 0 <= low < high <= 1 and for a scheme that yields NaN or +inf.
-
-    >>> audit(constant_scheme(1.0, 0.0) + brier_scheme(1.0)).safe
-    True
-    >>> audit(constant_scheme(1.0, 0.0) + brier_scheme(2.0)).hackable_range  # closed form: (0, (2 - 1) / 2)
-    (0.0, 0.5)
-    """
-    if not 0.0 <= low < high <= 1.0:
-        raise ValueError(f"confidences are audited on [{low}, {high}], expected 0 <= low < high <= 1")
-    c_Q = _grid(low, high)
-    f_Q, g_Q = scheme.right(c_Q), scheme.wrong(c_Q)
-    for name, values in (("right", f_Q), ("wrong", g_Q)):
-        if np.isnan(values).any() or (values == np.inf).any():
-            raise ValueError(f"Scheme.{name} is NaN or +inf at confidence {c_Q[~(values < np.inf)][0]}")
-    finite = np.concatenate([f_Q, g_Q])[np.isfinite(np.concatenate([f_Q, g_Q]))]
-    bounded = finite.size == 2 * c_Q.size
-    tolerance = _RELATIVE_TOLERANCE * max(np.abs(finite).max(initial=0.0), 1e-300)
-
-    proper, strictly_proper = _propriety(scheme, c_Q, low, high, tolerance)
-    honest_Q = scheme.expected(c_Q, c_Q)
-    p_P = np.union1d(_grid(0.0, 1.0), c_Q)
-    gain_P = g_Q.max() - scheme.expected(p_P[:, None], c_Q[None, :]).max(axis=1)
-    falls_Q = np.flatnonzero(np.diff(honest_Q) < -tolerance)
-    decreasing = (float(c_Q[falls_Q[0]]), float(c_Q[falls_Q[-1] + 1])) if falls_Q.size else None
-    hackable = _hackable_range(scheme, p_P, gain_P > tolerance, c_Q, tolerance)
-    safe = decreasing is None and hackable is None
-    shortfall = 0.0
-    if not safe:
-        # Paying right answers `a` more adds a * p to what an honest attempt earns and nothing to a wrong answer.
-        needed = np.append(gain_P[1:] / p_P[1:], -np.diff(honest_Q) / np.diff(c_Q))
-        # An infinite reward at the low end means an infinite slope there, which no grid shows.
-        shortfall = float(needed.max()) if np.isfinite([f_Q[0], g_Q[0]]).all() else np.inf
-    return Audit(
-        proper=proper,
-        strictly_proper=strictly_proper,
-        safe=safe,
-        hackable_range=hackable,
-        decreasing_range=decreasing,
-        bounded=bounded,
-        lowest=float(min(f_Q.min(), g_Q.min())) + 0.0,  # no -0.0
-        highest=float(max(f_Q.max(), g_Q.max())) + 0.0,
-        shortfall=shortfall,
+    check_range("clip", clip, 0.0, 0.5, "[)")
+    best = math.log1p(-clip)
+    return Scheme(
+        lambda c: np.log(np.clip(c, clip, 1.0 - clip)) - best,
+        lambda c: np.log1p(-np.clip(c, clip, 1.0 - clip)) - best,
     )
 
 
-def _grid(low: float, high: float) -> np.ndarray:
-    """Points of [low, high], increasing; dense at the ends, since a Brier weight just over 1 fails only near 0."""
-    edge = (high - low) * np.geomspace(1e-9, 1e-3, _EDGE_POINTS)
-    return np.unique(np.concatenate([np.linspace(low, high, _UNIFORM_POINTS), low + edge, high - edge]))
+def spherical_scheme() -> Scheme:
+    """Return the spherical score, f = c / n - 1 and g = (1 - c) / n - 1 with n = sqrt(c^2 + (1 - c)^2), in [-1, 0].
+
+    Strictly proper, bounded, safe for k <= 1. w = n^-3 cares most about confidences near 1/2.
+
+    >>> spherical_scheme().right(np.array([0.0, 0.5, 1.0])).round(3).tolist()
+    [-1.0, -0.293, 0.0]
+    """
+    return Scheme(lambda c: c / np.hypot(c, 1.0 - c) - 1.0, lambda c: (1.0 - c) / np.hypot(c, 1.0 - c) - 1.0)
 
 
-def _propriety(scheme: Scheme, c_Q: np.ndarray, low: float, high: float, tolerance: float) -> tuple[bool, bool]:
-    honest_Q = scheme.expected(c_Q, c_Q)
-    best_Q = scheme.expected(c_Q[:, None], c_Q[None, :]).max(axis=1)
-    # Strictness on the uniform points only: between neighbours 1e-9 apart the difference drowns in rounding.
-    u_U = np.linspace(low, high, _UNIFORM_POINTS)
-    reward_UU = scheme.expected(u_U[:, None], u_U[None, :])
-    honest_U = np.diagonal(reward_UU)
-    ties_UU = reward_UU > honest_U[:, None] - tolerance
-    proper = bool(np.all(honest_Q >= best_Q - tolerance))
-    return proper, proper and int(ties_UU.sum()) == _UNIFORM_POINTS
+def brier_log_scheme(clip: float = 0.0) -> Scheme:
+    """Return the Brier-log hybrid, f = c' - (1 - clip) and g = c' + ln(1 - c'), c' at most 1 - clip.
+
+    Range [1 - clip + ln(clip), 0], or down to -inf with clip = 0. Safe for k <= 1 / (1 - clip), bounded if clipped;
+    strictly proper, if clipped only up to 1 - clip and merely proper beyond. w = 1 / (1 - c) cares most about high
+    confidences: it is underconfidence-k for k to infinity. Source: arXiv 2607.04332, Table 1.
+
+    Raises ValueError for a clip outside [0, 0.5).
+
+    >>> brier_log_scheme().wrong(np.array([0.0, 0.5, 0.9])).round(3).tolist()
+    [0.0, -0.193, -1.403]
+    """
+    check_range("clip", clip, 0.0, 0.5, "[)")
+    top = 1.0 - clip
+    return Scheme(
+        lambda c: np.minimum(c, top) - top,
+        lambda c: np.minimum(c, top) + np.log1p(-np.minimum(c, top)),
+    )
 
 
-def _hackable_range(
-    scheme: Scheme, p_P: np.ndarray, pays_P: np.ndarray, c_Q: np.ndarray, tolerance: float
-) -> tuple[float, float] | None:
-    """From the first to the last probability where a wrong answer pays, each located to 1e-9 by bisection."""
-    if not pays_P.any():
-        return None
-    wrong = scheme.wrong(c_Q).max()
+def overconfidence_scheme(k: float = 4.0) -> Scheme:
+    """Return f = ((k + 1) ln(1 + ck) - ck) / s - 1 and g = (ln(1 + ck) - ck) / s with s = (k + 1) ln(k + 1) - k.
 
-    def boundary(inside: int, outside: int) -> float:
-        if not 0 <= outside < p_P.size:
-            return float(p_P[inside])
-        pays, not_pays = p_P[inside], p_P[outside]
-        while abs(pays - not_pays) > 1e-10:
-            middle = (pays + not_pays) / 2
-            q_Q = np.append(c_Q, np.clip(middle, c_Q[0], c_Q[-1]))
-            if wrong - scheme.expected(middle, q_Q).max() > tolerance:
-                pays = middle
-            else:
-                not_pays = middle
-        return round(float(pays), 9)
+    Range [-1, 0]: f(0) = -1 and g(1) > -1, a wrong answer is punished the less the larger k. Strictly proper, bounded,
+    safe up to a weight of 1, whatever k. w ~ 1 / (1 + ck) cares most about low confidences; Brier for k to 0. Accuracy
+    and speed improve with k, calibration suffers; k = 4 was a good compromise. Source: arXiv 2607.04332, Table 1.
 
-    first, last = np.flatnonzero(pays_P)[[0, -1]].tolist()
-    return boundary(first, first - 1), boundary(last, last + 1)
+    Raises ValueError for a k outside [0.01, 1e6]: below, the formula loses its digits, and is Brier to within 1%.
+
+    >>> overconfidence_scheme(4.0).wrong(np.array([0.0, 0.5, 1.0])).round(3).tolist()
+    [0.0, -0.223, -0.591]
+    """
+    check_range("k", k, 0.01, 1e6)
+    scale = (k + 1.0) * math.log1p(k) - k
+    return Scheme(
+        lambda c: ((k + 1.0) * (np.log1p(k * c) - math.log1p(k)) + k * (1.0 - c)) / scale,
+        lambda c: (np.log1p(k * c) - k * c) / scale,
+    )
+
+
+def underconfidence_scheme(k: float = 4.0) -> Scheme:
+    """Return f = (ck + ln(1 - ck/(1 + k))) / s - 1, g = (ck + (k + 1) ln(1 - ck/(1 + k))) / s, s = k - ln(1 + k).
+
+    Range [g(1), 0] with g(1) < -1 = f(0): a confident wrong answer is punished the harder the larger k, as far as
+    -(ln k - 1). Strictly proper, bounded, safe up to a weight of 1, whatever k. w ~ 1 / (1 + k - ck) cares most about
+    high confidences; Brier for k to 0, Brier-log for k to infinity. Source: arXiv 2607.04332, Table 1.
+
+    Raises ValueError for a k outside [0.01, 1e6]: below, the formula loses its digits, and is Brier to within 1%.
+
+    >>> underconfidence_scheme(4.0).wrong(np.array([0.0, 0.5, 1.0])).round(3).tolist()
+    [0.0, -0.232, -1.693]
+    """
+    check_range("k", k, 0.01, 1e6)
+    scale = k - math.log1p(k)
+
+    def log_rest(c: np.ndarray) -> np.ndarray:
+        """ln(1 - ck/(1 + k)), without the cancellation at c = 1."""
+        return np.log1p(k * (1.0 - c)) - math.log1p(k)
+
+    return Scheme(
+        lambda c: (np.log1p(k * (1.0 - c)) - k * (1.0 - c)) / scale,
+        lambda c: (k * c + (k + 1.0) * log_rest(c)) / scale,
+    )
+
+
+def threshold_scheme(threshold: float = 0.5) -> Scheme:
+    """Return the cost of acting iff c >= t: f = -(1 - t) 1[c < t] and g = -t 1[c >= t], in [-max(t, 1 - t), 0].
+
+    The loss of a router that escalates below the threshold t, scaled so that its two errors cost 1 together (Schervish
+    1989). Proper, but not strictly: only the side of t matters. Bounded, safe for k <= 1 / (1 - t).
+
+    Raises ValueError for a threshold outside (0, 1).
+
+    >>> threshold_scheme(0.8).expected(np.array(0.7), np.array([0.0, 0.7, 0.9])).round(3).tolist()
+    [-0.14, -0.14, -0.24]
+    """
+    check_range("threshold", threshold, 0.0, 1.0, "()")
+    return Scheme(
+        lambda c: np.where(c < threshold, threshold - 1.0, 0.0), lambda c: np.where(c < threshold, 0.0, -threshold)
+    )
+
+
+def threshold_prior_scheme(a: float = 1.0, b: float = 1.0) -> Scheme:
+    """Return the cost of acting, :func:`threshold_scheme`, averaged over a threshold drawn from Beta(a, b).
+
+    f = -b/(a + b) (1 - I_c(a, b + 1)) and g = -a/(a + b) I_c(a + 1, b), I being the regularised incomplete beta
+    function. Range [-max(a, b)/(a + b), 0]; strictly proper, bounded, safe for k <= (a + b) / b. w is the prior's
+    density; the uniform prior, a = b = 1, is half the Brier score. Source: Schervish 1989; for language models, arXiv
+    2512.19920.
+
+    Where the prior has next to no mass (a or b above 4, at an end), the rule is flat but for less than a rounding
+    error, and an audit finds it merely proper. Raises ValueError for a or b outside [0.1, 100].
+
+    >>> threshold_prior_scheme(1.0, 1.0).wrong(np.array([0.1, 0.5, 1.0])).round(3).tolist()
+    [-0.005, -0.125, -0.5]
+    """
+    check_range("a", a, 0.1, 100.0)
+    check_range("b", b, 0.1, 100.0)
+    from scipy.special import betainc, betaincc  # here, since most rubrics do without
+
+    return Scheme(
+        lambda c: -b / (a + b) * betaincc(a, b + 1.0, c),
+        lambda c: -a / (a + b) * betainc(a + 1.0, b, c),
+    )
+
+
+def stake_scheme(low: float = 0.1, high: float = 0.9) -> Scheme:
+    """Return the stake rule as published, f = c' and g = -c' with c' = c clipped to [low, high], in [-high, high].
+
+    The improper control: linear, so that the best stake is ``high`` where P(correct) > 1/2 and ``low`` where it is
+    less. It pays right answers as well. Bounded; unsafe alone where low < 1/4, since a calibrated answer earns
+    p (2p - 1); beside accuracy safe for k <= 1 / (1 - 4 low). Source: DualStake, arXiv 2609.00935.
+
+    Raises ValueError unless 0 <= low < high <= 1.
+
+    >>> stake_scheme().wrong(np.array([0.0, 0.5, 1.0])).tolist()
+    [-0.1, -0.5, -0.9]
+    """
+    check_range("low", low, 0.0, 1.0, "[)")
+    check_range("high", high, low, 1.0, "(]")
+    return Scheme(lambda c: np.clip(c, low, high), lambda c: -np.clip(c, low, high))
+
+
+SCHEMES: dict[str, Callable[..., Scheme]] = {
+    "brier": brier_scheme,
+    "log": log_scheme,
+    "spherical": spherical_scheme,
+    "brier_log": brier_log_scheme,
+    "overconfidence": overconfidence_scheme,
+    "underconfidence": underconfidence_scheme,
+    "threshold": threshold_scheme,
+    "threshold_prior": threshold_prior_scheme,
+    "stake": stake_scheme,
+}
+"""Name of a scoring rule, which is that of its term too -> the function that makes it."""
+
+
+def check_range(option: str, value: object, low: float, high: float, ends: str = "[]") -> None:
+    """Raise ValueError, naming the option, unless value is a number in the interval; ``ends`` are its brackets."""
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    above = number >= low if ends[0] == "[" else number > low
+    below = number <= high if ends[1] == "]" else number < high
+    if not (above and below and math.isfinite(number)):
+        raise ValueError(f"{option} is {value!r}, expected a number in {ends[0]}{low:g}, {high:g}{ends[1]}")

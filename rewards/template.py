@@ -13,7 +13,9 @@ The strict reading is for training. It reads a field only where exactly one read
 - a confidence is an ASCII decimal such as ``0.85``, ``1``, ``.5`` or ``1.``, in [0, 1]. An exponent, a plus sign, a
   percent sign, ``nan`` and ``inf`` are NOT_A_NUMBER; a negative number is OUT_OF_RANGE (``-0`` is 0). With declared
   levels it must be one of them, letter by letter;
-- a field the template does not declare is extra text.
+- a field the template does not declare is extra text;
+- where step confidences are declared, ``<stake>0.7</stake>`` may stand anywhere in a closed thought, as often as
+  wanted. One that is not such a decimal is kept as unread; one outside the thinking is extra text.
 """
 
 from __future__ import annotations
@@ -24,15 +26,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus
+from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
 from rewards.lenient import read_leniently
-from rewards.markup import TAG_NAMES, WHITESPACE, Block, locate_fields, scan_tags, without_unfinished_thought
+from rewards.markup import TAG_NAMES, WHITESPACE, Block, locate_fields, scan_tags, trimmed, without_unfinished_thought
 
 _DECIMAL = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
+_STAKE = re.compile(r"<(/?)stake>")
 _CHOICES = {
     "thinking": ("none", "optional", "required"),
     "analysis": ("none", "optional", "required"),
     "confidence": ("none", "required"),
+    "stakes": ("none", "optional"),
 }
 
 
@@ -42,9 +46,11 @@ class AnswerTemplate:
 
     ``thinking`` and ``analysis`` may be "none", "optional" or "required", ``confidence`` "none" or "required".
     ``levels`` are the strings a confidence must be one of, in increasing order, such as ("0.0", "0.5", "1.0").
+    ``abstain`` is the answer that declines to answer, letter by letter, such as "I don't know"; None offers none.
+    ``stakes`` may be "none" or "optional": confidences stated at steps of the thinking (DualStake, arXiv 2609.00935).
 
-    Raises ValueError for another choice, and for levels that are fewer than two, no decimals in [0, 1] or not
-    strictly increasing.
+    Raises ValueError for another choice; for levels that are fewer than two, no decimals in [0, 1] or not strictly
+    increasing; for an abstention that could not be read back; and for stakes without thinking.
 
     >>> template = AnswerTemplate()
     >>> parsed = template.parse("<think>2 + 2</think> <answer> 4 </answer> <confidence>0.9</confidence>")
@@ -56,6 +62,8 @@ class AnswerTemplate:
     analysis: str = "none"
     confidence: str = "required"
     levels: tuple[str, ...] | None = None
+    abstain: str | None = None
+    stakes: str = "none"
 
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():
@@ -63,6 +71,9 @@ class AnswerTemplate:
             if value not in allowed:
                 nearest = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.0)[0]
                 raise ValueError(f"AnswerTemplate.{key} is {value!r}, expected one of {allowed}; nearest: {nearest!r}")
+        if self.stakes != "none" and self.thinking == "none":
+            raise ValueError(f"AnswerTemplate.stakes is {self.stakes!r}, but the template has no thinking")
+        self._check_abstain()
         if self.levels is None:
             return
         listed = isinstance(self.levels, (list, tuple))
@@ -85,8 +96,8 @@ class AnswerTemplate:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The opening and closing tag of each declared field, then the levels: what may be made single tokens."""
-        tags = [TAG_NAMES[field] for field, _ in self._fields()]
+        """The two tags of each declared field and of stakes, then the levels: what may be single tokens."""
+        tags = [TAG_NAMES[field] for field, _ in self._fields()] + ["stake"] * (self.stakes != "none")
         return (*(text for tag in tags for text in (f"<{tag}>", f"</{tag}>")), *(self.levels or ()))
 
     def instructions(self) -> str:
@@ -105,6 +116,13 @@ class AnswerTemplate:
             *(f"<{TAG_NAMES[field]}> {contents[field]} </{TAG_NAMES[field]}>" for field, _ in fields),
             *(f"The <{TAG_NAMES[field]}> part may be left out." for field, choice in fields if choice == "optional"),
         ]
+        if self.stakes != "none":
+            lines.append(
+                "After any step of your reasoning you may state the probability that it is right, a decimal number"
+                " from 0 to 1, as in <stake>0.7</stake>."
+            )
+        if self.abstain is not None:
+            lines.append(f"To decline to answer, give exactly this as your answer: {self.abstain}")
         return "\n".join(lines)
 
     def render(
@@ -138,6 +156,7 @@ class AnswerTemplate:
         answer = _content(text, blocks.get("answer"))
         stated = _content(text, blocks.get("confidence"))
         confidence, problem = self._confidence(stated)
+        stakes, stray_stakes = self._stakes(text, blocks.get("reasoning"))
         status = ParseStatus.OK
         if truncated:
             status = ParseStatus.TRUNCATED
@@ -153,7 +172,7 @@ class AnswerTemplate:
             status = ParseStatus.MISSING_FIELD
         elif sorted(blocks, key=lambda field: blocks[field].outer.start) != sorted(blocks, key=SEGMENTS.index):
             status = ParseStatus.OUT_OF_ORDER
-        elif _has_text_outside(text, blocks):
+        elif stray_stakes or _has_text_outside(text, blocks):
             status = ParseStatus.EXTRA_TEXT
 
         guessed = False
@@ -167,12 +186,35 @@ class AnswerTemplate:
                 (confidence, blocks["confidence"]), guessed = reading.confidence, True
         spans = {field: block.inner for field, block in blocks.items()}
         outer = {field: block.outer for field, block in blocks.items()}
-        return ParsedCompletion(answer, confidence, status, spans, outer, guessed)
+        abstained = answer is not None and answer == self.abstain
+        return ParsedCompletion(answer, confidence, status, spans, outer, guessed, abstained, stakes)
 
     def _fields(self) -> Iterator[tuple[str, str]]:
         """The declared fields in their order, each with "optional" or "required"."""
         choices = (self.thinking, "required", self.analysis, self.confidence)
         return ((field, choice) for field, choice in zip(SEGMENTS, choices, strict=True) if choice != "none")
+
+    def _check_abstain(self) -> None:
+        if self.abstain is None:
+            return
+        if not isinstance(self.abstain, str) or not self.abstain or self.abstain != self.abstain.strip(WHITESPACE):
+            raise ValueError(f"AnswerTemplate.abstain is {self.abstain!r}, expected a text without space around it")
+        if scan_tags(self.abstain) or _STAKE.search(self.abstain) or "\n" in self.abstain:
+            raise ValueError(f"AnswerTemplate.abstain is {self.abstain!r}, expected one line without tags")
+
+    def _stakes(self, text: str, thought: Block | None) -> tuple[tuple[tuple[float | None, Span], ...], bool]:
+        """The stakes in a closed thought, and whether there are any tags of stakes elsewhere."""
+        if self.stakes == "none":
+            return (), False
+        tags = list(_STAKE.finditer(text))
+        start, end = (0, 0) if thought is None else (thought.inner.start, thought.inner.end)
+        inside = [tag for tag in tags if start <= tag.start() and tag.end() <= end]
+        stakes = []
+        for opening, closing in itertools.pairwise(inside):
+            if not opening[1] and closing[1]:
+                span = trimmed(text, opening.end(), closing.start())
+                stakes.append((_probability(text[span.start : span.end])[0], span))
+        return tuple(stakes), len(inside) < len(tags)
 
     def _confidence(self, stated: str | None) -> tuple[float | None, ParseStatus | None]:
         if self.confidence == "none":

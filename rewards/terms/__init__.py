@@ -8,9 +8,21 @@ import numpy as np
 
 from rewards.outcomes import Outcomes
 from rewards.scoring_rules import Scheme
-from rewards.terms.accuracy import AccuracyTerm
-from rewards.terms.calibration import BrierTerm
+from rewards.terms.abstention import RiskThresholdTerm, TernaryTerm
+from rewards.terms.accuracy import AccuracyTerm, PessimisticTerm
+from rewards.terms.calibration import BrierLogTerm, BrierTerm, LogTerm, SphericalTerm
+from rewards.terms.calibration_families import (
+    OverconfidenceTerm,
+    StakeTerm,
+    ThresholdPriorTerm,
+    ThresholdTerm,
+    UnderconfidenceTerm,
+)
 from rewards.terms.format import FormatTerm
+from rewards.terms.intrinsic import C2GSPGTerm, IntuitorTerm, MeanLogProbTerm, NegativeEntropyTerm, RLPRTerm
+from rewards.terms.length import OverlongTerm, RepetitionTerm, TruncatedTerm
+from rewards.terms.preference import CAPOTerm, RLSFTerm
+from rewards.terms.stakes import StepStakesTerm
 
 __all__ = ["TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "Term"]
 
@@ -20,7 +32,7 @@ class Term(Protocol):
 
     Calling it returns (N,) floats, NaN where the term cannot be judged. ``scheme`` is what it contributes to the
     reward of a right and of a wrong answer at each stated confidence, for the audit of the whole rubric. ``signals``
-    are the entries of ``Outcomes.signals`` that it reads.
+    are the entries of ``Outcomes.signals`` that it reads; ``reward_range`` is an interval, such as "[0, 1]".
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -34,6 +46,9 @@ class Term(Protocol):
     @property
     def signals(self) -> tuple[str, ...]: ...
 
+    @property
+    def reward_range(self) -> str: ...
+
     def __call__(self, outcomes: Outcomes) -> np.ndarray: ...
 
     def scheme(self) -> Scheme: ...
@@ -42,6 +57,28 @@ class Term(Protocol):
 TERMS: dict[str, type[Term]] = {
     "accuracy": AccuracyTerm,
     "brier": BrierTerm,
+    "log": LogTerm,
+    "spherical": SphericalTerm,
+    "brier_log": BrierLogTerm,
+    "overconfidence": OverconfidenceTerm,
+    "underconfidence": UnderconfidenceTerm,
+    "threshold": ThresholdTerm,
+    "threshold_prior": ThresholdPriorTerm,
+    "stake": StakeTerm,
+    "ternary": TernaryTerm,
+    "risk_threshold": RiskThresholdTerm,
     "format": FormatTerm,
+    "rlsf": RLSFTerm,
+    "capo": CAPOTerm,
+    "intuitor": IntuitorTerm,
+    "negative_entropy": NegativeEntropyTerm,
+    "mean_log_prob": MeanLogProbTerm,
+    "rlpr": RLPRTerm,
+    "c2gspg": C2GSPGTerm,
+    "step_stakes": StepStakesTerm,
+    "pessimistic": PessimisticTerm,
+    "repetition": RepetitionTerm,
+    "overlong": OverlongTerm,
+    "truncated": TruncatedTerm,
 }
 """Name in a recipe -> class. The only list of terms there is."""

@@ -26,6 +26,7 @@ class FormatTerm:
     formula: ClassVar[str] = "1[status = ok]"
     paper: ClassVar[str] = ""
     signals: ClassVar[tuple[str, ...]] = ()
+    reward_range: ClassVar[str] = "[0, 1]"
     segments: tuple[str, ...] = SEGMENTS
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray:

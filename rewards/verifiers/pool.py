@@ -1,4 +1,4 @@
-"""Judges answers in worker processes, under a time and a memory limit that hold whatever the answer does.
+"""Judges answers of every kind in worker processes, under a time and a memory limit that hold whatever the answer does.
 
 Workers are fresh interpreters started with :mod:`subprocess`, as multiprocessing's spawn would, but without its import
 of the caller's ``__main__``: for a training script that is torch, trl and a gigabyte, and a memory limit that means
@@ -9,6 +9,7 @@ the caller of :meth:`VerifierPool.verify`, on any thread; a worker past it is ki
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import queue
@@ -18,11 +19,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from rewards.verifiers.math import MAX_CHARS, verify_number
+from rewards.verifiers.reading import decide
+from rewards.verifiers.verdict import BAD_GOLD, MAX_CHARS, NO_ANSWER, UNPARSABLE, Verdict
+
+__all__ = ["VERIFIERS", "Verdict", "Verifier", "VerifierPool"]
 
 _CACHED_VERDICTS = 16_384
 _START_LIMIT_S = 120.0
@@ -31,37 +35,52 @@ _WORKER = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rewards
 _Pair = tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is known of one answer: ``correct`` in [0, 1], or None where the gold cannot be used, and why.
+@dataclass(frozen=True)
+class Verifier:
+    """A kind of answer: where its judge is, and what the caller's process knows without one."""
 
-    ``reason`` is "fast" (decided in process, either way), "equal", "different", "no_answer", "unparsable", "timeout",
-    "memory", "crash" (the last five and "different" are wrong: 0.0) or "bad_gold" (None).
-    """
+    judge: str
+    """Module and function ``(gold, answer) -> Verdict``, imported in the workers; the module has ``read_gold`` too."""
+    decide: Callable[[str, str], Verdict | None] | None = None
+    """What may be decided in the caller's process, quickly and safely on any text; None where a worker must."""
+    max_chars: int = MAX_CHARS
 
-    correct: float | None
-    reason: str
+
+VERIFIERS = {
+    "math": Verifier("rewards.verifiers.math:judge", decide=decide),
+    "choice": Verifier("rewards.verifiers.choice:judge"),
+    "text": Verifier("rewards.verifiers.text:judge"),
+    "token_f1": Verifier("rewards.verifiers.text:judge_token_f1"),
+    "state": Verifier("rewards.verifiers.state:judge", max_chars=20_000),
+}
 
 
 class VerifierPool:
     """Verifies answers against golds in up to ``workers`` processes, which start when an item first needs one.
 
-    An item may take ``timeout_s`` seconds, and ``memory_mb`` MiB beyond what a worker's imports take (on Linux; see
-    :mod:`rewards.verifiers.worker` for elsewhere). Texts longer than :data:`rewards.verifiers.math.MAX_CHARS`
-    characters are not read. Use as a context manager, or call :meth:`close`; a pool that is collected, or alive at
-    exit, ends its workers too. Safe to share between threads, which take turns. After a fork the child starts its own
-    workers.
+    ``verifier`` is a name in :data:`VERIFIERS`: "math", "choice", "text", "token_f1" or "state". An item may take
+    ``timeout_s`` seconds, and ``memory_mb`` MiB beyond what a worker's imports take (on Linux; see
+    :mod:`rewards.verifiers.worker` for elsewhere). Texts longer than the verifier's ``max_chars`` are not read. Use as
+    a context manager, or call :meth:`close`; a pool that is collected, or alive at exit, ends its workers too. Safe to
+    share between threads, which take turns. After a fork the child starts its own workers.
 
-    Raises ValueError for sizes and limits that are not positive.
+    Raises ValueError for an unknown verifier and for sizes and limits that are not positive.
 
-    >>> with VerifierPool(workers=2, timeout_s=5.0) as pool:
-    ...     [verdict.correct for verdict in pool.verify(["1/2", "7", ""], ["0.5", None, "3"])]
+    >>> with VerifierPool("math", workers=2, timeout_s=5.0) as pool:
+    ...     [verdict.correct for verdict in pool.verify(golds=["1/2", "7", ""], answers=["0.5", None, "3"])]
     [1.0, 0.0, None]
     """
 
-    def __init__(self, workers: int = 1, timeout_s: float = 5.0, memory_mb: int = 1024) -> None:
+    def __init__(
+        self, verifier: str = "math", *, workers: int = 1, timeout_s: float = 5.0, memory_mb: int = 1024
+    ) -> None:
+        if verifier not in VERIFIERS:
+            nearest = difflib.get_close_matches(str(verifier), VERIFIERS, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(f"unknown verifier {verifier!r}, only {', '.join(VERIFIERS)}{hint}")
         if workers < 1 or not timeout_s > 0 or memory_mb < 1:
             raise ValueError(f"workers={workers}, timeout_s={timeout_s} and memory_mb={memory_mb} must be positive")
+        self._verifier = VERIFIERS[verifier]
         self._size = workers
         self._timeout_s = float(timeout_s)
         self._memory_mb = int(memory_mb)
@@ -84,11 +103,12 @@ class VerifierPool:
             self._closed = True
             self._finalizer()
 
-    def verify(self, golds: Sequence[str | None], answers: Sequence[str | None]) -> list[Verdict]:
-        """One verdict a pair, in order; a repeated pair is judged once, and remembered among the last 16,384.
+    def verify(self, *, golds: Sequence[str | None], answers: Sequence[str | None]) -> list[Verdict]:
+        """One verdict a pair, in order; by keyword only, so that golds and answers cannot change places.
 
-        A missing or blank answer is wrong, a missing or blank gold cannot be judged. An answer that hangs, takes too
-        much memory or ends its worker is wrong; a gold that does so before the answer is looked at cannot be judged.
+        A repeated pair is judged once, and remembered among the last 16,384. A missing or blank answer is wrong, a
+        missing or blank gold cannot be judged. An answer that hangs, takes too much memory or ends its worker is wrong;
+        a gold that does so before the answer is looked at cannot be judged.
 
         Raises ValueError for lengths that differ, RuntimeError after :meth:`close` and when workers cannot start.
         """
@@ -100,7 +120,7 @@ class VerifierPool:
                 raise RuntimeError("this VerifierPool is closed")
             verdicts, hard = dict[_Pair, Verdict](), list[_Pair]()
             for pair in dict.fromkeys(pairs):
-                verdict = _decide_in_process(*pair) or self._cache.get(pair)
+                verdict = self._cache.get(pair) or self._decide(*pair)
                 if verdict is None:
                     hard.append(pair)
                 else:
@@ -108,25 +128,37 @@ class VerifierPool:
             verdicts |= self._judge(hard)
             return [verdicts[pair] for pair in pairs]
 
+    def _decide(self, gold: str, answer: str) -> Verdict | None:
+        if not answer.strip():
+            return NO_ANSWER
+        if not gold.strip() or len(gold) > self._verifier.max_chars:
+            return BAD_GOLD
+        if len(answer) > self._verifier.max_chars:
+            return UNPARSABLE
+        try:
+            return self._verifier.decide(gold, answer) if self._verifier.decide is not None else None
+        except Exception:  # a text nobody thought of must not end a training run; a worker judges it
+            return None
+
     def _judge(self, pairs: list[_Pair]) -> dict[_Pair, Verdict]:
         verdicts: dict[_Pair, Verdict] = {}
         waiting, retried, tasks = deque(pairs), set[_Pair](), dict[_Worker, _Task]()
 
-        def finish(worker: _Worker, reason: str) -> None:
+        def finish(worker: _Worker, line: str) -> None:
             task = tasks.pop(worker)
-            if reason in _FATAL:
+            if line in _FATAL:
                 worker.end()
                 self._workers.discard(worker)
-            if reason in ("crash", "memory") and task.pair not in retried:
+            if line in ("crash", "memory") and task.pair not in retried:
                 # The blame may lie outside (the system's memory killer) or with what the worker had judged before.
                 retried.add(task.pair)
                 waiting.appendleft(task.pair)
                 return
-            if reason in _FATAL and not worker.ready:
+            if line in _FATAL and not worker.ready:
                 raise RuntimeError(f"a verifier worker cannot start (exit status {worker.process.returncode})")
-            verdict = _VERDICTS[reason if task.gold_read else "bad_gold"]
-            verdicts[task.pair] = verdict
-            if reason != "crash":
+            verdict = Verdict(0.0, line) if line in _FATAL else Verdict(*json.loads(line))
+            verdicts[task.pair] = verdict = verdict if task.gold_read else BAD_GOLD
+            if line != "crash":
                 self._cache[task.pair] = verdict
                 if len(self._cache) > _CACHED_VERDICTS:
                     del self._cache[next(iter(self._cache))]
@@ -166,7 +198,7 @@ class VerifierPool:
                 return worker
             self._workers.discard(worker)
             worker.end()
-        worker = _Worker(self._events, self._timeout_s, self._memory_mb)
+        worker = _Worker(self._events, self._verifier.judge, self._timeout_s, self._memory_mb)
         self._workers.add(worker)
         return worker
 
@@ -180,26 +212,7 @@ class VerifierPool:
 
 
 _FATAL = frozenset({"timeout", "memory", "crash"})
-_VERDICTS = {
-    reason: Verdict(correct, reason)
-    for reason, correct in (
-        ("equal", 1.0),
-        *((reason, 0.0) for reason in ("different", "no_answer", "unparsable", "timeout", "memory", "crash")),
-        ("bad_gold", None),
-    )
-}
 _POOLS: weakref.WeakSet[VerifierPool] = weakref.WeakSet()
-
-
-def _decide_in_process(gold: str, answer: str) -> Verdict | None:
-    if not answer.strip():
-        return _VERDICTS["no_answer"]
-    if not gold.strip() or len(gold) > MAX_CHARS:
-        return _VERDICTS["bad_gold"]
-    if len(answer) > MAX_CHARS:
-        return _VERDICTS["unparsable"]
-    equal = gold.strip() == answer.strip() or verify_number(gold, answer)
-    return None if equal is None else Verdict(float(equal), "fast")
 
 
 @dataclass
@@ -212,10 +225,12 @@ class _Task:
 class _Worker:
     """One process and the thread that forwards its lines to ``events``; a last line "crash" says that it ended."""
 
-    def __init__(self, events: queue.SimpleQueue[tuple[_Worker, str]], timeout_s: float, memory_mb: int) -> None:
+    def __init__(
+        self, events: queue.SimpleQueue[tuple[_Worker, str]], judge: str, timeout_s: float, memory_mb: int
+    ) -> None:
         self.ready = False
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", f"{_WORKER}({timeout_s}, {memory_mb})", json.dumps(sys.path)],
+            [sys.executable, "-P", "-c", f"{_WORKER}({judge!r}, {timeout_s}, {memory_mb})", json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

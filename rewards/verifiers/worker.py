@@ -1,8 +1,8 @@
 """The process in which :class:`rewards.verifiers.pool.VerifierPool` has answers judged.
 
 Speaks lines of JSON: ``[gold, answer]`` comes in; "ready" goes out once, then "read" when the gold has been read and
-one reason of :func:`rewards.verifiers.math.judge`, or "memory", for each pair. The process ends after "memory", and
-after :data:`_PAIRS_IN_A_LIFE` pairs.
+the verdict ``[correct, reason]``, or "memory", for each pair. The process ends after "memory", and after
+:data:`_PAIRS_IN_A_LIFE` pairs.
 
 The parent enforces the time limit. What is here holds without it: should the parent be killed, an idle worker ends
 with its input, and a busy one by an alarm whose default action ends the process, whatever Python is busy with.
@@ -10,6 +10,7 @@ with its input, and a busy one by an alarm whose default action ends the process
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import logging
@@ -18,6 +19,8 @@ import signal
 import sys
 from typing import TextIO
 
+from rewards.verifiers.verdict import UNPARSABLE
+
 _GRACE_S = 2.0
 """Seconds after the time limit at which a worker ends itself; the parent is expected to have ended it by then."""
 
@@ -25,14 +28,18 @@ _PAIRS_IN_A_LIFE = 20_000
 """Pairs after which a worker makes room for a fresh one: sympy's caches grow by some 3 MiB in a thousand pairs."""
 
 
-def serve(timeout_s: float, memory_mb: int) -> None:
-    """Judges the pairs on standard input until it ends; at most ``memory_mb`` MiB beyond what the imports take."""
+def serve(judge_name: str, timeout_s: float, memory_mb: int) -> None:
+    """Judges the pairs on standard input until it ends; at most ``memory_mb`` MiB beyond what the imports take.
+
+    ``judge_name`` is "module:function", as in :data:`rewards.verifiers.pool.VERIFIERS`.
+    """
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever a library prints must not look like a reply
     if sys.platform != "win32":
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt reaches the whole foreground group
-    from rewards.verifiers.math import judge, read_gold
-
+    module_name, _, function = judge_name.partition(":")
+    module = importlib.import_module(module_name)
+    judge, read_gold = getattr(module, function), module.read_gold
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off
     judge(r"\frac{1}{2}x + (1, 2)", r"\sqrt{3}")  # the parser builds tables on first use; not on an item's time
     _limit_memory(memory_mb)
@@ -43,14 +50,14 @@ def serve(timeout_s: float, memory_mb: int) -> None:
         try:
             read_gold(gold)
             _reply(replies, "read")
-            reason = judge(gold, answer)
+            reply = json.dumps(judge(gold, answer))
         except MemoryError:
-            reason = "memory"
+            reply = "memory"
         except Exception:  # sympy raises nearly anything on nonsense; one answer must not end the worker
-            reason = "unparsable"
+            reply = json.dumps(UNPARSABLE)
         _set_alarm(0)
-        _reply(replies, reason)
-        if reason == "memory":
+        _reply(replies, reply)
+        if reply == "memory":
             return
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from estimators.token_statistics import chosen_log_probs
+from estimators.token_statistics import completion_statistics, hidden_statistics, token_statistics
 
 VOCABULARY, PAD = 23, 0
 PROMPTS = [(5, 6, 7), (8,), (9, 10, 11, 12, 13), (14, 15)]
@@ -41,6 +41,53 @@ def alone(model: PreTrainedModel, prompt: tuple[int, ...], completion: tuple[int
     with torch.no_grad():
         log_probs = torch.log_softmax(model(input_ids=ids).logits[0].double(), dim=-1)
     return [float(log_probs[len(prompt) + t - 1, token]) for t, token in enumerate(completion)]
+
+
+def chosen_log_probs(model, prompts, completions, *, pad_token_id: int) -> list[torch.Tensor]:
+    return [each.log_prob for each in completion_statistics(model, prompts, completions, pad_token_id=pad_token_id)]
+
+
+def test_statistics_agree_with_torch_distributions() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(4, 5, VOCABULARY) * 3
+    tokens = torch.randint(0, VOCABULARY, (4, 5))
+    read = token_statistics(logits, tokens)
+    drawn = torch.distributions.Categorical(logits=logits.double())
+    uniform = torch.distributions.Categorical(logits=torch.zeros(VOCABULARY).double())
+    ordered = drawn.probs.sort(dim=-1).values
+    expected = {
+        "log_prob": drawn.log_prob(tokens),
+        "entropy": drawn.entropy(),
+        "max_probability": ordered[..., -1],
+        "margin": ordered[..., -1] - ordered[..., -2],
+        "self_certainty": torch.distributions.kl_divergence(uniform, drawn),
+    }
+    for name, values in expected.items():
+        torch.testing.assert_close(getattr(read, name), values.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_an_impossible_token_leaves_the_entropy_finite() -> None:
+    read = token_statistics(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0]))
+    assert read.entropy.item() == pytest.approx(0.693147, abs=1e-5)
+    assert read.self_certainty.item() == torch.inf
+
+
+def test_hidden_states_and_logits_say_the_same_however_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("estimators.token_statistics._ROWS", 7)
+    torch.manual_seed(0)
+    hidden, head = torch.randn(3, 5, 8), torch.nn.Linear(8, VOCABULARY)
+    tokens = torch.randint(0, VOCABULARY, (3, 5))
+    widest: list[int] = []
+
+    def logits_of(rows: torch.Tensor) -> torch.Tensor:
+        widest.append(len(rows))
+        return head(rows)
+
+    ours, direct = hidden_statistics(hidden, tokens, logits_of), token_statistics(head(hidden), tokens)
+    assert max(widest) == 7
+    for name in ("log_prob", "entropy", "max_probability", "margin", "self_certainty"):
+        torch.testing.assert_close(getattr(ours, name), getattr(direct, name))
+    assert hidden_statistics(hidden[:0], tokens[:0], logits_of).entropy.shape == (0, 5)
 
 
 @pytest.mark.parametrize("kind", ["rotary", "learnt"])

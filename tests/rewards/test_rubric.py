@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
+from rewards.placing import Placing
 from rewards.rubric import HackableRubricError, RewardMatrix, Rubric
 from rewards.scoring_rules import Scheme, constant_scheme
 from rewards.terms import AccuracyTerm, BrierTerm, FormatTerm
@@ -110,9 +111,12 @@ def test_segments_follow_the_recipe_and_default_to_those_of_the_term() -> None:
     [
         (
             {"acuracy": {}},
-            "rubric.acuracy is no reward term; expected one of accuracy, brier, format; nearest: accuracy",
+            "rubric.acuracy is no reward term; expected one of accuracy, brier, .*format.*; nearest: accuracy",
         ),
-        ({"brier": {"wieght": 1}}, "rubric.brier.wieght is no option of brier; .* weight, segments; nearest: weight"),
+        (
+            {"brier": {"wieght": 1}},
+            "rubric.brier.wieght is no option of brier; .* weight, scaling, .*segments.*; nearest: weight",
+        ),
         ({"brier": {"segments": ["confidnce"]}}, "rubric.brier.segments names 'confidnce'; .* nearest: confidence"),
         ({"brier": {"segments": "confidence"}}, "rubric.brier.segments is 'confidence', expected a list"),
         ({"brier": {"segments": []}}, r"rubric.brier.segments is \[\], expected a list of one or more"),
@@ -158,6 +162,20 @@ def test_a_hackable_rubric_is_refused_with_its_range_and_a_remedy_that_works(
     assert f"lower rubric.brier.weight ({brier:g}), or set allow_hackable" in str(raised.value)
     assert Rubric.from_config(config | {"accuracy": {"weight": float(enough)}}).audit().safe
     assert not Rubric.from_config(config, allow_hackable=True).audit().safe
+
+
+def test_the_remedies_name_every_term_that_is_unsafe_alone_and_no_other() -> None:
+    stake = Rubric.from_config({"accuracy": {}, "stake": {"weight": 2.0}, "format": {}}, allow_hackable=True)
+    reason, remedies = stake.weakness() or ("", ())
+    assert reason == "from confidence 0.1 to 0.125, a calibrated answer earns less the likelier it is right"
+    assert remedies[-1] == "lower rubric.stake.weight (2)"
+    both = Rubric.from_config({"accuracy": {}, "brier": {}, "spherical": {}}, allow_hackable=True).weakness()
+    assert both is not None
+    assert both[1] == (
+        "raise rubric.accuracy.weight from 1 to at least 2",
+        "lower rubric.brier.weight (1) and rubric.spherical.weight (1)",
+    )
+    assert RUBRIC.weakness() is None
 
 
 def test_a_rubric_without_accuracy_is_told_to_add_it() -> None:
@@ -236,3 +254,42 @@ def test_the_description_of_a_hackable_rubric_says_so() -> None:
     described = Rubric.from_config({"brier": {}}, allow_hackable=True).describe()
     assert described["allow_hackable"] is True
     assert described["audit"]["hackable_range"] == pytest.approx([0.0, 1.0], abs=1e-9)
+
+
+def test_a_schedule_moves_the_weights_and_the_rest_of_the_recipe_survives() -> None:
+    config = {
+        "accuracy": {"weight": 1.0},
+        "brier": {"weight": 0.5, "start_step": 10, "warmup_steps": 20, "scaling": "batch"},
+    }
+    rubric = Rubric.from_config(config)
+    assert [rubric.weights_at(step).tolist() for step in (0, 10, 20, 30)] == [[1, 0], [1, 0], [1, 0.25], [1, 0.5]]
+    assert rubric.weights_at().tolist() == [1.0, 0.5]
+    assert rubric.placings == (Placing(), Placing("batch", 10, 20))
+    assert Rubric.from_config(rubric.to_config()).placings == rubric.placings
+
+
+def test_a_schedule_that_is_unsafe_on_the_way_is_refused() -> None:
+    late = {"accuracy": {"weight": 1.0, "start_step": 50}, "brier": {"weight": 1.0}}
+    with pytest.raises(HackableRubricError, match=r"hackable at step 0.* trying; bring rubric.brier in later \("):
+        Rubric.from_config(late)
+    Rubric.from_config({"accuracy": {"start_step": 50}, "brier": {"start_step": 50}})
+    assert Rubric.from_config(late, allow_hackable=True).turning_points() == [0, 49, None]
+    assert RUBRIC.turning_points() == [None]
+    ramp = {"accuracy": {"weight": 1.0, "warmup_steps": 50}, "brier": {"weight": 1.0, "warmup_steps": 40}}
+    with pytest.raises(HackableRubricError, match="at step 40"):
+        Rubric.from_config(ramp)
+    Rubric.from_config({"accuracy": {"weight": 1.0, "warmup_steps": 40}, "brier": {"weight": 1.0, "warmup_steps": 50}})
+    Rubric.from_config(late, allow_hackable=True)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("scaling", "gruop", "rubric.brier.scaling is 'gruop'; .* nearest: group"),
+        ("warmup_steps", -1, "rubric.brier.warmup_steps is -1"),
+        ("start_step", 1.5, "rubric.brier.start_step is 1.5"),
+    ],
+)
+def test_a_wrong_placing_is_named(option: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rubric.from_config({"accuracy": {}, "brier": {option: value}})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -17,6 +18,8 @@ FULL = AnswerTemplate(thinking="required", analysis="required")
 TERSE = AnswerTemplate(thinking="none")
 SILENT = AnswerTemplate(confidence="none")
 LEVELS = AnswerTemplate(levels=("0.0", "0.5", "1.0"))
+UNSURE = AnswerTemplate(abstain="I don't know")
+STAKED = AnswerTemplate(analysis="optional", stakes="optional")
 
 
 def tagged(answer: str = "7", confidence: str = "0.9") -> str:
@@ -109,16 +112,26 @@ STRICT = [
     (TERSE, "<think>t</think>" + tagged(), S.EXTRA_TEXT, "7", 0.9),
     (TERSE, "<think>" + tagged("1") + "</think>" + tagged(), S.EXTRA_TEXT, "7", 0.9),
     (SILENT, tagged(), S.EXTRA_TEXT, "7", None),
+    (STAKED, "<think>a <stake>0.7</stake></think><stake>0.7</stake>" + tagged(), S.EXTRA_TEXT, "7", 0.9),
+    (STAKED, "<think>a</think>" + tagged() + "</stake>", S.EXTRA_TEXT, "7", 0.9),
+    (STAKED, "<answer>7 <stake>1</stake></answer><confidence>0.9</confidence>",
+     S.EXTRA_TEXT, "7 <stake>1</stake>", 0.9),
+    (STAKED, "<think>a <stake>high</stake> <stake></think>" + tagged(), S.OK, "7", 0.9),
+    (PLAIN, "<answer>7 <stake>1</stake></answer><confidence>0.9</confidence>", S.OK, "7 <stake>1</stake>", 0.9),
 ]  # fmt: skip
 
 fragments = st.lists(
     st.sampled_from(
-        [f"<{slash}{tag}>" for tag in ("think", "answer", "analysis", "confidence", "ANSWER") for slash in ("", "/")]
-        + ["0.9", "85%", "7", " ", "\n", "nan", "\\boxed{", "}", "é", "\ud800", "<", "about "]
+        [
+            f"<{slash}{tag}>"
+            for tag in ("think", "answer", "analysis", "confidence", "ANSWER", "stake")
+            for slash in ("", "/")
+        ]
+        + ["0.9", "85%", "7", " ", "\n", "nan", "\\boxed{", "}", "é", "\ud800", "<", "about ", "I don't know"]
     ),
     max_size=14,
 ).map("".join)
-templates = st.sampled_from([PLAIN, ANALYSED, FULL, TERSE, SILENT, LEVELS])
+templates = st.sampled_from([PLAIN, ANALYSED, FULL, TERSE, SILENT, LEVELS, UNSURE, STAKED])
 
 
 @pytest.mark.parametrize(("template", "text", "status", "answer", "confidence"), STRICT)
@@ -196,6 +209,14 @@ def test_any_text_is_read_without_raising(text: str, template: AnswerTemplate, t
     if parsed.answer is not None:
         span = parsed.spans["answer"]
         assert text[span.start : span.end] == parsed.answer != ""
+    assert parsed.abstained == (template.abstain is not None and parsed.answer == template.abstain)
+    assert not parsed.stakes or (template.stakes == "optional" and "reasoning" in parsed.spans)
+    for value, span in parsed.stakes:
+        thought = parsed.spans["reasoning"]
+        assert thought.start < span.start <= span.end < thought.end
+        assert value is None or (0 <= value <= 1 and float(text[span.start : span.end]) == value)
+    starts = [span.start for _, span in parsed.stakes]
+    assert starts == sorted(set(starts))
     strict = template.parse(text, truncated=truncated)
     assert parsed.lenient == ((strict.answer, strict.confidence) != (parsed.answer, parsed.confidence))
 
@@ -251,7 +272,106 @@ def test_what_would_not_read_back_is_not_rendered(template: AnswerTemplate, argu
         template.render(**arguments)
 
 
-@pytest.mark.parametrize("template", [PLAIN, ANALYSED, FULL, TERSE, SILENT, LEVELS])
+@pytest.mark.parametrize(
+    ("answer", "abstained"),
+    [
+        ("I don't know", True),
+        (" \n I don't know\t", True),
+        ("I don't know.", False),
+        ("i don't know", False),
+        ("I don\u2019t know", False),
+        ("\u00a0I don't know", False),
+        ("7, or I don't know", False),
+        ("", False),
+    ],
+)
+def test_an_abstention_is_the_declared_text_and_no_other(answer: str, abstained: bool) -> None:
+    assert UNSURE.parse(tagged(answer)).abstained is abstained
+    assert not PLAIN.parse(tagged(answer)).abstained
+
+
+def test_an_abstention_is_an_answer_that_is_read() -> None:
+    parsed = UNSURE.parse(UNSURE.render("I don't know", "0.1"))
+    assert (parsed.status, parsed.answer, parsed.confidence) == (S.OK, "I don't know", 0.1)
+    assert not UNSURE.parse("<answer>7</answer>" + tagged("I don't know")).abstained
+    assert not UNSURE.parse("<think><answer>I don't know</answer></think>" + tagged()).abstained
+    assert UNSURE.parse("\\boxed{I don't know}", lenient=True).abstained
+
+
+# thinking -> what is staked in it, by STAKED
+STAKES = [
+    ("a", []),
+    ("a <stake>0.7</stake> b <stake> .5\n</stake>", [0.7, 0.5]),
+    ("<stake>0</stake><stake>1</stake><stake>1.</stake><stake>-0</stake>", [0.0, 1.0, 1.0, 0.0]),
+    ("<stake>high</stake> <stake>70%</stake> <stake>nan</stake> <stake>1e-1</stake> <stake></stake>", [None] * 5),
+    ("<stake>1.01</stake> <stake>-0.1</stake> <stake>+0.5</stake> <stake>0.\u0661</stake>", [None] * 4),
+    ("<stake><answer>0.5</answer></stake>", [None]),
+    ("<stake>0.1 <stake>0.7</stake> 0.9</stake>", [0.7]),
+    ("</stake>0.7<stake>", []),
+    ("<STAKE>0.7</STAKE> <stake >0.7</stake>", []),
+    ("<stake>0.2</stake> <stake>0.7", [0.2]),
+]
+
+
+@pytest.mark.parametrize(("thinking", "values"), STAKES)
+@pytest.mark.parametrize("opening", ["<think>", ""])
+def test_stakes_are_read_in_a_closed_thought(thinking: str, values: list[float | None], opening: str) -> None:
+    text = f"{opening}{thinking}</think>{tagged()}"
+    parsed = STAKED.parse(text)
+    assert [value for value, _ in parsed.stakes] == values
+    assert parsed.status is S.OK
+    assert PLAIN.parse(text).stakes == ()
+    assert STAKED.parse(text, truncated=True).stakes == parsed.stakes
+
+
+def test_the_span_of_a_stake_is_its_number() -> None:
+    text = "<think>né <stake> 0.7\n</stake> <stake> </stake></think>" + tagged()
+    (value, span), (unread, empty) = STAKED.parse(text).stakes
+    assert (value, text[span.start : span.end]) == (0.7, "0.7")
+    assert (unread, text[empty.start : empty.end]) == (None, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>a <stake>0.7</stake> " + tagged(),
+        "<think>a <stake>0.7</stake></think><think>b</think>" + tagged(),
+        tagged() + "<stake>0.7</stake>",
+        "<answer><stake>0.7</stake></answer><confidence>0.9</confidence>",
+    ],
+)
+@pytest.mark.parametrize("truncated", [False, True])
+def test_nothing_is_staked_outside_a_closed_thought(text: str, truncated: bool) -> None:
+    parsed = STAKED.parse(text, truncated=truncated)
+    assert parsed.stakes == ()
+    assert parsed.status is not S.OK
+
+
+@pytest.mark.parametrize("unit", ["<stake>", "</stake>", "<stake>0.5</stake>", "<stake>0", "<stake>9</stake> ", "9"])
+def test_a_megabyte_of_stakes_takes_linear_time(unit: str) -> None:
+    text = "<think><stake>" + unit * (1_000_000 // len(unit)) + "</think>" + tagged()
+    started = time.process_time()
+    parsed = STAKED.parse(text, lenient=True)
+    assert time.process_time() - started < 15
+    assert parsed.answer == "7"
+
+
+def test_tags_of_stakes_may_be_tokens_too() -> None:
+    thinking = ("<think>", "</think>", "<answer>", "</answer>")
+    assert AnswerTemplate(confidence="none", stakes="optional").tokens == (*thinking, "<stake>", "</stake>")
+    assert AnswerTemplate(confidence="none").tokens == thinking
+
+
+def test_instructions_tell_how_to_abstain_and_to_stake() -> None:
+    assert UNSURE.instructions().endswith(": I don't know")
+    assert "<stake>0.7</stake>" in STAKED.instructions()
+    for template in (UNSURE, STAKED):
+        other = {UNSURE: "stake", STAKED: "decline"}[template]
+        assert other not in template.instructions()
+    assert PLAIN.instructions() in UNSURE.instructions()
+
+
+@pytest.mark.parametrize("template", [PLAIN, ANALYSED, FULL, TERSE, SILENT, LEVELS, UNSURE, STAKED])
 def test_instructions_show_the_declared_fields_and_no_others(template: AnswerTemplate) -> None:
     text = template.instructions()
     shown = {tag for tag in ("think", "answer", "analysis", "confidence") if f"</{tag}>" in text}
@@ -291,6 +411,13 @@ def test_level_values_are_the_numbers_of_the_levels() -> None:
         ({"levels": (0.0, 1.0)}, "list of strings"),
         ({"levels": "01"}, "list of strings"),
         ({"levels": ("0", "1"), "confidence": "none"}, "no confidence"),
+        ({"stakes": "required"}, "stakes is 'required', expected one of .* nearest: "),
+        ({"stakes": "optional", "thinking": "none"}, "stakes is 'optional', but the template has no thinking"),
+        ({"abstain": ""}, "abstain is '', expected a text"),
+        ({"abstain": " no idea"}, "abstain is ' no idea', expected a text without space around it"),
+        ({"abstain": True}, "abstain is True"),
+        ({"abstain": "</answer>"}, "expected one line without tags"),
+        ({"abstain": "no\nidea"}, "expected one line without tags"),
     ],
 )
 def test_impossible_templates_are_refused(arguments: dict[str, object], message: str) -> None:

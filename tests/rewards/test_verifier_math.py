@@ -13,8 +13,11 @@ from sympy.core.function import AppliedUndef
 from sympy.parsing import sympy_parser
 
 from rewards.verifiers.latex import is_safe, respell
-from rewards.verifiers.math import MAX_CHARS, _parsed, judge, read_gold, verify_number
+from rewards.verifiers.math import _parsed, judge, read_gold
+from rewards.verifiers.number import verify_number
 from rewards.verifiers.prose import last_clause, mathematics_in, without_confidence
+from rewards.verifiers.reading import decide
+from rewards.verifiers.verdict import MAX_CHARS, Verdict
 
 EQUAL = [
     # One value, other spellings.
@@ -130,9 +133,13 @@ DIFFERENT = [
 ]
 
 
-def verdict(gold: str, answer: str) -> bool | None:
-    fast = verify_number(gold, answer)
-    return fast if fast is not None else judge(gold, answer) == "equal"
+def verdict(gold: str, answer: str) -> bool:
+    return (decide(gold, answer) or judge(gold, answer)).correct == 1.0
+
+
+def is_usable(gold: str) -> bool:
+    reading = read_gold(gold)
+    return reading.latex is not None or reading.is_words
 
 
 @pytest.mark.parametrize(("gold", "answer"), EQUAL)
@@ -142,19 +149,19 @@ def test_equal(gold: str, answer: str) -> None:
 
 @pytest.mark.parametrize(("gold", "answer"), DIFFERENT)
 def test_different(gold: str, answer: str) -> None:
-    assert read_gold(gold).usable
+    assert is_usable(gold)
     assert verdict(gold, answer) is False
 
 
 @pytest.mark.parametrize("gold", ["", " . ", r"\int_0^1 x", r"\frac{", "1/0", "x_{f(1)}", "1" * (MAX_CHARS + 1)])
 def test_a_gold_that_cannot_be_read_judges_only_its_own_text(gold: str) -> None:
-    assert judge(gold, "1") == "bad_gold"
-    assert read_gold(gold).usable is False
+    assert judge(gold, "1") == Verdict(None, "bad_gold")
+    assert not is_usable(gold)
 
 
 def test_an_answer_that_cannot_be_read_is_unparsable() -> None:
     for answer in (r"\frac{1}{", r"\hat{x}", "", "No solution", "1" * (MAX_CHARS + 1), "()", "x'"):
-        assert judge(r"\pi", answer) == "unparsable", answer
+        assert judge(r"\pi", answer) == Verdict(0.0, "unparsable"), answer
 
 
 def spellings(value: Fraction) -> list[str]:
@@ -195,13 +202,13 @@ def test_worker_and_fast_path_agree_on_plain_numbers() -> None:
     for gold in plain:
         for answer in plain:
             fast = verify_number(gold, answer)
-            assert fast is None or fast is (judge(gold, answer) == "equal"), (gold, answer)
+            assert fast is None or fast is (judge(gold, answer).reason == "equal"), (gold, answer)
 
 
 def test_a_million_digits_are_not_read() -> None:
     digits = "1" * 1_000_000
     assert verify_number(digits, digits) is None
-    assert judge("5", digits) == "unparsable"
+    assert judge("5", digits).reason == "unparsable"
 
 
 CODE = "__import__('os').system('true')"
@@ -256,7 +263,7 @@ def test_a_name_made_of_code_is_turned_down_where_math_verify_takes_it() -> None
     taken = parse(f"${hostile}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=0)
     assert "open(1)" in str(taken[0])  # should this fail, the screen may be loosened
     assert not is_safe(hostile)
-    assert judge("5", hostile) == "unparsable"
+    assert judge("5", hostile).reason == "unparsable"
 
 
 def test_only_numerals_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,4 +303,4 @@ def test_reading_never_raises(text: str) -> None:
 def test_parsing_needs_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     signal = sys.modules["signal"]
     monkeypatch.setattr(signal, "alarm", lambda _: pytest.fail("signal.alarm works on main threads only"))
-    assert judge(r"\frac{1}{7}", "\\frac{2}{14}\\cdot 1") == "equal"
+    assert judge(r"\frac{1}{7}", "\\frac{2}{14}\\cdot 1").correct == 1.0

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from rewards.verifiers import pool as pool_module
-from rewards.verifiers.math import MAX_CHARS
 from rewards.verifiers.pool import Verdict, VerifierPool
+from rewards.verifiers.verdict import EQUAL, MAX_CHARS
 
 HANGS = "10^{10^{10}}"
 LIMIT_S = 1.0
@@ -33,7 +33,7 @@ def pool() -> Iterator[VerifierPool]:
 
 def works(pool: VerifierPool, number: int) -> bool:
     """Whether a pair that needs a worker, and is in no cache, is judged."""
-    return pool.verify([f"{number}\\pi/2"], [f"\\frac{{{number}\\pi}}{{2}}"]) == [Verdict(1.0, "equal")]
+    return pool.verify(golds=[f"{number}\\sin 1"], answers=[f"\\sin(1) \\cdot {number}"]) == [EQUAL]
 
 
 def pids(pool: VerifierPool) -> list[int]:
@@ -51,16 +51,16 @@ def test_plain_items_start_no_process() -> None:
     with VerifierPool(workers=2) as pool:
         golds = ["1/2", "5", "5", None, " ", None, "7"]
         answers = ["0.5", "6", None, "5", "5", None, "1" * 1_000_000]
-        reasons = [(verdict.correct, verdict.reason) for verdict in pool.verify(golds, answers)]
+        reasons = [(verdict.correct, verdict.reason) for verdict in pool.verify(golds=golds, answers=answers)]
         assert pids(pool) == []
-    assert reasons[:4] == [(1.0, "fast"), (0.0, "fast"), (0.0, "no_answer"), (None, "bad_gold")]
+    assert reasons[:4] == [(1.0, "equal"), (0.0, "different"), (0.0, "no_answer"), (None, "bad_gold")]
     assert reasons[4:] == [(None, "bad_gold"), (0.0, "no_answer"), (0.0, "unparsable")]
 
 
 def test_every_reason_a_worker_gives(pool: VerifierPool) -> None:
-    golds = [r"\frac{14}{3}\pi", r"\pi", r"\pi", r"\int_0^1", "x" * (MAX_CHARS + 1)]
-    answers = ["14pi/3", "3", "no idea", "1", "1"]
-    assert [(verdict.correct, verdict.reason) for verdict in pool.verify(golds, answers)] == [
+    golds = [r"\frac{1}{2}\sin 1", r"\sin 1", r"\sin 1", "1/0 + x", "x" * (MAX_CHARS + 1)]
+    answers = ["sin(1)/2", "3", "no idea", "1", "1"]
+    assert [(verdict.correct, verdict.reason) for verdict in pool.verify(golds=golds, answers=answers)] == [
         (1.0, "equal"),
         (0.0, "different"),
         (0.0, "unparsable"),
@@ -73,14 +73,14 @@ def test_order_is_kept_and_a_repeated_pair_is_sent_once(monkeypatch: pytest.Monk
     sent: list[tuple[str, str]] = []
     send = pool_module._Worker.send
     monkeypatch.setattr(pool_module._Worker, "send", lambda worker, pair: (sent.append(pair), send(worker, pair))[1])
-    golds = [f"{i % 7}\\pi" for i in range(40)]
-    answers = [f"\\pi\\cdot {i % 5}" for i in range(40)]
+    golds = [f"{i % 7}\\sin 1" for i in range(40)]
+    answers = [f"\\sin(1) \\cdot {i % 5}" for i in range(40)]
     with VerifierPool(workers=2) as pool:
-        verdicts = pool.verify(golds, answers)
+        verdicts = pool.verify(golds=golds, answers=answers)
         assert [verdict.correct for verdict in verdicts] == [float(i % 7 == i % 5) for i in range(40)]
         assert len(pids(pool)) == 2
         assert len(sent) == len(set(sent)) == 35
-        assert pool.verify(golds, answers) == verdicts
+        assert pool.verify(golds=golds, answers=answers) == verdicts
         assert len(sent) == 35
 
 
@@ -124,7 +124,7 @@ def test_hostile_answers_are_wrong_in_time_and_run_nothing(pool: VerifierPool, t
     assert works(pool, 0)  # has started
     for number, answer in enumerate(hostile, start=1):
         started = time.monotonic()
-        verdict = pool.verify([r"\frac{\pi}{3}"], [answer])[0]
+        verdict = pool.verify(golds=[r"\frac{\pi}{3}"], answers=[answer])[0]
         assert time.monotonic() - started < LIMIT_S + 1.0, answer[:60]
         assert verdict.correct == 0.0, answer[:60]
         assert verdict.reason in {"different", "unparsable", "timeout", "no_answer"}, answer[:60]
@@ -143,7 +143,7 @@ def test_hostile_golds_never_make_an_answer_right(pool: VerifierPool) -> None:
         "__import__('os').getpid()",
         r"\gcd(10^{1000000}, 7)",
     ]
-    verdicts = pool.verify(golds, [r"\frac{\pi}{3}"] * len(golds))
+    verdicts = pool.verify(golds=golds, answers=[r"\frac{\pi}{3}"] * len(golds))
     assert [verdict.correct for verdict in verdicts] == [None] * len(golds)
     assert {verdict.reason for verdict in verdicts} == {"bad_gold"}
 
@@ -153,7 +153,9 @@ def test_the_limit_holds_on_another_thread_and_threads_take_turns(pool: Verifier
     verdicts: dict[int, list[Verdict]] = {}
 
     def verify(number: int) -> None:
-        verdicts[number] = pool.verify(["7", f"{number}\\pi"], [f"3^{{{HANGS}}}", f"\\pi \\cdot {number}"])
+        verdicts[number] = pool.verify(
+            golds=["7", f"{number}\\sin 1"], answers=[f"3^{{{HANGS}}}", f"\\sin(1) \\cdot {number}"]
+        )
 
     threads = [threading.Thread(target=verify, args=(number,)) for number in (3, 5)]
     started = time.monotonic()
@@ -188,7 +190,7 @@ def test_a_worker_killed_at_work_costs_one_retry_and_then_the_item() -> None:
 
         killer = threading.Thread(target=kill_two)
         killer.start()
-        verdicts = pool.verify(["7", "2\\pi"], [HANGS, "\\pi \\cdot 2"])
+        verdicts = pool.verify(golds=["7", "2\\sin 1"], answers=[HANGS, "\\sin(1) \\cdot 2"])
         killer.join()
         assert len(killed) == 2
         assert verdicts == [Verdict(0.0, "crash"), Verdict(1.0, "equal")]
@@ -213,14 +215,89 @@ def test_memory_is_limited_beyond_what_is_taken() -> None:
     assert run.stdout == "limited\n", run.stderr
 
 
-def test_a_worker_speaks_its_protocol_and_retires() -> None:
-    script = "from rewards.verifiers import worker; worker._PAIRS_IN_A_LIFE = 3; worker.serve(10.0, 512)"
-    pairs = [(r"\pi", "pi"), (r"\pi", "2pi"), (r"\int", "1"), (r"\pi", "pi")]
+@pytest.mark.parametrize(
+    ("judge", "pairs", "verdicts"),
+    [
+        (
+            "rewards.verifiers.math:judge",
+            [(r"\pi", "pi"), (r"\pi", "2pi"), (r"\int", "1"), (r"\pi", "pi")],
+            [[1.0, "equal"], [0.0, "different"], [None, "bad_gold"]],
+        ),
+        (
+            "rewards.verifiers.text:judge_token_f1",
+            [("Paris", "paris"), ("Paris", "in Paris"), ("[1]", "Paris"), ("Paris", "paris")],
+            [[1.0, "equal"], [2 / 3, "partial"], [None, "bad_gold"]],
+        ),
+    ],
+)
+def test_a_worker_speaks_its_protocol_and_retires(
+    judge: str, pairs: list[tuple[str, str]], verdicts: list[list[object]]
+) -> None:
+    script = f"from rewards.verifiers import worker; worker._PAIRS_IN_A_LIFE = 3; worker.serve({judge!r}, 10.0, 512)"
     lines = "".join(json.dumps(pair) + "\n" for pair in pairs)
     run = subprocess.run(
         [sys.executable, "-c", script], input=lines, stdout=subprocess.PIPE, text=True, env=environment()
     )
-    assert run.stdout.split() == ["ready", "read", "equal", "read", "different", "read", "bad_gold"]
+    ready, *replies = run.stdout.splitlines()
+    assert ready == "ready"
+    assert replies[::2] == ["read"] * 3
+    assert [json.loads(reply) for reply in replies[1::2]] == verdicts
+
+
+@pytest.mark.parametrize("name", [name for name in pool_module.VERIFIERS if name != "math"])
+def test_workers_of_other_kinds_load_no_algebra(name: str) -> None:
+    judge = pool_module.VERIFIERS[name].judge
+    script = f"""
+        import sys
+        from rewards.verifiers import worker
+        worker.serve({judge!r}, 10.0, 512)
+        print({{"sympy", "math_verify", "numpy"}} & sys.modules.keys(), file=sys.stderr)
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], input="", capture_output=True, text=True, env=environment()
+    )
+    assert run.stdout.split() == ["ready"]
+    assert run.stderr.strip() == "set()"
+
+
+def test_the_pool_itself_loads_no_algebra() -> None:
+    script = "import sys, rewards.verifiers.pool; print({'sympy', 'math_verify', 'numpy'} & sys.modules.keys())"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+    assert run.stdout.strip() == "set()"
+
+
+WORLD = json.dumps({"start": {"key": "table"}, "goal": {"key": "drawer"}, "places": ["table", "drawer"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "golds", "answers", "verdicts"),
+    [
+        ("math", ["1/2", r"\pi"], ["0.5", "pi/2"], [(1.0, "equal"), (0.0, "different")]),
+        ("choice", ["B", "B", "?"], ["(b)", "A or B", "B"], [(1.0, "equal"), (0.0, "ambiguous"), (None, "bad_gold")]),
+        ("text", ["The Beatles", "Paris"], ["beatles!", "in Paris"], [(1.0, "equal"), (0.0, "different")]),
+        ("token_f1", ["Paris", "Paris"], ["in Paris", "Rome"], [(2 / 3, "partial"), (0.0, "different")]),
+        (
+            "state",
+            [WORLD, WORLD, WORLD],
+            ["move key to drawer\nsuccess", "success", WORLD],
+            [(1.0, "success"), (0.0, "false_success"), (0.0, "unparsable")],
+        ),
+    ],
+)
+def test_every_verifier_by_name(name: str, golds: list[str], answers: list[str], verdicts: list[object]) -> None:
+    with VerifierPool(verifier=name, workers=2) as pool:
+        assert pool.verify(golds=golds, answers=answers) == verdicts
+        assert pool.verify(golds=[golds[0], None], answers=[None, "1"]) == [(0.0, "no_answer"), (None, "bad_gold")]
+
+
+def test_golds_and_answers_go_by_name_only(pool: VerifierPool) -> None:
+    with pytest.raises(TypeError, match="positional"):
+        pool.verify(["1"], ["1"])  # type: ignore[misc]
+
+
+def test_an_unknown_verifier_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'choices'.*math, choice, text, token_f1, state; did you mean 'choice'\?"):
+        VerifierPool("choices")
 
 
 def environment() -> dict[str, str]:
@@ -234,9 +311,9 @@ def test_no_worker_outlives_its_program(end: signal.Signals) -> None:
         import threading, time
         from rewards.verifiers.pool import VerifierPool
         pool = VerifierPool(timeout_s=1.0)
-        pool.verify(["2\\\\pi"], ["\\\\pi \\\\cdot 2"])
+        pool.verify(golds=["2\\\\sin 1"], answers=["\\\\sin(1) \\\\cdot 2"])
         print(*[worker.process.pid for worker in pool._workers], flush=True)
-        pool.verify(["7"], ["{HANGS}"])
+        pool.verify(golds=["7"], answers=["{HANGS}"])
     """
     program = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -280,13 +357,13 @@ def test_closing_ends_the_workers_and_the_pool() -> None:
     pool.close()
     assert worker.process.returncode is not None
     with pytest.raises(RuntimeError, match="closed"):
-        pool.verify(["1"], ["1"])
+        pool.verify(golds=["1"], answers=["1"])
 
 
 def test_a_worker_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_module, "_WORKER", "import sys; sys.exit(3); print")
     with VerifierPool() as pool, pytest.raises(RuntimeError, match="exit status 3"):
-        pool.verify([r"\pi"], ["pi/2"])
+        pool.verify(golds=[r"\sin 1"], answers=["pi/2"])
 
 
 def test_wrong_arguments_raise() -> None:
@@ -294,4 +371,4 @@ def test_wrong_arguments_raise() -> None:
         with pytest.raises(ValueError, match="positive"):
             VerifierPool(**arguments)  # type: ignore[arg-type]
     with VerifierPool() as pool, pytest.raises(ValueError, match="2 golds for 1 answers"):
-        pool.verify(["1", "2"], ["1"])
+        pool.verify(golds=["1", "2"], answers=["1"])

@@ -1,0 +1,164 @@
+r"""Which option of a multiple-choice question an answer names.
+
+A gold is a letter ("B", "(b)"), a label with its text ("B. a cat", "Option B which is : a cat"), or JSON with all
+options: ``{"answer": "B", "options": {"A": "a dog", "B": "a cat"}}``, where ``options`` may be a list and ``answer`` an
+option's text. Letters go from A to J.
+
+An answer names an option by its letter, alone or as a label ("B", "(b)", "B.", "B) a cat"), after a word that announces
+it ("Option B which is", "the answer is B", "I choose B"), or by the option's text where that is known. The article in
+"A cat" and the pronoun in "I think" are no letters. An answer that names two options, or turns one down ("not B",
+"B is wrong"), is "ambiguous", one that names none "unparsable"; both are wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+from rewards.verifiers.prose import last_clause, without_confidence
+from rewards.verifiers.text import normalised
+from rewards.verifiers.verdict import BAD_GOLD, DIFFERENT, EQUAL, UNPARSABLE, Verdict
+
+LETTERS = "ABCDEFGHIJ"
+AMBIGUOUS = Verdict(0.0, "ambiguous")
+
+_WRAPPER = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”]|</?\w+>")
+_ALONE = re.compile(r"\(?\s*([A-Ja-j])\s*[).:]*")
+_LABEL = re.compile(r"(?:\(\s*([A-Ja-j])\s*\)|([A-Ja-j])\s*[).:]|([A-J])\s+[-–—=]|[Oo]ption ([A-Ja-j]) which is)(?=\s)")
+_BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Ja-j])\s*\)(?!\w)|(?<![\w(])([A-J])\)")
+# A capital, at the start or after a word that announces an option or links it to another one.
+_ANNOUNCED = re.compile(
+    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is|are|be|it's|that's|choose|chose|"
+    r"pick|select|think|say|guess|both|either|neither|between|and|or|nor|not|but|than|versus|vs)|[:,;/&+=]|[.!?]\s)"
+    r"[\s:(]*(?P<letter>[A-J])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>\s+[A-Za-z]+)?)",
+    re.IGNORECASE,
+)
+_FINAL = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*([a-j])\s*[.!]?\s*$", re.IGNORECASE)
+_WORDS_AFTER = "is are was and or nor not but which because since as with would seems"
+_AFTER_A_LETTER = frozenset(_WORDS_AFTER.split())
+_TURNED = re.compile(
+    r"(?<![A-Za-z])(?:not|never|neither|nor|except|isn['’]t|aren['’]t|wasn['’]t|cannot|can['’]t|incorrect|wrong|false|"
+    r"eliminated?|excluded?|rule[sd]? out|unlikely)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The right letter and the texts of the options, as far as they are known, normalised."""
+
+    letter: str
+    options: Mapping[str, str]
+    complete: bool
+    """Whether ``options`` has them all, so that other letters name nothing."""
+
+
+@lru_cache(maxsize=4096)
+def read_gold(gold: str) -> Gold | None:
+    """The right letter and the options known, or None where the gold names no single option; never raises.
+
+    >>> read_gold("(b)").letter, read_gold("C) a cat").options["C"], read_gold("A cat")
+    ('B', 'cat', None)
+    >>> read_gold('{"answer": "a cat", "options": ["a dog", "a cat"]}').letter
+    'B'
+    """
+    text = " ".join(gold.split())
+    if text.startswith("{"):
+        return _read_json(text)
+    if alone := _ALONE.fullmatch(text):
+        return Gold(alone[1].upper(), MappingProxyType({}), False)
+    label = _LABEL.match(text)
+    if label is None:
+        return None
+    letter, known = _letter(label), normalised(text[label.end() :])
+    return Gold(letter, MappingProxyType({letter: known} if known else {}), False)
+
+
+def judge(gold: str, answer: str) -> Verdict:
+    """Compares the option an answer names with the gold: "equal", "different", "ambiguous", "unparsable" or "bad_gold".
+
+    >>> [judge("B", answer).reason for answer in ("(b)", "The answer is C.", "A cat", "B or C")]
+    ['equal', 'different', 'unparsable', 'ambiguous']
+    """
+    reference = read_gold(gold)
+    if reference is None:
+        return BAD_GOLD
+    named = letters_named(answer, reference)
+    if named is None or len(named) > 1:
+        return AMBIGUOUS
+    if not named or (reference.complete and not named <= reference.options.keys()):
+        return UNPARSABLE
+    return EQUAL if named == {reference.letter} else DIFFERENT
+
+
+def letters_named(answer: str, gold: Gold) -> set[str] | None:
+    """The letters of the options that an answer names; None where it turns one down."""
+    text = " ".join(_WRAPPER.sub(" ", without_confidence(answer)).split())
+    if alone := _ALONE.fullmatch(text):
+        return {alone[1].upper()}
+    label = _LABEL.match(text)
+    if label is not None:
+        letter, rest = _letter(label), text[label.end() :].strip()
+        by_text = _letters_of(rest, gold)
+        if by_text:
+            # A label beside another option's text names two; texts that several options share name the labelled one.
+            return {letter} if letter in by_text else {letter} | by_text
+        named = {letter} | {_letter(match) for match in _BRACKETED.finditer(rest)} | _options_in(rest)
+        return None if re.match(r"(?:is|was|seems|can)\b", rest) and _TURNED.search(rest) else named
+    by_text = _letters_of(text, gold) or _letters_of(last_clause(text), gold)
+    if by_text:
+        return by_text
+    named = {_letter(match) for match in _BRACKETED.finditer(text)} | _announced(text)
+    if (final := _FINAL.search(text)) is not None:
+        named.add(final[1].upper())
+    return None if named and _TURNED.search(text) else named
+
+
+def _announced(text: str) -> set[str]:
+    """Letters after an announcing word; A and I, and small letters, only where no noun or verb follows."""
+    named = set()
+    for match in _ANNOUNCED.finditer(text):
+        letter, following = match["letter"], (match["rest"] or "").strip().lower()
+        if match["option"] is not None:
+            named.add(letter.upper())
+        elif letter.isupper() and (letter not in "AI" or not following or following in _AFTER_A_LETTER):
+            named.add(letter)
+    return named
+
+
+def _options_in(text: str) -> set[str]:
+    return {match["letter"].upper() for match in _ANNOUNCED.finditer(text) if match["option"] is not None}
+
+
+def _letter(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group is not None).upper()
+
+
+def _letters_of(text: str, gold: Gold) -> set[str]:
+    """The options whose text this is; several where options share a text."""
+    wanted = normalised(text)
+    return {letter for letter, known in gold.options.items() if known == wanted} if wanted else set()
+
+
+def _read_json(text: str) -> Gold | None:
+    try:
+        content = json.loads(text)
+        options, answer = content["options"], content["answer"]
+        if isinstance(options, list):
+            options = dict(zip(LETTERS, options, strict=False)) if len(options) <= len(LETTERS) else {}
+        known = {letter.strip("() .").upper(): normalised(option) for letter, option in options.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if not known or len(known) != len(options) or not all(len(letter) == 1 and letter in LETTERS for letter in known):
+        return None
+    if not isinstance(answer, str):
+        return None
+    gold = Gold("", MappingProxyType(known), True)
+    named = _letters_of(answer, gold)
+    if (alone := _ALONE.fullmatch(answer.strip())) is not None and alone[1].upper() in known:
+        named = {alone[1].upper()}
+    return Gold(named.pop(), gold.options, True) if len(named) == 1 else None

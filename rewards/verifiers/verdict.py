@@ -1,0 +1,27 @@
+"""What a verifier says of one answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verdict(NamedTuple):
+    """``correct`` in [0, 1], or None where the gold cannot be used, and the reason.
+
+    Every verifier gives "equal", "different", "unparsable" (the answer; 0.0) and "bad_gold" (None); what else it may
+    say is in its module's docstring. The pool adds "no_answer" and, for an answer that breaks a limit or its worker,
+    "timeout", "memory" and "crash" (all 0.0).
+    """
+
+    correct: float | None
+    reason: str
+
+
+EQUAL = Verdict(1.0, "equal")
+DIFFERENT = Verdict(0.0, "different")
+UNPARSABLE = Verdict(0.0, "unparsable")
+NO_ANSWER = Verdict(0.0, "no_answer")
+BAD_GOLD = Verdict(None, "bad_gold")
+
+MAX_CHARS = 2000
+"""Longer texts are not read: the answer is unparsable, the gold unusable. No gold of MATH-500 has more than 53."""
