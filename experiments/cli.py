@@ -18,11 +18,14 @@ from experiments.errors import ConfigError, DataError
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+EXIT_HACKABLE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 failed, 2 cannot be run as asked, 130 interrupted."""
+    """Run one command and return its exit status.
+
+    0 done, 1 failed, or the rubric that was audited is hackable, 2 cannot be run as asked, 130 interrupted.
+    """
     options = _parse(arguments)
     _quiet()
     command: Callable[[argparse.Namespace], int] = options.command
@@ -103,6 +106,20 @@ def _parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the shipped recipes")
     recipes.add_argument("--json", action="store_true", help="as JSON")
     recipes.set_defaults(command=_recipes)
+
+    audit = commands.add_parser("audit", help="audit the rubric of a recipe: does it ever pay to answer wrongly?")
+    audit.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (see candor recipes) or a YAML file")
+    audit.add_argument("overrides", nargs="*", metavar="key=value", help="such as rubric.brier.weight=2")
+    audit.add_argument("--json", action="store_true", help="as JSON")
+    audit.add_argument("--out", type=Path, metavar="DIR", help="folder for the curve as a picture, SVG and PNG")
+    audit.epilog = "Ends with status 0 for a safe rubric, 1 for a hackable one."
+    audit.set_defaults(command=_audit)
+
+    rewards = commands.add_parser("rewards", help="list the reward terms a rubric can name")
+    listing = rewards.add_mutually_exclusive_group()
+    listing.add_argument("--json", action="store_true", help="as JSON, with the options of each term")
+    listing.add_argument("--markdown", action="store_true", help="as the table in the README")
+    rewards.set_defaults(command=_rewards)
     return parser
 
 
@@ -186,6 +203,42 @@ def _recipes(options: argparse.Namespace) -> int:
         terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe["rubric"].items())
         table.add_row(recipe["name"], recipe["task"], recipe["model"], recipe["method"], terms)
     Console().print(table)
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from experiments.audit import audit_rubric
+    from experiments.config import load_rubric
+
+    found = audit_rubric(load_rubric(options.recipe, options.overrides))
+    pictures: list[Path] = []
+    if options.out is not None:
+        from experiments.folders import writable
+        from experiments.report.reward_curve import save_reward_curve
+
+        pictures = save_reward_curve(found["curve"], writable(options.out))
+    if options.json:
+        print(json.dumps({"recipe": options.recipe} | found, indent=2, allow_nan=False))
+    else:
+        from experiments.report.audit import audit_page
+
+        Console().print(audit_page(options.recipe, found))
+        for picture in pictures:
+            print(picture)
+    return 0 if found["safe"] else EXIT_HACKABLE
+
+
+def _rewards(options: argparse.Namespace) -> int:
+    from rewards.catalogue import catalogue, markdown_table
+
+    if options.markdown:
+        print(markdown_table())
+    elif options.json:
+        print(json.dumps(catalogue(), indent=2))
+    else:
+        from experiments.report.audit import rewards_table
+
+        Console().print(rewards_table(catalogue()))
     return 0
 
 

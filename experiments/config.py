@@ -134,10 +134,19 @@ def recipe_path(name: str) -> Path:
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe. Raises ConfigError; nothing is loaded but the configuration itself."""
+    return _check(Path(name).stem, _overridden(name, overrides))
+
+
+def load_rubric(name: str, overrides: Sequence[str] = ()) -> Rubric:
+    """The rubric of a recipe, hackable or not, for the audit. Raises ConfigError; the other sections go unchecked."""
+    return _rubric(_section(_overridden(name, overrides), "rubric"), hackable=True)
+
+
+def _overridden(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     source = _read(name)
     for override in overrides:
         _override(source, override)
-    return _check(Path(name).stem, source)
+    return source
 
 
 def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -206,12 +215,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     task = TASKS[one_of("task.name", task_source.pop("name", None), TASKS)]
     trainer = _section(source, "trainer")
     method = one_of("trainer.method", trainer.pop("method", "grpo"), METHODS)
-    rubric_source = _section(source, "rubric")
-    allow_hackable = convert(rubric_source.pop("allow_hackable", False), bool, "rubric.allow_hackable")
-    try:
-        rubric = Rubric.from_config(rubric_source, allow_hackable=allow_hackable)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    rubric = _rubric(_section(source, "rubric"))
     readers = _section(source, "estimators", required=False)
     known_keys("estimators", readers, ESTIMATORS)
     recipe = Recipe(
@@ -229,6 +233,14 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     )
     one_of("probe.split", recipe.probe.split, task.splits)
     return dataclasses.replace(recipe, trainer=check_trainer(method, trainer, recipe.template, rubric))
+
+
+def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
+    allowed = convert(source.pop("allow_hackable", False), bool, "rubric.allow_hackable")
+    try:
+        return Rubric.from_config(source, allow_hackable=allowed or hackable)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _section(source: dict[str, Any], name: str, *, required: bool = True) -> dict[str, Any]:

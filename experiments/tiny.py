@@ -25,8 +25,8 @@ _SHAPES = {
     "tiny-large": {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 5, "num_attention_heads": 6},
 }
 _TRAINING = {
-    "tiny-small": ("trainer.max_steps=1600", "trainer.learning_rate=2.0e-3"),
-    "tiny-large": ("trainer.max_steps=2500", "trainer.learning_rate=1.2e-3"),
+    "tiny-small": ("trainer.max_steps=5000", "trainer.learning_rate=2.0e-3"),
+    "tiny-large": ("trainer.max_steps=6500", "trainer.learning_rate=1.5e-3"),
 }
 
 

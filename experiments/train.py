@@ -114,7 +114,8 @@ def _training_set(recipe: Recipe, seed: int) -> Dataset:
 
 
 def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    from rl.grpo import CalibratedGRPOTrainer, level_token_ids
+    from rl.closed_form import level_token_ids
+    from rl.grpo import CalibratedGRPOTrainer
 
     if arguments.confidence_loss_weight:
         try:

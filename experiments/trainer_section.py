@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from experiments.errors import ConfigError
-from experiments.schema import convert, known_keys
+from experiments.schema import convert, known_keys, one_of
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 
@@ -30,8 +30,9 @@ def trainer_arguments(method: str) -> type:
 def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate, rubric: Rubric) -> dict[str, Any]:
     """The section's values in the types of their fields.
 
-    Raises ConfigError for what is no field of the method's configuration or not of its type, for the run's folder, and
-    for a closed-form loss with nothing to take in closed form.
+    Raises ConfigError for what is no field of the method's configuration or not of its type, for the run's folder, for
+    an evaluation, for a closed-form loss with nothing to take in closed form, and for a signal of the rubric that
+    training does not read.
     """
     if "output_dir" in values:
         raise ConfigError("trainer.output_dir: the run's folder is given by --out")
@@ -40,6 +41,13 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
     hints = typing.get_type_hints(kind)
     known_keys("trainer", values, fields, shown=f"the fields of {kind.__name__}, method {method}")
     checked = {name: convert(value, hints[name], f"trainer.{name}") for name, value in values.items()}
+    if checked.get("eval_strategy", "no") != "no":
+        raise ConfigError(
+            f"trainer.eval_strategy: {checked['eval_strategy']!r} needs an evaluation set and a recipe has none, only "
+            "'no' is allowed; candor probe measures each checkpoint on held-out questions"
+        )
+    if rubric.signals:
+        _check_signals(rubric)
     if checked.get("confidence_loss_weight"):
         if template.levels is None:
             raise ConfigError(
@@ -51,6 +59,21 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
                 "the confidence; add one, such as rubric.brier.weight=1"
             )
     return checked
+
+
+def _check_signals(rubric: Rubric) -> None:
+    from rl.signals import SIGNALS  # imports torch, which trainer_arguments has done by now
+
+    for term in rubric.terms:
+        for field in dataclasses.fields(term):
+            if "signal" not in field.name:
+                continue
+            # The terms that rank completions by one `signal` take the stated confidence as well.
+            allowed = (*SIGNALS, "confidence") if field.name == "signal" else SIGNALS
+            value = getattr(term, field.name)
+            for name in value if isinstance(value, tuple) else (value,):
+                if name in term.signals:  # a soft target's signal is read for that target only
+                    one_of(f"rubric.{term.name}.{field.name}", name, allowed)
 
 
 def check_batch(trainer: dict[str, Any]) -> None:

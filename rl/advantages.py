@@ -6,18 +6,20 @@ terms, S segments, B completions of this rank, T completion tokens.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 
-Scaling = Literal["none", "batch", "group", "leave_one_out"]
-SCALINGS: tuple[Scaling, ...] = ("none", "batch", "group", "leave_one_out")
-Credit = Literal["sequence", "segment"]
-CREDITS: tuple[Credit, ...] = ("sequence", "segment")
+from rewards.placing import SCALINGS
+
+TRAINER_SCALINGS = (*SCALINGS, "gdpo")
+"""What ``trainer.scaling`` may be: as for a single term, or GDPO (arXiv 2601.05242), in which each term is scaled by
+its group and the weighted sum by the batch."""
+CREDITS = ("sequence", "segment")
 _EPSILON = 1e-4  # as in TRL, so that `group` and `batch` give its numbers
 
 
-def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: Scaling) -> torch.Tensor:
+def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: str) -> torch.Tensor:
     """Advantage (N, K) of each term: reward less the group's mean, then scaled.
 
     ``none`` leaves it there (Dr. GRPO, arXiv 2503.20783); ``leave_one_out`` takes the mean over the other siblings
@@ -60,15 +62,44 @@ def _deviation(values: torch.Tensor, dim: int) -> torch.Tensor:
     return (squares / (count - 1).clamp(min=1)).sqrt()
 
 
-def sequence_advantages(rewards_NK: torch.Tensor, weights_K: torch.Tensor, group_size: int, scaling: Scaling):
+def term_advantages(rewards_NK: torch.Tensor, group_size: int, scalings_K: Sequence[str]) -> torch.Tensor:
+    """Advantage (N, K) of each term, centred and scaled in its own way; see :func:`centred_rewards`."""
+    columns = [centred_rewards(rewards_NK[:, [term]], group_size, scaling) for term, scaling in enumerate(scalings_K)]
+    return torch.cat(columns, dim=1)
+
+
+def sequence_advantages(
+    rewards_NK: torch.Tensor,
+    weights_K: torch.Tensor,
+    group_size: int,
+    scaling: str,
+    own_K: Sequence[str | None] | None = None,
+) -> torch.Tensor:
     """Advantage (N,) of the weighted sum of all terms: plain GRPO.
 
-    The terms are summed before they are scaled, so that ``group`` and ``batch`` divide by the deviation of the sum.
-    A completion of which no term could be judged gets 0; a NaN term adds nothing to a sum that has others.
+    The terms are summed before they are scaled, so that ``group`` and ``batch`` divide by the deviation of the sum;
+    a term with a scaling of its ``own_K`` is scaled alone, and joins the sum after. A completion of which no term
+    could be judged gets 0; a NaN term adds nothing to a sum that has others. Terms of weight 0 are no others.
     """
-    total = (rewards_NK * weights_K).nansum(dim=1, keepdim=True)
-    total[rewards_NK.isnan().all(dim=1)] = torch.nan
-    return centred_rewards(total, group_size, scaling).squeeze(1)
+    own_K = own_K or (None,) * rewards_NK.size(1)
+    advantages_N = torch.zeros_like(rewards_NK[:, 0])
+    weighed = weights_K.tolist()
+    together = [term for term, own in enumerate(own_K) if own is None and weighed[term]]
+    if together:
+        total = (rewards_NK[:, together] * weights_K[together]).nansum(dim=1, keepdim=True)
+        total[rewards_NK[:, together].isnan().all(dim=1)] = torch.nan
+        advantages_N = centred_rewards(total, group_size, scaling).squeeze(1)
+    for term, own in enumerate(own_K):
+        if own is not None:
+            advantages_N = advantages_N + weights_K[term] * centred_rewards(
+                rewards_NK[:, [term]], group_size, own
+            ).squeeze(1)
+    return advantages_N
+
+
+def batch_scale(advantages_N: torch.Tensor) -> torch.Tensor:
+    """What GDPO divides by at the end: the standard deviation of the summed advantages over the batch, a scalar."""
+    return _deviation(advantages_N, dim=0).squeeze(0) + _EPSILON
 
 
 def segment_advantages(

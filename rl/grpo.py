@@ -9,7 +9,8 @@ of rewards (``scale_rewards``, ``multi_objective_aggregation``), which works on 
 
 Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments.train candor``.
 
-Shapes: N completions of the global batch, B of this rank, T completion tokens, K terms, S segments, L levels.
+Shapes: N completions of the global batch, B of this rank, T completion tokens, K terms, S segments, C calibration
+terms.
 """
 
 from __future__ import annotations
@@ -18,21 +19,28 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
-from rewards.completion import SEGMENTS, ParseStatus
+from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
 from rewards.rubric import RewardMatrix, Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.pool import VerifierPool
-from rl.advantages import CREDITS, SCALINGS, centred_rewards, segment_advantages, sequence_advantages
-from rl.losses import expected_reward_loss, model_logits
+from rl.advantages import (
+    CREDITS,
+    TRAINER_SCALINGS,
+    batch_scale,
+    segment_advantages,
+    sequence_advantages,
+    term_advantages,
+)
+from rl.closed_form import ConfidenceLoss
 from rl.rollout import JudgedRollout, batch_metrics, gather_outcomes, judge
-from rl.segments import segment_masks, tokens_inside
+from rl.segments import segment_masks
+from rl.signals import SignalReader
 
 
 @dataclass
@@ -45,7 +53,7 @@ class CalibratedGRPOConfig(GRPOConfig):
     )
     scaling: str = field(
         default="none",
-        metadata={"help": "What an advantage is divided by: none, batch, group; or leave_one_out baseline."},
+        metadata={"help": "What an advantage is divided by: none, batch, group, gdpo; or leave_one_out baseline."},
     )
     confidence_loss_weight: float = field(
         default=0.0,
@@ -61,8 +69,8 @@ class CalibratedGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         if self.credit not in CREDITS:
             raise ValueError(f"trainer.credit: {self.credit!r} is not one of {', '.join(CREDITS)}")
-        if self.scaling not in SCALINGS:
-            raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(SCALINGS)}")
+        if self.scaling not in TRAINER_SCALINGS:
+            raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(TRAINER_SCALINGS)}")
         if self.scale_rewards not in ("none", False):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:
@@ -75,6 +83,7 @@ class _Scored:
     """What ``_calculate_rewards`` learnt of the batch at hand, for the advantages that follow it."""
 
     rollout: JudgedRollout
+    outcomes: Outcomes
     matrix: RewardMatrix
 
 
@@ -82,7 +91,8 @@ class CalibratedGRPOTrainer(GRPOTrainer):
     """GRPO on a rubric of reward terms with per-segment credit; see the module's docstring.
 
     The dataset needs the columns ``prompt`` and ``answer`` (the gold). Raises ValueError where the closed-form loss
-    is asked for and the template declares no confidence levels, or a level is not one token of the tokenizer.
+    is asked for and the template declares no confidence levels, or a level is not one token of the tokenizer; and for
+    a rubric that reads the policy's own statistics where no pass over the completions shows them.
     """
 
     _name = "candor GRPO"
@@ -100,36 +110,64 @@ class CalibratedGRPOTrainer(GRPOTrainer):
     ) -> None:
         self.rubric, self.template, self.verifier = rubric, template, verifier
         self._scored: _Scored | None = None
-        self._positions_B: torch.Tensor | None = None
-        self._level_probabilities_BL: torch.Tensor | None = None
-        if args.scaling == "group" and any(rubric.calibrates):
+        by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.placings]
+        if any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True)):
             warnings.warn(
-                "trainer.scaling: group divides by the standard deviation of the group, which cancels the magnitude "
-                "that makes a scoring rule proper; confidences drift to 0 and 1 (arXiv 2508.11800).",
+                "trainer.scaling: group and gdpo divide by the standard deviation of the group, which cancels the "
+                "magnitude that makes a scoring rule proper; confidences drift to 0 and 1 (arXiv 2508.11800).",
                 stacklevel=2,
             )
         super().__init__(model, reward_funcs=[_TermName(name) for name in rubric.names], args=args, **trl_arguments)
-        self.reward_weights = torch.tensor(rubric.weights, dtype=torch.float32)
         self._credit_KS = torch.tensor(
             [[float(segment in segments) for segment in SEGMENTS] for segments in rubric.segments]
         )
-        self._policy_weights_K = self.reward_weights.clone()
+        inside = "group" if args.scaling == "gdpo" else None
+        self._own_scalings_K = tuple(each.scaling or inside for each in rubric.placings)
+        policy = self.accelerator.unwrap_model(self.model)
+        policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+        self._reader = SignalReader(
+            rubric.signals,
+            policy,
+            self.processing_class,
+            generates=not self.use_vllm,
+            multiple=self.pad_to_multiple_of,
+        )
+        blind = ""
+        if self.use_transformers_continuous_batching:
+            blind = "use_transformers_continuous_batching: true"
+        elif self.use_vllm and not self.vllm_importance_sampling_correction:
+            blind = "vllm_importance_sampling_correction: false"
+        if self._reader.watches and blind:
+            raise ValueError(
+                f"trainer.{blind} shows no token statistics, which the rubric needs for {', '.join(rubric.signals)}"
+            )
+        self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
-            self._prepare_closed_form()
+            self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
+
+    def _weights(self) -> torch.Tensor:
+        """Weights (K,) of the rubric at this step."""
+        return torch.tensor(self.rubric.weights_at(self.state.global_step), dtype=torch.float32)
 
     # -- rewards: parse, verify, gather, score --------------------------------------------------------------------
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         golds = [row["answer"] for row in inputs]
         stop_ids = (*self.eos_token_ids, self.processing_class.pad_token_id)
         rollout = judge(self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids)
+        prompt_ids = self._tokenize_prompts(prompts)[0] if self._reader.asks else []
+        signals = self._reader.read(rollout, prompt_ids, completion_ids_list, golds)
         group_size = self.num_generations if self.model.training else self.num_generations_eval
-        outcomes = gather_outcomes(rollout, group_size, self.accelerator)
+        outcomes = gather_outcomes(rollout, group_size, self.accelerator, signals)
         matrix = self.rubric.score(outcomes)
-        self._scored = _Scored(rollout, matrix)
+        self._scored = _Scored(rollout, outcomes, matrix)
+        self.reward_weights = self._weights()  # for TRL's sum, which is only logged
         self._log_completion_extra("answer", [each.answer for each in rollout.parsed])
         self._log_completion_extra("confidence", [each.confidence for each in rollout.parsed])
         self._log_completion_extra("correct", [each.correct for each in rollout.verdicts])
+        self._log_completion_extra("verdict", [each.reason for each in rollout.verdicts])
         self._log_completion_extra("status", [str(each.status) for each in rollout.parsed])
+        for name, values in signals.items():
+            self._log_completion_extra(f"signals/{name}", values.tolist())  # a term may have the signal's name
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in batch_metrics(outcomes).items():
             metrics[name].append(value)
@@ -137,33 +175,42 @@ class CalibratedGRPOTrainer(GRPOTrainer):
 
     # -- credit: advantages on the tokens that earned them ---------------------------------------------------------
     def _generate_and_score_completions(self, inputs):
-        output = super()._generate_and_score_completions(inputs)
+        with self._reader.watching():
+            output = super()._generate_and_score_completions(inputs)
         scored, self._scored = self._scored, None
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         device = output["completion_ids"].device
         rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=device)
-        weights_K = self._policy_weights_K.to(device)
+        weights_K = self._weights().to(device)
+        closed_form = self._confidence_loss
+        if closed_form is not None:
+            weights_K[closed_form.term_indices] = 0.0
         first = self.accelerator.process_index * len(inputs)
         local = slice(first, first + len(inputs))
         length = output["completion_ids"].size(1)
+        scaling, own_K = self.args.scaling, self._own_scalings_K
         if self.args.credit == "sequence":
-            advantages_N = sequence_advantages(rewards_NK, weights_K, group_size, self.args.scaling)
+            advantages_N = sequence_advantages(rewards_NK, weights_K, group_size, scaling, own_K)
             output["advantages"] = advantages_N[local]
         else:
             masks_BST = segment_masks(scored.rollout.parsed, scored.rollout.decoded, length).to(device)
-            advantages_NK = centred_rewards(rewards_NK, group_size, self.args.scaling)
+            advantages_NK = term_advantages(rewards_NK, group_size, [own or scaling for own in own_K])
             advantages_N = advantages_NK @ weights_K
             output["advantages"] = segment_advantages(
                 advantages_NK[local], weights_K, self._credit_KS.to(device), masks_BST
             )
+        if scaling == "gdpo":
+            output["advantages"] = output["advantages"] / batch_scale(advantages_N)
+            advantages_N = advantages_N / batch_scale(advantages_N)
         logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
         logged.extend(advantages_N.tolist())
-        if self.args.confidence_loss_weight:
+        if closed_form is not None:
             # Completions masked as truncated are not trained on: the model does not see their tokens.
             seen = output["completion_ids"].masked_fill(output["completion_mask"] == 0, -1)
-            positions, targets = self._confidence_targets(scored.rollout, seen)
+            targets = closed_form.targets(scored.outcomes)[local].to(device)
+            positions = closed_form.positions(scored.rollout, seen, targets)
             output["confidence_positions"], output["confidence_targets"] = positions, targets
             # The closed form alone trains the confidence token: neither the policy gradient nor the KL to the policy
             # at the start reaches it, which would hold it to the confidences that the run is there to change.
@@ -172,72 +219,15 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         return output
 
     # -- the calibration terms in closed form ------------------------------------------------------------------------
-    def _prepare_closed_form(self) -> None:
-        levels = self.template.levels
-        if levels is None:
-            raise ValueError(
-                "trainer.confidence_loss_weight: the closed form needs task.template.levels, a known set of "
-                "confidences of one token each"
-            )
-        ids = level_token_ids(self.processing_class, levels)
-        self._level_ids = frozenset(ids)
-        values, scheme = np.array(self.template.level_values), self.rubric.calibration_scheme()
-        self._right_L = torch.tensor(scheme.right(values), dtype=torch.float32)
-        self._wrong_L = torch.tensor(scheme.wrong(values), dtype=torch.float32)
-        self._policy_weights_K[torch.tensor(self.rubric.calibrates)] = 0.0
-        # A token that is no level leaves the confidence unread: what the terms pay for that.
-        nan = np.full(2, np.nan)
-        unread = Outcomes(np.array([0.0, 1.0]), nan, (ParseStatus.NOT_A_LEVEL,) * 2, np.zeros(2), np.ones(2))
-        paid_NK = self.rubric.score(unread).values * self.rubric.weights
-        self._unread = float(paid_NK[:, np.array(self.rubric.calibrates)].sum(axis=1).min())
-        policy = self.accelerator.unwrap_model(self.model)
-        policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
-        head = policy.get_output_embeddings()
-        config = policy.config.get_text_config()
-
-        def read_level_probabilities(module, arguments, output):
-            # Runs inside the policy's own forward pass, where ZeRO-3 gathers the head and the hidden state is at hand.
-            if self._positions_B is not None:
-                rows = torch.arange(len(self._positions_B), device=self._positions_B.device)
-                logits = model_logits(head(output.last_hidden_state[rows, self._positions_B]).float(), config)
-                self._level_probabilities_BL = torch.softmax(logits / self.temperature, dim=-1)[:, ids]
-
-        policy.base_model.register_forward_hook(read_level_probabilities)
-
-    def _confidence_targets(self, rollout: JudgedRollout, completion_ids: torch.Tensor):
-        """Index (B,) of each confidence token in the completion, -1 where none is read or judged; correctness (B,)."""
-        positions, targets = [], []
-        for row, (decoded, parsed, verdict) in enumerate(
-            zip(rollout.decoded, rollout.parsed, rollout.verdicts, strict=True)
-        ):
-            position = -1
-            if parsed.confidence is not None and verdict.correct is not None:
-                span = parsed.spans["confidence"]
-                tokens = tokens_inside(span.start, span.end, decoded)
-                levels = [index for index in tokens if completion_ids[row, index].item() in self._level_ids]
-                position = levels[0] if len(levels) == 1 else -1
-            positions.append(position)
-            targets.append(verdict.correct if position >= 0 else 0.0)
-        device = completion_ids.device
-        return torch.tensor(positions, device=device), torch.tensor(targets, dtype=torch.float32, device=device)
-
     def _compute_loss(self, model, inputs):
-        if not self.args.confidence_loss_weight:
+        closed_form = self._confidence_loss
+        if closed_form is None:
             return super()._compute_loss(model, inputs)
-        positions_B, targets_B = inputs["confidence_positions"], inputs["confidence_targets"]
-        # The logits that choose completion token t stand one position before it, after the prompt.
-        self._positions_B = inputs["prompt_ids"].size(1) + positions_B.clamp(min=0) - 1
-        try:
+        positions_B = inputs["confidence_positions"]
+        with closed_form.reading(positions_B, inputs["prompt_ids"].size(1)):
             loss = super()._compute_loss(model, inputs)
-        finally:
-            self._positions_B = None
-        probabilities_BL, self._level_probabilities_BL = self._level_probabilities_BL, None
-        device = probabilities_BL.device
-        losses_B = expected_reward_loss(
-            probabilities_BL, self._right_L.to(device), self._wrong_L.to(device), self._unread, targets_B
-        )
-        # Over all completions, read or not: the mean does not depend on how the batch is split.
-        calibration_loss = (losses_B * (positions_B >= 0)).mean()
+        weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
+        calibration_loss = closed_form(positions_B, inputs["confidence_targets"], weights_C)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["confidence_loss"].append(self.accelerator.gather(calibration_loss.detach()).mean().item())
         accumulation = self.current_gradient_accumulation_steps if mode == "train" else 1.0
@@ -252,21 +242,3 @@ class _TermName:
 
     def __call__(self, **arguments: Any) -> list[float]:
         raise RuntimeError(f"reward term {self.__name__} is scored by the rubric on the gathered batch")
-
-
-def level_token_ids(tokenizer, levels: tuple[str, ...]) -> list[int]:
-    """Token id of each confidence level.
-
-    Raises ValueError naming the levels that are not exactly one token, or that share one.
-    """
-    ids = [tokenizer.encode(level, add_special_tokens=False) for level in levels]
-    split = [level for level, tokens in zip(levels, ids, strict=True) if len(tokens) != 1]
-    if split:
-        raise ValueError(
-            f"task.template.levels: {', '.join(split)} are not single tokens of this tokenizer; add them to it in a "
-            "supervised warm start (trainer.method: sft with model.add_template_tokens: true) or leave levels out"
-        )
-    flat = [tokens[0] for tokens in ids]
-    if len(set(flat)) != len(flat) or tokenizer.unk_token_id in flat:
-        raise ValueError(f"task.template.levels: {', '.join(levels)} are not distinct tokens of this tokenizer")
-    return flat

@@ -6,8 +6,9 @@ because a group may be split over ranks and a reward may look at siblings.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,15 @@ class JudgedRollout:
     verdicts: tuple[Verdict, ...]
 
 
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
+    """Token ids of a prompt, a text or the messages of a chat that the model is to answer."""
+    if isinstance(prompt, str):
+        return tokenizer(prompt)["input_ids"]
+    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)[
+        "input_ids"
+    ]
+
+
 def judge(
     tokenizer: PreTrainedTokenizerBase,
     template: AnswerTemplate,
@@ -45,12 +55,21 @@ def judge(
     """Decode, parse and verify completions; ``stop_ids`` as in :func:`rl.segments.decode_completion`."""
     decoded = tuple(decode_completion(tokenizer, ids, stop_ids) for ids in completion_ids)
     parsed = tuple(template.parse(each.text, truncated=not each.finished) for each in decoded)
-    verdicts = tuple(verifier.verify(golds, [each.answer for each in parsed]))
+    verdicts = tuple(verifier.verify(golds=golds, answers=[each.answer for each in parsed]))
     return JudgedRollout(decoded, parsed, verdicts)
 
 
-def gather_outcomes(rollout: JudgedRollout, group_size: int, accelerator: Accelerator) -> Outcomes:
-    """Outcomes of the global batch, the same on every rank, in rank order (siblings adjacent)."""
+def gather_outcomes(
+    rollout: JudgedRollout,
+    group_size: int,
+    accelerator: Accelerator,
+    signals: Mapping[str, torch.Tensor] | None = None,
+) -> Outcomes:
+    """Outcomes of the global batch, the same on every rank, in rank order (siblings adjacent).
+
+    ``signals`` are this rank's, each one value a completion, in the same order of names on every rank.
+    """
+    signals = signals or {}
     facts = torch.tensor(
         [
             (
@@ -58,18 +77,22 @@ def gather_outcomes(rollout: JudgedRollout, group_size: int, accelerator: Accele
                 float("nan") if parsed.confidence is None else parsed.confidence,
                 float(_STATUSES.index(parsed.status)),
                 float(len(decoded.ends)),
+                float(parsed.abstained),
             )
             for decoded, parsed, verdict in zip(rollout.decoded, rollout.parsed, rollout.verdicts, strict=True)
         ],
         dtype=torch.float64,
     )
-    gathered = accelerator.gather(facts.to(accelerator.device)).cpu().numpy()
+    columns = [values.double().cpu().unsqueeze(1) for values in signals.values()]
+    gathered = accelerator.gather(torch.cat([facts, *columns], dim=1).to(accelerator.device)).cpu().numpy()
     return Outcomes(
         correct=gathered[:, 0],
         confidence=gathered[:, 1],
         status=tuple(_STATUSES[int(code)] for code in gathered[:, 2]),
         group=np.arange(len(gathered)) // group_size,
         length=gathered[:, 3],
+        signals={name: gathered[:, facts.size(1) + index] for index, name in enumerate(signals)},
+        abstained=gathered[:, 4] > 0,
     )
 
 

@@ -12,10 +12,11 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estimators.answer_span import answer_probability
-from estimators.token_statistics import chosen_log_probs
+from estimators.token_statistics import completion_statistics
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
 from rewards.verifiers.pool import VerifierPool
+from rl.rollout import encode_prompt
 from rl.segments import DecodedCompletion, decode_completion, tokens_inside
 
 
@@ -48,7 +49,7 @@ def generate(
     policy: Policy, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int, title: str = "probe"
 ) -> list[Generation]:
     """Answer every prompt greedily, in batches of similar length; results in the order of ``prompts``."""
-    encoded = [_encode(policy.tokenizer, prompt) for prompt in prompts]
+    encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     results: list[Generation | None] = [None] * len(prompts)
     pad = policy.tokenizer.pad_token_id
@@ -105,29 +106,21 @@ def answer_probabilities(
     values: list[float | None] = []
     for first in range(0, len(generations), batch_size):
         batch = generations[first : first + batch_size]
-        log_probs = chosen_log_probs(
+        statistics = completion_statistics(
             policy.model,
             [each.prompt_ids for each in batch],
             [each.completion_ids for each in batch],
             pad_token_id=policy.tokenizer.pad_token_id,
         )
-        for each, row in zip(batch, log_probs, strict=True):
+        for each, row in zip(batch, statistics, strict=True):
             span = policy.template.parse(
                 each.decoded.text, truncated=not each.decoded.finished, lenient=True
             ).spans.get("answer")
             tokens = [] if span is None else tokens_inside(span.start, span.end, each.decoded)
-            values.append(answer_probability(row[tokens], reduction) if tokens else None)
+            values.append(answer_probability(row.log_prob[tokens], reduction) if tokens else None)
     return values
 
 
 def prompt_text(prompt: Any) -> str:
     """A prompt as one text: itself, or its messages one after another."""
     return prompt if isinstance(prompt, str) else "\n".join(f"{each['role']}: {each['content']}" for each in prompt)
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
-    if isinstance(prompt, str):
-        return tokenizer(prompt)["input_ids"]
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)[
-        "input_ids"
-    ]

@@ -109,7 +109,7 @@ def from_completions(frame: pd.DataFrame, template: AnswerTemplate, pool: Verifi
         template.parse(text, truncated=bool(cut), lenient=True)
         for text, cut in zip(frame["completion"], truncated, strict=True)
     ]
-    verdicts = pool.verify(frame["gold"].tolist(), [completion.answer for completion in parsed])
+    verdicts = pool.verify(golds=frame["gold"].tolist(), answers=[completion.answer for completion in parsed])
     records = frame.rename(columns={"confidence": "recorded_confidence", "correct": "recorded_correct"})
     records = records.reset_index(drop=True)
     nothing_recorded = np.full(len(records), np.nan)

@@ -13,6 +13,7 @@ met its RL questions in the warm start would be sure of them for a reason that d
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ SPLITS = ("warmup", "train", "validation", "test", "shifted")
 _SHARE_PERCENT = {"warmup": 50, "train": 20, "validation": 10, "test": 20}
 _REPEATING = ("warmup", "train")
 _OPERATORS = {"+": "plus", "-": "minus", "*": "times"}
-_SHARES = {"+": 1, "-": 1, "*": 2}
+_SHARES = {"+": 1, "-": 1, "*": 4}
 _ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
 _TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
@@ -46,6 +47,15 @@ class Kind:
         if self.operator == "*":
             return 2 * self.left_digits * self.right_digits
         return self.left_digits + self.right_digits
+
+    def share(self, longest: int) -> int:
+        """How often it comes, against others of its operator: an operand of a product is as often ``longest`` digits
+        long as it is shorter, so that hard products and easy ones balance."""
+        if self.operator != "*":
+            return 1
+        return math.prod(
+            max(longest - 1, 1) if each == longest else 1 for each in (self.left_digits, self.right_digits)
+        )
 
     def __str__(self) -> str:
         return f"{self.left_digits}{self.operator}{self.right_digits}"
@@ -102,7 +112,7 @@ def _draw(generator: random.Random, digits: int) -> int:
 def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", max_digits: int = 3) -> Iterator[dict]:
     """Yield ``size`` rows ``{id, question, answer, solution, source, difficulty, group}`` of one split.
 
-    Half are products, the rest sums and differences in equal shares; an operator's kinds come in equal shares too.
+    Two thirds are products, the rest sums and differences in equal shares; within an operator, see :meth:`Kind.share`.
     Rows to train on may repeat; those to measure on are distinct, so that there a kind drops out when its questions
     are used up (two one-digit operands soon are). Differences are not negative. ``solution`` is the answer from its
     last digit to its first, the order in which carries are worked out: what a supervised warm start teaches a policy
@@ -123,7 +133,8 @@ def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", m
     while count < size:
         if not kinds:
             raise ValueError(f"split {split!r} has only {count} distinct questions, {size} were asked for")
-        kind = generator.choice(kinds[generator.choices(list(kinds), [_SHARES[each] for each in kinds])[0]])
+        of_operator = kinds[generator.choices(list(kinds), [_SHARES[each] for each in kinds])[0]]
+        kind = generator.choices(of_operator, [each.share(max_digits + shifted) for each in of_operator])[0]
         left, right = _draw(generator, kind.left_digits), _draw(generator, kind.right_digits)
         if kind.operator == "-" and left < right:
             left, right = right, left

@@ -19,7 +19,7 @@ import yaml
 from experiments.cli import main
 from experiments.config import recipe_names
 
-COMMANDS = ("quickstart", "train", "probe", "report", "build-tiny", "recipes")
+COMMANDS = ("quickstart", "train", "probe", "report", "build-tiny", "recipes", "audit", "rewards")
 Refusal = Callable[..., str]
 
 
@@ -87,7 +87,13 @@ def test_recipes_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_listings_and_usage_errors_answer_at_once() -> None:
     slow = {"torch", "transformers", "trl", "datasets", "pandas", "sympy", "matplotlib"}
     program = "import sys; from experiments.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
-    for arguments in (["recipes", "--json"], ["train", "absent"], ["train", "rlvr", "probe.split=tset"]):
+    for arguments in (
+        ["recipes", "--json"],
+        ["rewards"],
+        ["audit", "candor", "rubric.brier.weight=2"],
+        ["train", "absent"],
+        ["train", "rlvr", "probe.split=tset"],
+    ):
         ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
         assert slow.isdisjoint(ended.stderr.split())
 

@@ -19,11 +19,11 @@ from experiments.tasks.prompts import build_prompt
 from rewards.template import AnswerTemplate
 
 GOLDEN = {
-    "warmup": (["4+288", "8*148", "788-8", "609*890"], "bca021cce436f7d6"),
-    "train": (["7*469", "22-2", "62*26", "96*588"], "37e48edcaa217af1"),
-    "validation": (["23*652", "23*16", "7*794", "6-4"], "4bb30688dfe07f99"),
-    "test": (["594*7", "375*98", "81+2", "53*3"], "f78e47e2fd3f54e8"),
-    "shifted": (["2729*90", "2298*20", "9321*388", "5414-675"], "eb0944f295f9ab35"),
+    "warmup": (["5+634", "4*79", "822*166", "248+69"], "a67fbc7c50bd3a58"),
+    "train": (["850*819", "46*24", "470*126", "90-39"], "6a0b4825a2287f0b"),
+    "validation": (["670-139", "214*3", "51*98", "19*405"], "513d88be2bd283f5"),
+    "test": (["79*88", "788*597", "696+61", "7+74"], "60d7e4e773d49662"),
+    "shifted": (["2729*90", "2310*74", "9321*46", "9842*6517"], "622b49eeefbd6281"),
 }
 """First ids and a hash of 200 rows of each split, seed 0: every published number rests on these questions."""
 
@@ -102,10 +102,13 @@ def test_operators_and_kinds_have_their_shares() -> None:
     rows = list(questions("warmup", 12_000))
     operators = Counter(parts(row)[1] for row in rows)
     shares = {operator: count / len(rows) for operator, count in operators.items()}
-    assert shares == pytest.approx({"+": 0.25, "-": 0.25, "*": 0.5}, abs=0.02)
+    assert shares == pytest.approx({"+": 1 / 6, "-": 1 / 6, "*": 2 / 3}, abs=0.02)
     products = Counter(row["group"] for row in rows if "*" in row["group"])
     assert set(products) == {f"{left}*{right}" for left in (1, 2, 3) for right in (1, 2, 3)}
-    assert min(products.values()) / max(products.values()) > 0.8
+    total = sum(products.values())
+    for group, count in products.items():  # an operand is as often three digits long as shorter
+        longest = group.count("3")
+        assert count / total == pytest.approx(0.25 ** (2 - longest) * 0.5**longest, abs=0.02)
 
 
 def test_difficulty_covers_easy_to_hopeless_and_orders_kinds() -> None:
@@ -207,10 +210,10 @@ def test_the_task_trains_on_the_split_it_is_told() -> None:
 def test_prompts_take_the_asked_form() -> None:
     template = AnswerTemplate(levels=("0.1", "0.9"))
     plain = Arithmetic(template=template).rows("test", 1)[0]
-    assert plain["prompt"] == "594*007="
+    assert plain["prompt"] == "079*088="
     assert "question" not in plain
     told = Arithmetic(template=template, instructions=True).rows("test", 1)[0]["prompt"]
-    assert told == f"{template.instructions()}\n\n594*007="
+    assert told == f"{template.instructions()}\n\n079*088="
     assert build_prompt("Q", template, chat=True, instructions=False) == [{"role": "user", "content": "Q"}]
     assert Arithmetic(template=template, chat=True, instructions=True).rows("test", 1)[0]["prompt"] == [
         {"role": "user", "content": told}

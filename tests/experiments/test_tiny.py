@@ -19,7 +19,7 @@ from experiments.tiny import build_tiny, build_tokenizer, untrained_policy
 from rewards.completion import ParseStatus
 from rewards.template import AnswerTemplate
 from rl.checkpoint import load_policy, read_template
-from rl.grpo import level_token_ids
+from rl.closed_form import level_token_ids
 from rl.supervised import supervised_rows
 
 LEVELS = ("0.0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rl.advantages import SCALINGS, centred_rewards, segment_advantages, sequence_advantages
+from rewards.placing import SCALINGS
+from rl.advantages import batch_scale, centred_rewards, segment_advantages, sequence_advantages, term_advantages
 
 GROUP, TERMS = 4, 3
 WEIGHTS = torch.tensor([1.0, 0.5, 0.25])
@@ -130,14 +131,14 @@ def test_what_cannot_be_is_refused() -> None:
 # -- sequence credit: TRL's numbers ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scaling", ["none", "group", "batch"])
+@pytest.mark.parametrize("scaling", ["none", "group", "batch", "gdpo"])
 def test_sequence_credit_gives_the_advantages_of_trl(scaling: str, policy: Any, tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
     table = np.random.default_rng(0).normal(size=(8, TERMS)).round(2)
     table[1, 0] = table[2, 0] = table[2, 1] = np.nan
-    table[3] = np.nan
+    table[3] = table[3] if scaling == "gdpo" else np.nan
     table[4:, :] = table[4, :]  # a group that agrees
 
     def term(index: int) -> Callable[..., list[float | None]]:
@@ -145,7 +146,9 @@ def test_sequence_credit_gives_the_advantages_of_trl(scaling: str, policy: Any, 
 
     model, tokenizer = policy.load()
     settings = GRPOConfig(
-        output_dir=str(tmp_path), scale_rewards=scaling, reward_weights=WEIGHTS.tolist(), num_generations=GROUP,
+        output_dir=str(tmp_path), scale_rewards="none" if scaling == "gdpo" else scaling,
+        multi_objective_aggregation="normalize_then_sum" if scaling == "gdpo" else "sum_then_normalize",
+        reward_weights=WEIGHTS.tolist(), num_generations=GROUP,
         per_device_train_batch_size=8, max_completion_length=2, report_to="none", use_cpu=True, bf16=False,
     )  # fmt: skip
     rows = Dataset.from_list(list(policy.rows[:2]))
@@ -154,10 +157,15 @@ def test_sequence_credit_gives_the_advantages_of_trl(scaling: str, policy: Any, 
     )
     inputs = [row for row in rows for _ in range(GROUP)]
     trls = trainer._generate_and_score_completions(inputs)["advantages"]
-    ours = sequence_advantages(torch.tensor(table, dtype=torch.float32), WEIGHTS, GROUP, scaling)
+    rewards_NK = torch.tensor(table, dtype=torch.float32)
+    if scaling == "gdpo":
+        ours = sequence_advantages(rewards_NK, WEIGHTS, GROUP, scaling, ("group",) * TERMS)
+        ours = ours / batch_scale(ours)
+    else:
+        ours = sequence_advantages(rewards_NK, WEIGHTS, GROUP, scaling)
     torch.testing.assert_close(ours, trls.cpu(), rtol=1e-5, atol=1e-6)
     assert ours[:3].abs().min() > 0.01
-    assert ours[3:].abs().max() == 0
+    assert ours[4 if scaling == "gdpo" else 3 :].abs().max() == 0
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -168,6 +176,58 @@ def test_a_sequence_is_its_sum_of_terms_where_any_was_judged(scaling: str, value
     total[np.isnan(values).all(axis=1)] = np.nan
     ours = sequence_advantages(torch.tensor(values), WEIGHTS.double(), GROUP, scaling)
     np.testing.assert_allclose(ours.numpy(), reference(total[:, None], scaling)[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@settings(deadline=None, max_examples=40)
+@given(values=rewards_with_gaps)
+def test_a_term_of_weight_zero_is_as_if_it_were_not_there(scaling: str, values: np.ndarray) -> None:
+    """Also where it is the only one that could be judged: not to be judged is not to earn 0."""
+    weights_K = torch.tensor([1.0, 0.0, 0.25]).double()
+    ours = sequence_advantages(torch.tensor(values), weights_K, GROUP, scaling)
+    without = sequence_advantages(torch.tensor(values[:, [0, 2]]), weights_K[[0, 2]], GROUP, scaling)
+    torch.testing.assert_close(ours, without)
+
+
+def test_a_metric_does_not_make_the_best_of_what_could_not_be_judged() -> None:
+    penalty, metric = [-1.0, -2.0, -3.0, np.nan], [0.0] * 4
+    values = torch.tensor(np.stack([penalty, metric], axis=1))
+    advantages = sequence_advantages(values, torch.tensor([1.0, 0.0]), GROUP, "none")
+    assert advantages.tolist() == [1.0, 0.0, -1.0, 0.0]
+
+
+# -- terms that are scaled in their own way ----------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=40)
+@given(values=rewards_with_gaps)
+def test_each_term_is_scaled_in_its_own_way(values: np.ndarray) -> None:
+    own = ("group", "none", "batch")
+    ours = term_advantages(torch.tensor(values), GROUP, own).numpy()
+    expected = np.concatenate([reference(values[:, [k]], own[k]) for k in range(TERMS)], axis=1)
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@settings(deadline=None, max_examples=40)
+@given(values=rewards_with_gaps)
+def test_a_sequence_sums_the_others_before_and_joins_the_terms_of_their_own_after(
+    scaling: str, values: np.ndarray
+) -> None:
+    weights = WEIGHTS.double().numpy()
+    ours = sequence_advantages(torch.tensor(values), WEIGHTS.double(), GROUP, scaling, (None, "group", None))
+    rest = values[:, [0, 2]]
+    total = np.where(np.isnan(rest), 0, rest) @ weights[[0, 2]]
+    total[np.isnan(rest).all(axis=1)] = np.nan
+    expected = reference(total[:, None], scaling)[:, 0] + weights[1] * reference(values[:, [1]], "group")[:, 0]
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
+
+
+def test_the_scale_of_a_batch_is_its_standard_deviation_and_never_zero() -> None:
+    values = torch.tensor([3.0, -1.0, -1.0, -1.0])
+    assert batch_scale(values).item() == pytest.approx(2.0, abs=2e-4)
+    for flat in (torch.zeros(4), torch.zeros(1)):  # one completion is a batch that an evaluation may have
+        assert (flat / batch_scale(flat)).tolist() == [0.0] * len(flat)
 
 
 # -- segment credit ----------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def test_smollm2_loads_and_takes_the_template_s_tokens():
     from experiments.models import open_policy
     from rewards.template import AnswerTemplate
     from rl.checkpoint import add_template_tokens
-    from rl.grpo import level_token_ids
+    from rl.closed_form import level_token_ids
 
     template = AnswerTemplate(levels=("0.0", "0.5", "1.0"))
     model, tokenizer = open_policy("smollm2-135m-instruct", "model.path")

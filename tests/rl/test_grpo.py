@@ -25,9 +25,10 @@ from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.terms import BrierTerm
-from rl import grpo
-from rl.advantages import CREDITS, SCALINGS, sequence_advantages
-from rl.grpo import CalibratedGRPOConfig, level_token_ids
+from rl import closed_form
+from rl.advantages import CREDITS, TRAINER_SCALINGS, sequence_advantages
+from rl.closed_form import level_token_ids
+from rl.grpo import CalibratedGRPOConfig
 from rl.rollout import batch_metrics
 
 ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "3=", "answer": "3"}, {"prompt": "1+1+1=", "answer": "3"}] * 4
@@ -70,7 +71,7 @@ def steps(trainer: Any) -> list[dict[str, float]]:
 # -- whole runs --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("credit", "scaling", "weight"), itertools.product(CREDITS, SCALINGS, (0.0, 1.0)))
+@pytest.mark.parametrize(("credit", "scaling", "weight"), itertools.product(CREDITS, TRAINER_SCALINGS, (0.0, 1.0)))
 @pytest.mark.filterwarnings("ignore:trainer.scaling. group")
 def test_every_choice_trains_and_tells_what_it_did(
     credit: str, scaling: str, weight: float, make_trainer: Any, policy: Any
@@ -203,6 +204,74 @@ def test_the_completions_table_shows_the_advantage_that_was_used(credit: str, ma
     np.testing.assert_allclose(table["advantage"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("credit", CREDITS)
+@pytest.mark.filterwarnings("ignore:trainer.scaling. group")
+def test_gdpo_scales_each_term_by_its_group_and_the_sum_by_the_batch(
+    credit: str, make_trainer: Any, replay: Any
+) -> None:
+    rubric = Rubric.from_config({"accuracy": {"segments": list(SEGMENTS)}, "format": {"weight": 0.5}})
+    trainer = make_trainer(rows=ROWS, rubric=rubric, credit=credit, scaling="gdpo", max_completion_length=12)
+    replay(trainer, COMPLETIONS)
+    advantages = scored(trainer)["advantages"]
+    correct = np.array([[1.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0]])
+    form = np.array([[1.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    total = sum(
+        weight * (each - each.mean(1, keepdims=True)) / (each.std(1, ddof=1, keepdims=True) + 1e-4)
+        for weight, each in ((1.0, correct), (0.5, form))
+    ).flatten()
+    expected = total / (total.std(ddof=1) + 1e-4)
+    used = advantages if credit == "sequence" else advantages[:, 0]
+    np.testing.assert_allclose(used, expected, atol=1e-4)
+    np.testing.assert_allclose(list(trainer._logs["advantages"]), expected, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:trainer.scaling. group")
+def test_a_term_is_scaled_in_its_own_way_whatever_the_trainer_does(make_trainer: Any, replay: Any) -> None:
+    config = {"accuracy": {"scaling": "leave_one_out"}, "brier": {"weight": 0.5}}
+    trainer = make_trainer(rows=ROWS, rubric=Rubric.from_config(config), scaling="group", max_completion_length=12)
+    replay(trainer, COMPLETIONS)
+    advantages_BT = scored(trainer)["advantages"]
+    brier = torch.tensor([-0.0625, -1.0, -1.0, -0.25])
+    torch.testing.assert_close(advantages_BT[:2, 0], torch.tensor([1 / 3, -1.0]))
+    torch.testing.assert_close(advantages_BT[:2, 4], 0.5 * ((brier - brier.mean()) / (brier.std() + 1e-4))[:2])
+
+
+# -- schedules ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_term_comes_in_with_its_schedule(weight: float, make_trainer: Any, replay: Any) -> None:
+    """At weight 0 it is measured and trains nothing, in the policy gradient as in the closed form."""
+    config = {"accuracy": {}, "brier": {"start_step": 1, "warmup_steps": 2, "segments": ["confidence"]}}
+    trainer = make_trainer(
+        rows=ROWS[:1] * 8, rubric=Rubric.from_config(config), confidence_loss_weight=weight, max_completion_length=12,
+        max_steps=4, learning_rate=0.0,
+    )  # fmt: skip
+    replay(trainer, COMPLETIONS)
+    stated = []
+    score = trainer._generate_and_score_completions
+
+    def keep(inputs: Any) -> Any:
+        batch = score(inputs)
+        stated.append(batch["advantages"][:2, 4].clone())  # confidence tokens
+        return batch
+
+    trainer._generate_and_score_completions = keep
+    history = steps(trainer)
+    assert len({record["rewards/brier/mean"] for record in history}) == 1
+    assert [record["reward"] - history[0]["reward"] for record in history] == pytest.approx(
+        [factor * history[0]["rewards/brier/mean"] for factor in (0, 0, 0.5, 1)]
+    )
+    if weight:
+        losses = [record["confidence_loss"] for record in history]
+        assert losses == pytest.approx([factor * losses[-1] for factor in (0, 0, 0.5, 1)])
+        assert losses[-1] > 0.01
+    else:
+        for factor, each in zip((0, 0, 0.5, 1), stated, strict=True):
+            torch.testing.assert_close(each, factor * stated[-1])
+        assert stated[-1].abs().min() > 0.1
+
+
 # -- accumulation ------------------------------------------------------------------------------------------------------
 
 
@@ -243,8 +312,8 @@ def read_off(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
         seen.append(probabilities_BL.detach())
         return expected_reward_loss(probabilities_BL, *rest)
 
-    expected_reward_loss = grpo.expected_reward_loss
-    monkeypatch.setattr(grpo, "expected_reward_loss", record)
+    expected_reward_loss = closed_form.expected_reward_loss
+    monkeypatch.setattr(closed_form, "expected_reward_loss", record)
     return seen
 
 
@@ -356,7 +425,7 @@ def test_where_the_confidence_token_is_and_what_it_should_have_been(
         batch = scored(trainer)
         # Nothing is read of the third; of the fifth a level is read, but not off one token.
         assert batch["confidence_positions"].tolist() == [4, 4, -1, 8, -1, -1 if masked else 4, 4, 4]
-        assert batch["confidence_targets"].tolist() == [1, 0, 0, 1, 0, 0 if masked else 1, 1, 0]
+        assert batch["confidence_targets"].tolist() == [[1], [0], [1], [1], [0], [1], [1], [0]]
 
 
 def test_a_gold_that_cannot_be_used_has_no_target(make_trainer: Any, replay: Any) -> None:
@@ -366,6 +435,7 @@ def test_a_gold_that_cannot_be_used_has_no_target(make_trainer: Any, replay: Any
     replay(trainer, [COMPLETIONS[0], *COMPLETIONS[4:7]] * 2)
     batch = scored(trainer)
     assert batch["confidence_positions"].tolist() == [4] * 4 + [-1] * 4
+    assert batch["confidence_targets"].isnan().flatten().tolist() == [False] * 4 + [True] * 4
     assert batch["advantages"][4:].abs().max() == 0
     assert torch.isfinite(trainer._compute_loss(trainer.model, batch))
 
@@ -377,7 +447,7 @@ def test_a_gold_that_cannot_be_used_has_no_target(make_trainer: Any, replay: Any
     ("field", "value", "message"),
     [
         ("credit", "token", "trainer.credit: 'token' is not one of sequence, segment"),
-        ("scaling", "std", "trainer.scaling: 'std' is not one of none, batch, group, leave_one_out"),
+        ("scaling", "std", "trainer.scaling: 'std' is not one of none, batch, group, leave_one_out, gdpo"),
         ("scale_rewards", "group", "trainer.scale_rewards: 'group' has no effect here, set trainer.scaling"),
         ("confidence_loss_weight", -1.0, "trainer.confidence_loss_weight: -1.0 is below 0"),
     ],
@@ -411,10 +481,20 @@ def test_levels_that_a_tokenizer_cannot_tell_apart_are_refused() -> None:
 
 
 def test_group_scaling_is_warned_about_with_a_proper_rule_alone(make_trainer: Any) -> None:
-    with pytest.warns(UserWarning, match=r"trainer\.scaling: group .* confidences drift to 0 and 1"):
-        make_trainer(scaling="group")
     accuracy_alone = Rubric.from_config({"accuracy": {"weight": 1.0}, "format": {"weight": 0.5}})
-    for choice in ({"scaling": "group", "rubric": accuracy_alone}, {"scaling": "none"}, {"scaling": "batch"}):
+    own, others = (
+        Rubric.from_config({"accuracy": {"scaling": accuracy}, "brier": {"scaling": brier}})
+        for accuracy, brier in (("none", "group"), ("group", "none"))
+    )
+    for choice in ({"scaling": "group"}, {"scaling": "gdpo"}, {"scaling": "none", "rubric": own}):
+        with pytest.warns(UserWarning, match=r"trainer\.scaling: group and gdpo .* confidences drift to 0 and 1"):
+            make_trainer(**choice)
+    for choice in (
+        {"scaling": "group", "rubric": accuracy_alone},
+        {"scaling": "none"},
+        {"scaling": "batch"},
+        {"scaling": "gdpo", "rubric": others},
+    ):
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=r"trainer\.scaling")
             make_trainer(**choice)

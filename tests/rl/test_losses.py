@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 
-from rewards.rubric import Rubric
 from rewards.scoring_rules import brier_scheme
 from rl.losses import expected_reward_loss, model_logits
 
@@ -100,19 +99,6 @@ def test_gradient_does_not_change_with_a_constant_added_to_all_rewards() -> None
         )
         gradients.append(torch.autograd.grad(loss.sum(), logits)[0])
     torch.testing.assert_close(*gradients)
-
-
-def test_weights_of_the_rubric_scale_the_loss() -> None:
-    rubrics = [
-        Rubric.from_config({"accuracy": {"weight": 4.0}, "brier": {"weight": weight}, "format": {"weight": 9.0}})
-        for weight in (1.0, 2.0)
-    ]
-    once, twice = (
-        torch.tensor(np.stack([rubric.calibration_scheme().right(LEVELS), rubric.calibration_scheme().wrong(LEVELS)]))
-        for rubric in rubrics
-    )
-    torch.testing.assert_close(once, torch.stack([RIGHT, WRONG]))
-    torch.testing.assert_close(twice, 2 * once)
 
 
 @pytest.mark.parametrize(

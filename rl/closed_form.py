@@ -1,0 +1,143 @@
+"""The calibration terms of a rubric in closed form, where the confidence is one token of a known set.
+
+Shapes: B completions of this rank, T completion tokens, C calibration terms, L levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rewards.outcomes import Outcomes
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+from rl.losses import expected_reward_loss, model_logits
+from rl.rollout import JudgedRollout
+from rl.segments import tokens_inside
+
+
+class ConfidenceLoss:
+    """Expected calibration reward of the confidence token, read off the policy's own forward pass.
+
+    Raises ValueError where the template declares no levels, a level is not one token of the tokenizer, or the rubric
+    has no calibration term.
+    """
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        template: AnswerTemplate,
+        rubric: Rubric,
+        temperature: float,
+    ) -> None:
+        if template.levels is None:
+            raise ValueError(
+                "trainer.confidence_loss_weight: the closed form needs task.template.levels, a known set of "
+                "confidences of one token each"
+            )
+        ids = level_token_ids(tokenizer, template.levels)
+        self._level_ids = frozenset(ids)
+        self._indices = [index for index, calibrates in enumerate(rubric.calibrates) if calibrates]
+        self._terms = [rubric.terms[index] for index in self._indices]
+        if not self._terms:
+            raise ValueError(
+                "trainer.confidence_loss_weight: no term of the rubric rewards the stated confidence "
+                f"({', '.join(rubric.names)})"
+            )
+        values = np.array(template.level_values)
+        self._rewards = [
+            tuple(torch.tensor(side(values), dtype=torch.float32) for side in (scheme.right, scheme.wrong))
+            for scheme in (term.scheme() for term in self._terms)
+        ]
+        # What a token that is no level earns, which leaves the confidence unread.
+        self._unread = [term.unread for term in self._terms]
+        self._positions_B: torch.Tensor | None = None
+        self._probabilities_BL: torch.Tensor | None = None
+        head, config = policy.get_output_embeddings(), policy.config.get_text_config()
+
+        def read_level_probabilities(module, arguments, output):
+            # Runs inside the policy's own forward pass, where ZeRO-3 gathers the head and the hidden state is at hand.
+            if self._positions_B is not None:
+                rows = torch.arange(len(self._positions_B), device=self._positions_B.device)
+                logits = model_logits(head(output.last_hidden_state[rows, self._positions_B]).float(), config)
+                self._probabilities_BL = torch.softmax(logits / temperature, dim=-1)[:, ids]
+
+        policy.base_model.register_forward_hook(read_level_probabilities)
+
+    @property
+    def term_indices(self) -> list[int]:
+        """Columns of the reward matrix whose terms are taken in closed form."""
+        return self._indices
+
+    def targets(self, outcomes: Outcomes) -> torch.Tensor:
+        """What each term wants the confidence to be, (N, C) in [0, 1], for the whole batch; NaN where unknown."""
+        return torch.tensor(np.stack([term.targets(outcomes) for term in self._terms], axis=1), dtype=torch.float32)
+
+    def positions(
+        self, rollout: JudgedRollout, completion_ids_BT: torch.Tensor, targets_BC: torch.Tensor
+    ) -> torch.Tensor:
+        """Index (B,) of each confidence token in its completion, -1 where none is read or no term has a target."""
+        known_B = (~targets_BC.isnan()).any(dim=1).tolist()
+        positions = []
+        for row, (decoded, parsed, known) in enumerate(zip(rollout.decoded, rollout.parsed, known_B, strict=True)):
+            position = -1
+            if parsed.confidence is not None and known:
+                span = parsed.spans["confidence"]
+                tokens = tokens_inside(span.start, span.end, decoded)
+                levels = [index for index in tokens if completion_ids_BT[row, index].item() in self._level_ids]
+                position = levels[0] if len(levels) == 1 else -1
+            positions.append(position)
+        return torch.tensor(positions, device=completion_ids_BT.device)
+
+    @contextmanager
+    def reading(self, positions_B: torch.Tensor, prompt_length: int) -> Iterator[None]:
+        """Inside, the policy's forward pass is read at the confidence tokens (B,) behind a prompt of that length."""
+        # The logits that choose completion token t stand one position before it.
+        self._positions_B = prompt_length + positions_B.clamp(min=0) - 1
+        try:
+            yield
+        finally:
+            self._positions_B = None
+
+    def __call__(self, positions_B: torch.Tensor, targets_BC: torch.Tensor, weights_C: torch.Tensor) -> torch.Tensor:
+        """Loss (scalar) of the completions last read: the terms' weighted mean over all B, read or not.
+
+        An unread completion and an unknown target count with 0: the mean does not depend on how a batch is split.
+        """
+        assert self._probabilities_BL is not None
+        probabilities_BL, self._probabilities_BL = self._probabilities_BL, None
+        total_B = torch.zeros(len(positions_B), device=probabilities_BL.device)
+        for term, (right_L, wrong_L) in enumerate(self._rewards):
+            known_B = (positions_B >= 0) & ~targets_BC[:, term].isnan()
+            losses_B = expected_reward_loss(
+                probabilities_BL,
+                right_L.to(probabilities_BL.device),
+                wrong_L.to(probabilities_BL.device),
+                self._unread[term],
+                targets_BC[:, term].nan_to_num(),
+            )
+            total_B = total_B + weights_C[term] * losses_B * known_B
+        return total_B.mean()
+
+
+def level_token_ids(tokenizer: PreTrainedTokenizerBase, levels: tuple[str, ...]) -> list[int]:
+    """Token id of each confidence level.
+
+    Raises ValueError naming the levels that are not exactly one token, or that share one.
+    """
+    ids = [tokenizer.encode(level, add_special_tokens=False) for level in levels]
+    split = [level for level, tokens in zip(levels, ids, strict=True) if len(tokens) != 1]
+    if split:
+        raise ValueError(
+            f"task.template.levels: {', '.join(split)} are not single tokens of this tokenizer; add them to it in a "
+            "supervised warm start (trainer.method: sft with model.add_template_tokens: true) or leave levels out"
+        )
+    flat = [tokens[0] for tokens in ids]
+    if len(set(flat)) != len(flat) or tokenizer.unk_token_id in flat:
+        raise ValueError(f"task.template.levels: {', '.join(levels)} are not distinct tokens of this tokenizer")
+    return flat

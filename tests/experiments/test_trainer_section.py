@@ -1,0 +1,63 @@
+"""What the trainer could not do is refused before a model loads: signals it does not read, evaluation without data."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.config import load_recipe
+from experiments.errors import ConfigError
+from rl.signals import SIGNALS
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        load_recipe("rlcr", overrides)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "value", "nearest"),
+    [
+        (["rubric.rlsf.signal=answr_margin"], "rubric.rlsf.signal", "answr_margin", "answer_margin"),
+        (["rubric.capo.signal=confidense"], "rubric.capo.signal", "confidense", "confidence"),
+        (
+            ["rubric.brier.target=soft", "rubric.brier.soft_signal=tokenf1"],
+            "rubric.brier.soft_signal",
+            "tokenf1",
+            "token_f1",
+        ),
+        (["rubric.pessimistic.signals=[token_f1, entrpy]"], "rubric.pessimistic.signals", "entrpy", "entropy"),
+        (["rubric.rlsf={weight: 0, signal: stakes}"], "rubric.rlsf.signal", "stakes", "stake"),
+    ],
+)
+def test_an_unknown_signal_is_named_with_what_is_allowed(
+    overrides: list[str], key: str, value: str, nearest: str
+) -> None:
+    message = refusal(*overrides)
+    assert message.startswith(f"{key}: {value!r} is not one of {', '.join(SIGNALS)}")
+    assert message.endswith(f"(did you mean {nearest}?)")
+
+
+def test_the_stated_confidence_is_allowed_where_a_term_ranks_by_it() -> None:
+    assert load_recipe("rlcr", ["rubric.rlsf.signal=confidence", "rubric.capo.signal=confidence"]).rubric.signals == ()
+    mixed = ["rubric.rlsf.signal=confidence", "rubric.intuitor.weight=0.1"]
+    assert load_recipe("rlcr", mixed).rubric.signals == ("self_certainty",)
+    assert "'confidence' is not one of" in refusal("rubric.pessimistic.signals=[confidence, token_f1]")
+
+
+def test_a_signal_that_is_not_read_need_not_exist() -> None:
+    assert load_recipe("rlcr", ["rubric.brier.soft_signal=later", "rubric.intuitor.weight=0.1"])
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_every_signal_can_be_ranked_by(name: str) -> None:
+    assert load_recipe("rlcr", [f"rubric.rlsf.signal={name}"]).rubric.signals == (name,)
+
+
+@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+def test_evaluation_without_an_evaluation_set_is_refused(strategy: str) -> None:
+    for recipe in ("rlcr", "warm_start"):
+        with pytest.raises(ConfigError, match=f"trainer.eval_strategy: '{strategy}' needs an evaluation set.*'no'"):
+            load_recipe(recipe, [f"trainer.eval_strategy={strategy}"])
+        assert load_recipe(recipe, ["trainer.eval_strategy=no"]).trainer["eval_strategy"] == "no"
+    assert "is not one of no, steps, epoch" in refusal("trainer.eval_strategy=stps")

@@ -1,0 +1,154 @@
+"""Every reward term, named as in a recipe, takes part in a real training step."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from experiments.tiny import build_tokenizer
+from rewards.completion import ParseStatus
+from rewards.outcomes import Outcomes
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+from rewards.terms import TERMS
+
+TEMPLATE = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), abstain="=", stakes="optional")
+GROUP, LENGTH = 4, 24
+# Right, wrong, declined, doubtful; then one without an answer, one that repeats itself into the length limit.
+COMPLETIONS = [
+    "<think>1<stake>0.5</stake></think><answer>3</answer><confidence>0.75</confidence>",
+    "<think>2<stake>0.25</stake>+1</think><answer>4</answer><confidence>1.0</confidence>",
+    "<answer>=</answer><confidence>0.5</confidence>",
+    "<answer>3</answer><confidence>0.0</confidence>",
+    "<answer>3</answer><confidence>1.0</confidence>",
+    "<confidence>0.25</confidence>",
+    "<think>" + "1+2=" * 6,
+    "<think>21<stake>1.0</stake></think><answer>12</answer><confidence>0.25</confidence>",
+]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "overlong": {"max_length": LENGTH, "buffer": 20},
+    "rlpr": {"std_filter": 0.0},
+    "rlsf": {"signal": "mean_log_prob"},
+    "brier": {"target": "leave_one_out"},
+    "stake": {"target": "soft", "soft_signal": "token_f1"},
+}
+ROW = {"prompt": "1+2=", "answer": "3"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return build_tokenizer(TEMPLATE)
+
+
+def random_policy(tokenizer: Any) -> Any:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            initializer_range=0.2,
+            attn_implementation="eager",
+        )  # fmt: skip
+    )
+
+
+def outcomes_of(table: pd.DataFrame, lengths: list[int]) -> Outcomes:
+    """The facts as the completions table has them."""
+    return Outcomes(
+        table["correct"].to_numpy(float),
+        table["confidence"].to_numpy(float),
+        tuple(ParseStatus(each) for each in table["status"]),
+        np.arange(len(table)) // GROUP,
+        np.array(lengths, dtype=float),
+        {name.removeprefix("signals/"): table[name].to_numpy(float) for name in table if name.startswith("signals/")},
+        (table["answer"] == TEMPLATE.abstain).to_numpy(),
+    )
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_step_is_trained_with_the_term_and_its_breakdown_is_written(
+    name: str, make_trainer: Any, dictate: Any, tokenizer: Any
+) -> None:
+    config = {name: {"weight": 0.5, **OPTIONS.get(name, {})}}
+    rubric = Rubric.from_config({"accuracy": {}, **config}, allow_hackable=True)
+    term = rubric.terms[rubric.names.index(name)]
+    trainer = make_trainer(
+        rubric=rubric, template=TEMPLATE, model=random_policy(tokenizer), tokenizer=tokenizer, rows=[ROW] * 8,
+        max_steps=1, num_generations=GROUP, max_completion_length=LENGTH, credit="segment", log_completions=True,
+        num_completions_to_print=0, learning_rate=0.1, optim="sgd",
+    )  # fmt: skip
+    ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
+    ids = [each[:LENGTH] for each in ids]
+    dictate(trainer.model, ids)
+    batches, score = [], trainer._generate_and_score_completions
+
+    def keep(inputs: Any) -> Any:
+        batches.append(score(inputs))
+        return batches[-1]
+
+    trainer._generate_and_score_completions = keep
+    before = torch.cat([each.detach().flatten().clone() for each in trainer.model.parameters()])
+    trainer.train()
+    after = torch.cat([each.detach().flatten() for each in trainer.model.parameters()])
+    (record,) = (each for each in trainer.state.log_history if "loss" in each)
+    assert math.isfinite(record["loss"]) and 0 < record["grad_norm"] < math.inf
+    assert torch.isfinite(after).all() and (after != before).any()
+
+    table = pd.read_parquet(Path(trainer.args.output_dir) / "completions" / "completions_00001.parquet")
+    assert {each for each in table if each.startswith("signals/")} == {f"signals/{each}" for each in term.signals}
+    expected_N = term(outcomes_of(table, [len(each) for each in ids]))
+    np.testing.assert_allclose(table[name], expected_N, atol=1e-6)
+    assert record[f"rewards/{name}/mean"] == pytest.approx(np.nanmean(expected_N), abs=1e-5)
+    assert len(set(expected_N[~np.isnan(expected_N)])) > 1, "a term that pays all alike would train nothing"
+
+    # The advantages of the batch are those of accuracy and of this term, each on its own segments.
+    (batch,) = batches
+    accuracy_N, weights = table["accuracy"].to_numpy(), dict(zip(rubric.names, rubric.weights, strict=True))
+    terms = {"accuracy": accuracy_N} | {name: expected_N}
+    total_N = sum(
+        weights[each] * np.nan_to_num((rewards := values.reshape(-1, GROUP)) - np.nanmean(rewards, 1, keepdims=True))
+        for each, values in terms.items()
+    ).flatten()
+    np.testing.assert_allclose(table["advantage"], total_N, atol=1e-5)
+    credited = {segment for each in rubric.segments for segment in each}
+    confidence_T = batch["advantages"][0, ids[0].index(tokenizer.convert_tokens_to_ids("0.75"))]
+    assert (confidence_T != 0) == ("confidence" in credited), "the first is judged by every term"
+
+
+def test_the_completions_are_what_they_are_meant_to_be(tokenizer: Any) -> None:
+    parsed = [TEMPLATE.parse(each, truncated=index == 6) for index, each in enumerate(COMPLETIONS)]
+    assert [each.status.value for each in parsed] == ["ok"] * 5 + ["missing_answer", "truncated", "ok"]
+    assert [each.abstained for each in parsed] == [False, False, True, *[False] * 5]
+    assert [len(each.stakes) for each in parsed] == [1, 1, 0, 0, 0, 0, 0, 1]
+    assert set(OPTIONS) <= set(TERMS)
+
+
+def test_a_signal_and_a_term_of_one_name_are_two_columns(make_trainer: Any, dictate: Any, tokenizer: Any) -> None:
+    """The term is minus the signal."""
+    trainer = make_trainer(
+        rubric=Rubric.from_config({"accuracy": {}, "repetition": {}}), template=TEMPLATE,
+        model=random_policy(tokenizer), tokenizer=tokenizer, rows=[ROW] * 8, max_completion_length=LENGTH,
+    )  # fmt: skip
+    ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
+    dictate(trainer.model, [each[:LENGTH] for each in ids])
+    trainer.model.train()
+    trainer._generate_and_score_completions([dict(ROW)] * 8)
+    logs = trainer._logs
+    reward, signal = (np.array(each) for each in (logs["rewards"]["repetition"], logs["extra"]["signals/repetition"]))
+    np.testing.assert_allclose(reward, -signal, atol=1e-6)
+    assert signal.max() > 0.5
+    assert not set(logs["rewards"]) & set(logs["extra"])
