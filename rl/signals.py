@@ -53,7 +53,7 @@ REFERENCE_SIGNALS = ("reference_probability", "reference_probability_prior")
 def repeated_ngrams(ids: Sequence[int]) -> float:
     """Share in [0, 1] of a completion's 4-grams of tokens that occurred before in it; 0 where it has none.
 
-    >>> repeated_ngrams([1, 2, 3, 4, 1, 2, 3, 4])
+    >>> round(repeated_ngrams([1, 2, 3, 4, 1, 2, 3, 4]), 6)
     0.2
     """
     ngrams = [tuple(ids[first : first + _NGRAM]) for first in range(len(ids) - _NGRAM + 1)]
@@ -163,10 +163,10 @@ class SignalReader:
         project = head
         with ExitStack() as gathered:
             if is_deepspeed_zero3_enabled():
-                from deepspeed.zero import GatheredParameters
+                import deepspeed
 
                 # Calling the head would gather its weights once a part, and ranks may have different numbers of parts.
-                gathered.enter_context(GatheredParameters(list(head.parameters())))
+                gathered.enter_context(deepspeed.zero.GatheredParameters(list(head.parameters())))
                 project = partial(linear, weight=head.weight, bias=head.bias)
 
             def logits_of(rows: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,9 @@ from experiments.models import find_model
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import from_completions, read_completions, read_records, write_records
 from experiments.report.html import write_report
+from experiments.schema import one_of
 from rewards.template import AnswerTemplate
-from rewards.verifiers.pool import VerifierPool
+from rewards.verifiers.pool import VERIFIERS, VerifierPool
 
 
 def probe(
@@ -25,14 +26,16 @@ def probe(
     checkpoint: str | None = None,
     completions: Path | None = None,
     records: Path | None = None,
+    verifier: str | None = None,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
     seed: int = 0,
 ) -> Metrics:
     """Measure one source and write ``records.parquet``, ``metrics.json`` and ``report.html`` into ``out``.
 
-    Exactly one of ``checkpoint``, ``completions`` and ``records`` is given. Raises ConfigError where it is not or the
-    folder cannot be written, DataError for files that cannot be read.
+    Exactly one of ``checkpoint``, ``completions`` and ``records`` is given; ``verifier`` (math if left out)
+    judges completions. Raises ConfigError where it is not or the folder cannot be written, DataError for files that
+    cannot be read.
     """
     given = [name for name, value in _named(checkpoint, completions, records) if value is not None]
     if len(given) != 1:
@@ -42,6 +45,10 @@ def probe(
         )
     if checkpoint is None and (recipe or overrides):
         raise ConfigError(f"probe: --recipe and key=value are for a checkpoint, not for {given[0]}")
+    if verifier is not None:
+        if completions is None:
+            raise ConfigError(f"probe: --verifier is for --completions, not for {given[0]}")
+        one_of("--verifier", verifier, VERIFIERS)
     settings = None if checkpoint is None else checkpoint_recipe(checkpoint, recipe, overrides)
     out = writable(out)
     resamples = 1000
@@ -51,7 +58,7 @@ def probe(
         resamples = settings.probe.resamples
         meta |= {"checkpoint": checkpoint, "task": settings.source["task"]["name"], "split": settings.probe.split}
     elif completions is not None:
-        with VerifierPool(workers=2) as pool:
+        with VerifierPool(verifier or "math", workers=2) as pool:
             frame = from_completions(read_completions(completions), AnswerTemplate(analysis="optional"), pool)
         meta["completions"] = completions.name
     else:

@@ -182,7 +182,7 @@ def small_recipe(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rubric": {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.2}},
         "trainer": {
             "confidence_loss_weight": 1.0,
-            "max_steps": 24,
+            "max_steps": 60,
             "save_steps": 3,
             "per_device_train_batch_size": 8,
             "num_generations": 4,
@@ -246,7 +246,7 @@ def test_the_same_command_with_resume_goes_on_to_the_end_and_can_be_probed(
     )
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     rewarded = [record["step"] for record in steps if "reward" in record]
-    assert rewarded == list(range(1, 25))  # each step once, before and after the interrupt
+    assert rewarded == list(range(1, 61))  # each step once, before and after the interrupt
     assert {path.name for path in (out / "final" / "calibration").iterdir()} == {
         "template.json",
         "rubric.json",

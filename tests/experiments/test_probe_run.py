@@ -318,3 +318,17 @@ def test_a_hub_name_that_cannot_be_reached_is_one_line(recipe: Path, tmp_path: P
     override = "probe.escalate_to=null"
     message = refusal("probe", "org/model", "--recipe", recipe, override, "--out", tmp_path / "out")
     assert message.startswith("probe checkpoint: org/model is no folder here and was not found in the hub's cache")
+
+
+def test_completions_are_judged_by_the_verifier_asked_for(tmp_path: Path, refusal: Refusal) -> None:
+    completion = "<answer>Option B which is a planet</answer><confidence>0.9</confidence>"
+    file = write(tmp_path / "choices.jsonl", [{"prompt": "?", "gold": "B", "completion": completion}])
+    for verifier, correct in (("choice", 1.0), ("text", 0.0)):
+        out = tmp_path / verifier
+        assert main(["probe", "--completions", str(file), "--verifier", verifier, "--out", str(out)]) == 0
+        assert json.loads((out / "metrics.json").read_text())["all"]["accuracy"]["value"] == correct
+    wrong = refusal("probe", "--completions", file, "--verifier", "choise", "--out", tmp_path / "no")
+    assert "choise" in wrong and "did you mean choice?" in wrong
+    assert "--verifier is for --completions" in refusal(
+        "probe", "--records", file, "--verifier", "choice", "--out", tmp_path / "no"
+    )

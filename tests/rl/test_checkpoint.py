@@ -95,7 +95,8 @@ def test_a_checkpoint_carries_what_a_router_needs(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert read_template(tmp_path) == template
     described = json.loads((folder / "rubric.json").read_text())
-    assert described["terms"]["brier"] == {"weight": 0.5, "segments": ["confidence"]}
+    brier = described["terms"]["brier"]
+    assert (brier["weight"], brier["segments"], brier["target"]) == (0.5, ["confidence"], "own")
     assert described["audit"]["safe"] is True
     assert yaml.safe_load((folder / "recipe.yaml").read_text()) == recipe
     versions = json.loads((folder / "versions.json").read_text())

@@ -1,4 +1,4 @@
-"""Two ranks see what one sees: the same rollouts give the same advantages, losses and weights.
+"""Two ranks see what one sees: the same rollouts give the same signals, advantages, losses and weights.
 
 This file is its own launched script: ``torchrun --nproc-per-node 2 tests/rl/test_distributed.py POLICY OUT``.
 """
@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,25 @@ from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
-# Completions of a rank, credit, scaling, closed form. Groups of four: with two completions a rank each group is split;
-# with six the second of three is.
+PLAIN = {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}}
+# Rewards that look at siblings, two of them through what the policy thought as it wrote. None is by rank, of which
+# rounding decides where siblings are level.
+SIBLINGS = {
+    "accuracy": {"weight": 1.0},
+    "brier": {"weight": 1.0, "target": "leave_one_out"},
+    "rlsf": {"weight": 0.5, "signal": "mean_log_prob", "form": "bradley_terry", "temperature": 0.1},
+    "capo": {"weight": 0.5},
+}
+# Rubric, completions of a rank, credit, scaling, closed form. Groups of four: with two completions a rank each group is
+# split; with six the second of three is.
 CASES = {
-    "segment": (2, "segment", "none", 0.0),
-    "closed_form": (2, "segment", "leave_one_out", 1.0),
-    "sequence": (2, "sequence", "group", 0.0),
-    "batch": (6, "segment", "batch", 1.0),
+    "segment": (PLAIN, 2, "segment", "none", 0.0),
+    "closed_form": (PLAIN, 2, "segment", "leave_one_out", 1.0),
+    "sequence": (PLAIN, 2, "sequence", "group", 0.0),
+    "batch": (PLAIN, 6, "segment", "batch", 1.0),
+    "gdpo": (PLAIN, 6, "segment", "gdpo", 0.0),
+    "siblings": (SIBLINGS, 2, "segment", "none", 0.0),
+    "siblings_closed_form": (SIBLINGS, 6, "segment", "none", 1.0),
 }
 STEPS, GROUP = 3, 4
 ANSWERS = ["3", "3", "4", "3", "5", "3", "3", "3", "0", "1", "3", "2"]
@@ -42,7 +53,7 @@ def run(policy: Path, out: Path, case: str, processes: int) -> tuple[list[dict[s
     from rl.checkpoint import load_policy
     from rl.grpo import CalibratedGRPOConfig, CalibratedGRPOTrainer
 
-    per_rank, credit, scaling, weight = CASES[case]
+    rubric, per_rank, credit, scaling, weight = CASES[case]
     model, tokenizer = load_policy(policy, attn_implementation="eager")
     completions = [
         f"<answer>{answer}</answer>" + (f"<confidence>{level}</confidence>" if level else "")
@@ -59,9 +70,7 @@ def run(policy: Path, out: Path, case: str, processes: int) -> tuple[list[dict[s
     with VerifierPool() as verifier:
         trainer = CalibratedGRPOTrainer(
             model,
-            rubric=Rubric.from_config(
-                {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}}
-            ),
+            rubric=Rubric.from_config(rubric),
             template=AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0")),
             verifier=verifier,
             args=settings,
@@ -70,12 +79,20 @@ def run(policy: Path, out: Path, case: str, processes: int) -> tuple[list[dict[s
         )
         trainer.remove_callback(PrinterCallback)
 
-        def replayed(prompt_ids: Sequence[Any], *_: Any, **__: Any) -> tuple[list[list[int]], None]:
-            assert len(prompt_ids) == 2 * per_rank // processes
-            first = trainer.accelerator.process_index * len(prompt_ids) + trainer.state.global_step
-            return [ids[(first + row) % len(ids)] for row in range(len(prompt_ids))], None
+        generate, pad = model.generate, tokenizer.pad_token_id
 
-        trainer._generate_single_turn = replayed
+        def dictated(**arguments: Any) -> Any:
+            size, start = arguments["input_ids"].shape
+            assert size == 2 * per_rank // processes
+            first = trainer.accelerator.process_index * size + trainer.state.global_step
+            written = [ids[(first + row) % len(ids)] for row in range(size)]
+
+            def allowed(row: int, sequence: Any) -> list[int]:
+                return [[*written[row], *[pad] * 8][len(sequence) - start]]
+
+            return generate(**arguments, prefix_allowed_tokens_fn=allowed)
+
+        model.generate = dictated  # as it would be sampled, with its hooks
         trainer.train()
         assert trainer.accelerator.num_processes == processes
         return trainer.state.log_history, trainer.accelerator.unwrap_model(trainer.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -49,21 +50,12 @@ def tokenizer() -> Any:
 
 def random_policy(tokenizer: Any) -> Any:
     torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=64,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-            initializer_range=0.2,
-            attn_implementation="eager",
-        )  # fmt: skip
-    )
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None, initializer_range=0.2, attn_implementation="eager",
+    )  # fmt: skip
+    return LlamaForCausalLM(config)
 
 
 def outcomes_of(table: pd.DataFrame, lengths: list[int]) -> Outcomes:
@@ -116,17 +108,17 @@ def test_a_step_is_trained_with_the_term_and_its_breakdown_is_written(
     assert len(set(expected_N[~np.isnan(expected_N)])) > 1, "a term that pays all alike would train nothing"
 
     # The advantages of the batch are those of accuracy and of this term, each on its own segments.
+    rewards_NK = np.stack([{"accuracy": table["accuracy"], name: expected_N}[each] for each in rubric.names], axis=1)
+    grouped = rewards_NK.reshape(-1, GROUP, len(rubric.names))
+    centred_NK = np.nan_to_num(grouped - np.nanmean(grouped, axis=1, keepdims=True)).reshape(rewards_NK.shape)
+    np.testing.assert_allclose(table["advantage"], centred_NK @ rubric.weights, atol=1e-5)
     (batch,) = batches
-    accuracy_N, weights = table["accuracy"].to_numpy(), dict(zip(rubric.names, rubric.weights, strict=True))
-    terms = {"accuracy": accuracy_N} | {name: expected_N}
-    total_N = sum(
-        weights[each] * np.nan_to_num((rewards := values.reshape(-1, GROUP)) - np.nanmean(rewards, 1, keepdims=True))
-        for each, values in terms.items()
-    ).flatten()
-    np.testing.assert_allclose(table["advantage"], total_N, atol=1e-5)
-    credited = {segment for each in rubric.segments for segment in each}
-    confidence_T = batch["advantages"][0, ids[0].index(tokenizer.convert_tokens_to_ids("0.75"))]
-    assert (confidence_T != 0) == ("confidence" in credited), "the first is judged by every term"
+    for row, segment, token in itertools.product((0, 1, 4), ("answer", "confidence"), TEMPLATE.tokens):
+        if token in (f"<{segment}>", f"</{segment}>"):
+            column = ids[row].index(tokenizer.convert_tokens_to_ids(token))
+            credited_K = [segment in each for each in rubric.segments]
+            expected = centred_NK[row] @ (rubric.weights * credited_K)
+            assert batch["advantages"][row, column].item() == pytest.approx(expected, abs=1e-5), (row, token)
 
 
 def test_the_completions_are_what_they_are_meant_to_be(tokenizer: Any) -> None:

@@ -72,7 +72,9 @@ def test_overridden_methods_exist_with_these_parameters(name: str) -> None:
         ("_calculate_rewards", {"_log_completion_extra"}),
         ("_generate_and_score_completions", {"_calculate_rewards", "_pending_extra_logs", "_logs", "advantages"}),
         ("_generate_and_score_completions", {"prompt_ids", "completion_ids", "completion_mask", "process_index"}),
-        ("_generate", {"_generate_single_turn", "eos_token_ids"}),
+        ("_generate", {"_generate_single_turn", "eos_token_ids", "_tokenize_prompts"}),
+        ("_generate_single_turn", {"generate", "use_vllm", "use_transformers_continuous_batching"}),
+        ("_generate_and_score_completions", {"reward_weights", "vllm_importance_sampling_correction"}),
         ("compute_loss", {"_compute_loss"}),
         ("_compute_loss", {"advantages", "current_gradient_accumulation_steps", "_metrics"}),
         ("_get_per_token_logps_and_entropies", {"fused_lm_head"}),
@@ -85,6 +87,18 @@ def test_methods_still_do_what_the_overrides_rely_on(name: str, needed: set[str]
         f"GRPOTrainer.{name} of TRL {trl.__version__} mentions {', '.join(sorted(needed - found))} no more: "
         "follow the data through rl/grpo.py again"
     )
+
+
+def test_trl_still_scores_what_others_generate_with_the_policy_before_it_asks_for_rewards() -> None:
+    """The hidden states that :class:`rl.signals.SignalReader` reads are those of the first pass, the policy's."""
+    source = source_of(GRPOTrainer._generate_and_score_completions)
+    passes = [source.index(each) for each in ("old_per_token_logps, _, _ =", "ref_per_token_logps, _, _ =")]
+    assert passes == sorted(passes) and passes[-1] < source.index("self._calculate_rewards("), (
+        "TRL scores completions in another order: check what rl.signals reads where vLLM generates"
+    )
+    scoring = source[: passes[1]]
+    assert "self.use_vllm and self.vllm_importance_sampling_correction" in scoring
+    assert "torch.cat([prompt_ids, completion_ids], dim=1)" in scoring, "prompts on the left, completions on the right"
 
 
 def test_trl_still_takes_advantages_per_token() -> None:
