@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from accelerate import Accelerator
 
 from rewards.completion import ParseStatus
@@ -66,3 +68,18 @@ def test_a_model_may_have_more_than_one_stop_token(untrained: Any, verifier: Any
     untold = judge(tokenizer, untrained.template, verifier, [ids], ["3"])
     assert told.parsed[0].status is ParseStatus.OK
     assert untold.parsed[0].status is ParseStatus.TRUNCATED
+
+
+def test_signals_and_abstentions_are_gathered_with_the_facts(untrained: Any, verifier: Any) -> None:
+    _, tokenizer = untrained.load()
+    template = dataclasses.replace(untrained.template, abstain="=")
+    texts = ["<answer>=</answer><confidence>0.0</confidence>", COMPLETIONS[0][0]]
+    ids = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in texts]
+    rollout = judge(tokenizer, template, verifier, ids, ["3", "3"])
+    signals = {"margin": torch.tensor([0.25, np.nan]), "entropy": torch.tensor([1.0, 2.0], dtype=torch.float64)}
+    outcomes = gather_outcomes(rollout, 2, Accelerator(cpu=True), signals)
+    assert list(outcomes.signals) == ["margin", "entropy"]
+    np.testing.assert_array_equal(outcomes.signals["margin"], [0.25, np.nan])
+    np.testing.assert_array_equal(outcomes.signals["entropy"], [1.0, 2.0])
+    np.testing.assert_array_equal(outcomes.abstained, [True, False])
+    np.testing.assert_array_equal(outcomes.correct, [0.0, 1.0])
