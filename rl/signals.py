@@ -23,6 +23,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from estimators.token_statistics import TokenStatistics, completion_statistics, hidden_statistics
 from rewards.completion import ParsedCompletion, Span
+from rewards.markup import TAG_NAMES
 from rewards.verifiers.text import token_f1
 from rl.losses import model_logits
 from rl.rollout import JudgedRollout
@@ -191,7 +192,7 @@ class SignalReader:
             found = torch.tensor([place is not None for place in places])
             values["reference_probability"] = torch.where(found | read.isnan(), read, 0.0)
         if "reference_probability_prior" in self._names:
-            nothing, opening = [[]] * len(golds), ["<answer>"] * len(golds)
+            nothing, opening = [[]] * len(golds), [f"<{TAG_NAMES['answer']}>"] * len(golds)
             values["reference_probability_prior"] = self._gold_probabilities(prompt_ids, nothing, opening, golds)
         return values
 

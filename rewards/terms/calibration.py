@@ -5,6 +5,7 @@ Shapes: N completions of the global batch, M groups.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ _ENDS = np.array([0.0, 1.0])
 
 
 @dataclass(frozen=True)
-class CalibrationTerm:
+class CalibrationTerm(ABC):
     """What all calibration terms share: t f(c) + (1 - t) g(c) for the confidence c, a target t and a rule (f, g).
 
     Credited to the confidence, and to the analysis in which the model works it out. ``target`` is what the confidence
@@ -88,9 +89,9 @@ class CalibrationTerm:
         scheme = self.scheme()
         return f"[{self.unread:.3g}, {max(scheme.right(_ENDS).max(), scheme.wrong(_ENDS).max()) + 0.0:.3g}]"
 
+    @abstractmethod
     def scheme(self) -> Scheme:
         """What the rule itself pays at each confidence, whatever the target."""
-        raise NotImplementedError
 
     def targets(self, outcomes: Outcomes) -> np.ndarray:
         """What each confidence is held to, (N,) in [0, 1], NaN where that is unknown."""
