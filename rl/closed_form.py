@@ -15,13 +15,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rl.losses import expected_reward_loss, model_logits
+from rl.losses import expected_reward_loss, level_entropy, model_logits
 from rl.rollout import JudgedRollout
 from rl.segments import tokens_inside
 
 
 class ConfidenceLoss:
     """Expected calibration reward of the confidence token, read off the policy's own forward pass.
+
+    With an ``entropy_coef`` tau above 0 the entropy H of the levels joins the reward: a softmax policy climbs
+    E[R] + tau H at a linear rate, E[R] alone at a rate of 1/t, because a level's gradient is proportional to its
+    probability (arXiv 2005.06392). The best response to P(correct) = p is then no single level but p_l ~ exp(R_l / tau)
+    around the nearest one.
 
     Raises ValueError where the template declares no levels, a level is not one token of the tokenizer, or the rubric
     has no calibration term.
@@ -34,6 +39,7 @@ class ConfidenceLoss:
         template: AnswerTemplate,
         rubric: Rubric,
         temperature: float,
+        entropy_coef: float = 0.0,
     ) -> None:
         if template.levels is None:
             raise ValueError(
@@ -57,7 +63,8 @@ class ConfidenceLoss:
         # What a token that is no level earns, which leaves the confidence unread.
         self._unread = [term.unread for term in self._terms]
         self._positions_B: torch.Tensor | None = None
-        self._probabilities_BL: torch.Tensor | None = None
+        self._entropy_coef = entropy_coef
+        self._log_probabilities_BL: torch.Tensor | None = None
         head, config = policy.get_output_embeddings(), policy.config.get_text_config()
 
         def read_level_probabilities(module, arguments, output):
@@ -65,7 +72,7 @@ class ConfidenceLoss:
             if self._positions_B is not None:
                 rows = torch.arange(len(self._positions_B), device=self._positions_B.device)
                 logits = model_logits(head(output.last_hidden_state[rows, self._positions_B]).float(), config)
-                self._probabilities_BL = torch.softmax(logits / temperature, dim=-1)[:, ids]
+                self._log_probabilities_BL = torch.log_softmax(logits / temperature, dim=-1)[:, ids]
 
         policy.base_model.register_forward_hook(read_level_probabilities)
 
@@ -109,9 +116,10 @@ class ConfidenceLoss:
 
         An unread completion and an unknown target count with 0: the mean does not depend on how a batch is split.
         """
-        assert self._probabilities_BL is not None
-        probabilities_BL, self._probabilities_BL = self._probabilities_BL, None
-        total_B = torch.zeros(len(positions_B), device=probabilities_BL.device)
+        assert self._log_probabilities_BL is not None
+        log_probabilities_BL, self._log_probabilities_BL = self._log_probabilities_BL, None
+        probabilities_BL = log_probabilities_BL.exp()
+        total_B = -self._entropy_coef * level_entropy(log_probabilities_BL) * (positions_B >= 0)
         for term, (right_L, wrong_L) in enumerate(self._rewards):
             known_B = (positions_B >= 0) & ~targets_BC[:, term].isnan()
             losses_B = expected_reward_loss(

@@ -62,6 +62,13 @@ class CalibratedGRPOConfig(GRPOConfig):
             "confidence levels, with this factor on their rubric weights. Needs a template with levels."
         },
     )
+    confidence_entropy_coef: float = field(
+        default=0.0,
+        metadata={
+            "help": "Bonus on the entropy of the confidence levels, in units of reward per nat, in the closed form: "
+            "keeps levels alive that the policy has left, so that it can come back to them (arXiv 2005.06392)."
+        },
+    )
     scale_rewards: str = field(
         default="none", metadata={"help": "TRL's scaling of the summed reward; replaced by `scaling`."}
     )
@@ -75,11 +82,17 @@ class CalibratedGRPOConfig(GRPOConfig):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:
             raise ValueError(f"trainer.confidence_loss_weight: {self.confidence_loss_weight} is below 0")
+        if self.confidence_entropy_coef < 0:
+            raise ValueError(f"trainer.confidence_entropy_coef: {self.confidence_entropy_coef} is below 0")
+        if self.confidence_entropy_coef and not self.confidence_loss_weight:
+            raise ValueError(
+                "trainer.confidence_entropy_coef: has no effect without the closed form, set confidence_loss_weight"
+            )
         super().__post_init__()
 
 
 @dataclass(frozen=True)
-class _Scored:
+class Scored:
     """What ``_calculate_rewards`` learnt of the batch at hand, for the advantages that follow it."""
 
     rollout: JudgedRollout
@@ -109,7 +122,7 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         **trl_arguments: Any,
     ) -> None:
         self.rubric, self.template, self.verifier = rubric, template, verifier
-        self._scored: _Scored | None = None
+        self._scored: Scored | None = None
         by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.placings]
         if any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True)):
             warnings.warn(
@@ -143,7 +156,9 @@ class CalibratedGRPOTrainer(GRPOTrainer):
             )
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
-            self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
+            self._confidence_loss = ConfidenceLoss(
+                policy, self.processing_class, template, rubric, self.temperature, args.confidence_entropy_coef
+            )
 
     def _weights(self) -> torch.Tensor:
         """Weights (K,) of the rubric at this step."""
@@ -159,7 +174,7 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         outcomes = gather_outcomes(rollout, group_size, self.accelerator, signals)
         matrix = self.rubric.score(outcomes)
-        self._scored = _Scored(rollout, outcomes, matrix)
+        self._scored = Scored(rollout, outcomes, matrix)
         self.reward_weights = self._weights()  # for TRL's sum, which is only logged
         self._log_completion_extra("answer", [each.answer for each in rollout.parsed])
         self._log_completion_extra("confidence", [each.confidence for each in rollout.parsed])
@@ -178,45 +193,59 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         with self._reader.watching():
             output = super()._generate_and_score_completions(inputs)
         scored, self._scored = self._scored, None
-        group_size = self.num_generations if self.model.training else self.num_generations_eval
-        device = output["completion_ids"].device
-        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=device)
-        weights_K = self._weights().to(device)
-        closed_form = self._confidence_loss
-        if closed_form is not None:
-            weights_K[closed_form.term_indices] = 0.0
+        assert scored is not None
         first = self.accelerator.process_index * len(inputs)
         local = slice(first, first + len(inputs))
-        length = output["completion_ids"].size(1)
+        weights_K = self._weights().to(output["completion_ids"].device)
+        if self._confidence_loss is not None:
+            weights_K[self._confidence_loss.term_indices] = 0.0
+        advantages_N = self._credit(output, scored, weights_K, local)
+        logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
+        for _ in range(min(len(logged), len(advantages_N))):
+            logged.pop()
+        logged.extend(advantages_N.tolist())
+        if self._confidence_loss is not None:
+            self._aim_confidences(output, scored, local)
+        return output
+
+    def _credit(self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice) -> torch.Tensor:
+        """Put this rank's advantages, (B,) or (B, T), into ``output``; return one number a completion (N,) to log."""
+        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=weights_K.device)
+        group_size = self.num_generations if self.model.training else self.num_generations_eval
         scaling, own_K = self.args.scaling, self._own_scalings_K
         if self.args.credit == "sequence":
             advantages_N = sequence_advantages(rewards_NK, weights_K, group_size, scaling, own_K)
             output["advantages"] = advantages_N[local]
         else:
-            masks_BST = segment_masks(scored.rollout.parsed, scored.rollout.decoded, length).to(device)
+            masks_BST = self._segment_masks(output, scored)
             advantages_NK = term_advantages(rewards_NK, group_size, [own or scaling for own in own_K])
             advantages_N = advantages_NK @ weights_K
             output["advantages"] = segment_advantages(
-                advantages_NK[local], weights_K, self._credit_KS.to(device), masks_BST
+                advantages_NK[local], weights_K, self._credit_KS.to(weights_K.device), masks_BST
             )
         if scaling == "gdpo":
             output["advantages"] = output["advantages"] / batch_scale(advantages_N)
             advantages_N = advantages_N / batch_scale(advantages_N)
-        logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
-        for _ in range(min(len(logged), len(advantages_N))):
-            logged.pop()
-        logged.extend(advantages_N.tolist())
-        if closed_form is not None:
-            # Completions masked as truncated are not trained on: the model does not see their tokens.
-            seen = output["completion_ids"].masked_fill(output["completion_mask"] == 0, -1)
-            targets = closed_form.targets(scored.outcomes)[local].to(device)
-            positions = closed_form.positions(scored.rollout, seen, targets)
-            output["confidence_positions"], output["confidence_targets"] = positions, targets
-            # The closed form alone trains the confidence token: neither the policy gradient nor the KL to the policy
-            # at the start reaches it, which would hold it to the confidences that the run is there to change.
-            columns = torch.arange(length, device=device)
-            output["tool_mask"] = (columns != positions.unsqueeze(1)).to(output["completion_mask"].dtype)
-        return output
+        return advantages_N
+
+    def _segment_masks(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
+        """Masks (B, S, T) of this rank's completions."""
+        ids_BT = output["completion_ids"]
+        return segment_masks(scored.rollout.parsed, scored.rollout.decoded, ids_BT.size(1)).to(ids_BT.device)
+
+    def _aim_confidences(self, output: dict[str, Any], scored: Scored, local: slice) -> None:
+        """Put where the confidence tokens are, and what they should be, into ``output`` for the closed-form loss."""
+        closed_form, ids_BT = self._confidence_loss, output["completion_ids"]
+        assert closed_form is not None
+        # Completions masked as truncated are not trained on: the model does not see their tokens.
+        seen_BT = ids_BT.masked_fill(output["completion_mask"] == 0, -1)
+        targets_BC = closed_form.targets(scored.outcomes)[local].to(ids_BT.device)
+        positions_B = closed_form.positions(scored.rollout, seen_BT, targets_BC)
+        output["confidence_positions"], output["confidence_targets"] = positions_B, targets_BC
+        # The closed form alone trains the confidence token: neither the policy gradient nor the KL to the policy at the
+        # start reaches it, which would hold it to the confidences that the run is there to change.
+        columns_T = torch.arange(ids_BT.size(1), device=ids_BT.device)
+        output["tool_mask"] = (columns_T != positions_B.unsqueeze(1)).to(output["completion_mask"].dtype)
 
     # -- the calibration terms in closed form ------------------------------------------------------------------------
     def _compute_loss(self, model, inputs):

@@ -51,3 +51,13 @@ def expected_reward_loss(
     outcome = correct_B.unsqueeze(1)
     rewards_BL = outcome * right_L + (1 - outcome) * wrong_L
     return -((probabilities_BL * (rewards_BL - unread)).sum(dim=-1) + unread)
+
+
+def level_entropy(log_probabilities_BL: torch.Tensor) -> torch.Tensor:
+    """Entropy (B,) in nats of the confidence levels among themselves, in [0, ln L]; other tokens are left out.
+
+    >>> round(level_entropy(torch.tensor([[0.25, 0.25]]).log()).item(), 4)
+    0.6931
+    """
+    conditional_BL = torch.log_softmax(log_probabilities_BL, dim=-1)
+    return -(conditional_BL.exp() * conditional_BL).sum(dim=-1)

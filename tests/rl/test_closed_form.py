@@ -215,3 +215,24 @@ def test_the_siblings_verdicts_train_a_completion_whose_own_is_unknown(
     expected = [1 / 3, 0.5, 0.0, 0.5, 1 / 3, 2 / 3, 1 / 3, 2 / 3]
     torch.testing.assert_close(batch["confidence_targets"], torch.tensor(expected).unsqueeze(1))
     assert torch.isfinite(trainer._compute_loss(trainer.model, batch))
+
+
+def test_an_entropy_bonus_is_paid_where_a_confidence_is_read(loaded: Any, policy: Any) -> None:
+    model, tokenizer = loaded
+    rubric = rubric_of(brier={"weight": 1.0})
+    rollout, ids_BT = rollout_of(loaded, policy, [1.0, 0.0, 1.0, None])
+    values = []
+    for coefficient in (0.0, 0.25):
+        loss = ConfidenceLoss(model, tokenizer, policy.template, rubric, 1.0, coefficient)
+        targets_BC = loss.targets(outcomes_of(rollout))
+        positions_B = loss.positions(rollout, ids_BT, targets_BC)
+        read(loss, loaded, ids_BT, positions_B)
+        values.append(loss(positions_B, targets_BC, torch.tensor([1.0])).item())
+    entropies = []
+    for row, position in enumerate(positions_B.tolist()):
+        if position >= 0:
+            levels = level_probabilities(loaded, policy, ids_BT[row, :position].tolist(), 1.0)
+            shares = levels / levels.sum()
+            entropies.append(-(shares * np.log(shares)).sum())
+    assert len(entropies) == 3
+    assert values[0] - values[1] == pytest.approx(0.25 * sum(entropies) / 4, rel=1e-4)

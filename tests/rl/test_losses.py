@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 
 from rewards.scoring_rules import brier_scheme
-from rl.losses import expected_reward_loss, model_logits
+from rl.losses import expected_reward_loss, level_entropy, model_logits
 
 LEVELS = np.linspace(0.0, 1.0, 11)
 RIGHT, WRONG = (
@@ -123,3 +123,28 @@ def test_loss_per_completion_depends_on_that_completion_alone() -> None:
     for first, last in itertools.pairwise([0, 1, 4, 6]):
         apart = expected_reward_loss(probabilities[first:last], RIGHT, WRONG, UNREAD, outcomes[first:last])
         torch.testing.assert_close(together[first:last], apart)
+
+
+def test_the_entropy_is_of_the_levels_among_themselves() -> None:
+    logits = torch.randn(5, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.distributions.Categorical(logits=logits).entropy()
+    torch.testing.assert_close(level_entropy(logits.log_softmax(dim=1)), expected)
+    torch.testing.assert_close(level_entropy(logits.log_softmax(dim=1) - 3.0), expected)  # most of it on other tokens
+    assert level_entropy(torch.zeros(1, 11)).item() == pytest.approx(np.log(11))
+
+
+def test_the_entropy_bonus_brings_back_a_level_that_was_left() -> None:
+    """From a policy that has all but given up the right level, so many steps of the same size."""
+
+    def preferred(entropy_coef: float) -> float:
+        logits = torch.tensor([[0.0] * 9 + [6.0, 0.0]], dtype=torch.float64, requires_grad=True)  # .9, 1.0 is right
+        for _ in range(300):
+            probabilities = logits.softmax(dim=1)
+            loss = expected_reward_loss(probabilities, RIGHT, WRONG, UNREAD, torch.ones(1, dtype=torch.float64))
+            loss = loss - entropy_coef * level_entropy(logits.log_softmax(dim=1))
+            (gradient,) = torch.autograd.grad(loss.sum(), logits)
+            logits = (logits - 10.0 * gradient).detach().requires_grad_()
+        return float(LEVELS[logits.argmax()])
+
+    assert preferred(0.0) == 0.9
+    assert preferred(0.05) == 1.0
