@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500; for a checkpoint")
     probe.add_argument("--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion")
     probe.add_argument("--records", type=Path, metavar="FILE", help="parquet or JSONL of confidence, correct")
-    probe.add_argument("--verifier", help="what judges the completions: math (default), choice, text, token_f1, state")
+    probe.add_argument("--verifier", help="what judges the completions: math (default), choice, text, state")
     probe.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
     probe.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
     probe.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")

@@ -20,7 +20,6 @@ from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
 from experiments.train import train
-from rewards.verifiers.pool import VerifierPool
 
 CONTROL, RECOMMENDED = "rlvr", "candor"
 
@@ -44,6 +43,7 @@ def quickstart(
     started = time.perf_counter()
     recipes = {name: load_recipe(name, [f"trainer.seed={seed}", *overrides]) for name in (CONTROL, RECOMMENDED)}
     recommended = recipes[RECOMMENDED]
+    recommended.task.require_binary()
     if any((out / name).exists() for name in (*recipes, "records.parquet")) and not resume:
         raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
     policies: dict[str, str | Path] = {"warm_start": recommended.model.path}
@@ -54,15 +54,15 @@ def quickstart(
     folder = out / "probe"
     folder.mkdir(exist_ok=True)
     frames = []
-    with VerifierPool() as pool:
+    with recommended.task.open_verifier() as judge:
         large: list[float | None] | None = None
         for method, path in policies.items():
             kept = folder / f"{method}.parquet"
             if not kept.exists():
                 if large is None:
-                    large = large_verdicts(recommended, pool)
+                    large = large_verdicts(recommended, judge)
                 estimators = list(recommended.estimators) if method == CONTROL else []
-                records = probe_checkpoint(path, recommended, method, pool, estimators=estimators, large_correct=large)
+                records = probe_checkpoint(path, recommended, method, judge, estimators=estimators, large_correct=large)
                 write_records(records, kept)
             frames.append(read_records(kept))
     records = pd.concat(frames, ignore_index=True)

@@ -26,7 +26,6 @@ from experiments.folders import writable
 from experiments.models import open_policy
 from experiments.schema import from_mapping
 from experiments.trainer_section import check_batch, trainer_arguments
-from rewards.verifiers.pool import VerifierPool
 from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.checkpoint import add_template_tokens, last_complete_checkpoint, write_calibration
 from rl.supervised import supervised_rows
@@ -63,7 +62,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     progress = Progress(recipe.name)
     callbacks = [MetricsFile(), WholeCheckpoints(recipe.template, recipe.rubric, recipe.source), progress]
     build = {"grpo": _grpo_trainer, "sft": _sft_trainer}[recipe.method]
-    with VerifierPool() as verifier, closing(progress):
+    with recipe.task.open_verifier() as verifier, closing(progress):
         trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora)
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)

@@ -28,7 +28,7 @@ from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
 from rewards.rubric import RewardMatrix, Rubric
 from rewards.template import AnswerTemplate
-from rewards.verifiers.pool import VerifierPool
+from rewards.verifiers.verdict import Judge
 from rl.advantages import (
     CREDITS,
     TRAINER_SCALINGS,
@@ -117,7 +117,7 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         *,
         rubric: Rubric,
         template: AnswerTemplate,
-        verifier: VerifierPool,
+        verifier: Judge,
         args: CalibratedGRPOConfig,
         **trl_arguments: Any,
     ) -> None:

@@ -20,7 +20,7 @@ from estimators.metrics.selective import auroc
 from rewards.completion import ParsedCompletion, ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.template import AnswerTemplate
-from rewards.verifiers.pool import Verdict, VerifierPool
+from rewards.verifiers.verdict import Judge, Verdict
 from rl.segments import DecodedCompletion, decode_completion
 
 _STATUSES = tuple(ParseStatus)
@@ -47,7 +47,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
 def judge(
     tokenizer: PreTrainedTokenizerBase,
     template: AnswerTemplate,
-    verifier: VerifierPool,
+    verifier: Judge,
     completion_ids: Sequence[Sequence[int]],
     golds: Sequence[str],
     stop_ids: Collection[int] | None = None,

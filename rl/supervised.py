@@ -38,7 +38,8 @@ def confidence_habit(levels: Sequence[str]) -> list[float]:
 def supervised_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, seed: int) -> list[dict[str, Any]]:
     """``{prompt, completion}`` for each task row, the completion an assistant message where the prompt is a chat.
 
-    A row's ``solution``, where it has one and the template thinks, is what the policy thinks before it answers.
+    A row's ``solution``, where it has one and the template thinks, is what the policy thinks before it answers; its
+    ``demonstration``, where it has one, is the answer to imitate in the gold's place.
     Raises ValueError where the template asks for what the rows do not have.
     """
     levels = template.levels or DECIMAL_LEVELS
@@ -48,7 +49,7 @@ def supervised_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, se
     for row in rows:
         thinking = None if template.thinking == "none" else row.get("solution")
         confidence = None if template.confidence == "none" else generator.choices(levels, habit)[0]
-        text = template.render(row["answer"], confidence, thinking=thinking)
+        text = template.render(row.get("demonstration", row["answer"]), confidence, thinking=thinking)
         chat = not isinstance(row["prompt"], str)
         completion = [{"role": "assistant", "content": text}] if chat else text
         pairs.append({"prompt": row["prompt"], "completion": completion})

@@ -14,7 +14,7 @@ from experiments.errors import ConfigError
 from experiments.models import find_model, open_policy
 from experiments.probe.generate import Policy, answer_probabilities, generate, judge_generations
 from experiments.probe.records import as_records
-from rewards.verifiers.pool import VerifierPool
+from rewards.verifiers.verdict import Judge
 from rl.checkpoint import read_template
 
 
@@ -22,7 +22,7 @@ def probe_checkpoint(
     path: str | Path,
     recipe: Recipe,
     method: str,
-    pool: VerifierPool,
+    verifier: Judge,
     *,
     estimators: Sequence[str] = (),
     large_correct: Sequence[float | None] | None = None,
@@ -47,7 +47,7 @@ def probe_checkpoint(
         batch_size=settings.batch_size,
         title=f"probe {method}",
     )
-    stated = judge_generations(policy, rows, generations, method, pool)
+    stated = judge_generations(policy, rows, generations, method, verifier)
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
     frames = [stated]
     for name in estimators:
@@ -66,11 +66,11 @@ def probe_checkpoint(
     return as_records(pd.concat(frames, ignore_index=True))
 
 
-def large_verdicts(recipe: Recipe, pool: VerifierPool) -> list[float | None]:
+def large_verdicts(recipe: Recipe, verifier: Judge) -> list[float | None]:
     """Whether the model that questions are escalated to answers each probe question correctly."""
     if recipe.probe.escalate_to is None:
         raise ConfigError("probe.escalate_to: names no model to escalate to")
-    records = probe_checkpoint(recipe.probe.escalate_to, recipe, "large", pool)
+    records = probe_checkpoint(recipe.probe.escalate_to, recipe, "large", verifier)
     return [None if pd.isna(value) else float(value) for value in records["correct"]]
 
 

@@ -15,7 +15,7 @@ from estimators.answer_span import answer_probability
 from estimators.token_statistics import completion_statistics
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
-from rewards.verifiers.pool import VerifierPool
+from rewards.verifiers.verdict import Judge
 from rl.rollout import encode_prompt
 from rl.segments import DecodedCompletion, decode_completion, tokens_inside
 
@@ -81,7 +81,7 @@ def generate(
 
 
 def judge_generations(
-    policy: Policy, rows: Sequence[dict[str, Any]], generations: Sequence[Generation], method: str, pool: VerifierPool
+    policy: Policy, rows: Sequence[dict[str, Any]], generations: Sequence[Generation], method: str, verifier: Judge
 ) -> pd.DataFrame:
     """Records of one method whose confidence is the stated one."""
     frame = pd.DataFrame(
@@ -96,7 +96,7 @@ def judge_generations(
             "completion_tokens": [len(each.completion_ids) for each in generations],
         }
     )
-    return from_completions(frame, policy.template, pool)
+    return from_completions(frame, policy.template, verifier)
 
 
 def answer_probabilities(

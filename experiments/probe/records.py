@@ -24,7 +24,7 @@ from experiments.probe.tables import DataError, Table, read_table, replacing
 from rewards.completion import ParsedCompletion
 from rewards.markup import scan_tags
 from rewards.template import AnswerTemplate
-from rewards.verifiers.pool import VerifierPool
+from rewards.verifiers.verdict import Judge
 
 TEXT_COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "confidence_source", "verdict",
@@ -91,7 +91,7 @@ def read_records(path: str | Path) -> pd.DataFrame:
     return as_records(frame)
 
 
-def from_completions(frame: pd.DataFrame, template: AnswerTemplate, pool: VerifierPool) -> pd.DataFrame:
+def from_completions(frame: pd.DataFrame, template: AnswerTemplate, verifier: Judge) -> pd.DataFrame:
     """Parse and judge completions; returns a records table with a row for each row of ``frame``, in order.
 
     ``frame`` has the columns that :func:`read_completions` returns; ``confidence`` and ``correct`` in it are recorded
@@ -109,7 +109,7 @@ def from_completions(frame: pd.DataFrame, template: AnswerTemplate, pool: Verifi
         template.parse(text, truncated=bool(cut), lenient=True)
         for text, cut in zip(frame["completion"], truncated, strict=True)
     ]
-    verdicts = pool.verify(golds=frame["gold"].tolist(), answers=[completion.answer for completion in parsed])
+    verdicts = verifier.verify(golds=frame["gold"].tolist(), answers=[completion.answer for completion in parsed])
     records = frame.rename(columns={"confidence": "recorded_confidence", "correct": "recorded_correct"})
     records = records.reset_index(drop=True)
     nothing_recorded = np.full(len(records), np.nan)

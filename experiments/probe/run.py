@@ -48,7 +48,7 @@ def probe(
     if verifier is not None:
         if completions is None:
             raise ConfigError(f"probe: --verifier is for --completions, not for {given[0]}")
-        one_of("--verifier", verifier, VERIFIERS)
+        one_of("--verifier", verifier, [name for name, kind in VERIFIERS.items() if not kind.graded])
     settings = None if checkpoint is None else checkpoint_recipe(checkpoint, recipe, overrides)
     out = writable(out)
     resamples = 1000
@@ -57,6 +57,7 @@ def probe(
         frame = _probe_policy(checkpoint, settings)
         resamples = settings.probe.resamples
         meta |= {"checkpoint": checkpoint, "task": settings.source["task"]["name"], "split": settings.probe.split}
+        meta["verifier"] = ", ".join(settings.task.verifier_names)
     elif completions is not None:
         with VerifierPool(verifier or "math", workers=2) as pool:
             frame = from_completions(read_completions(completions), AnswerTemplate(analysis="optional"), pool)
@@ -75,7 +76,7 @@ def probe(
 def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[str]) -> Recipe:
     """The recipe that says how to probe a checkpoint: the named one, else the one saved beside its weights.
 
-    Raises ConfigError where there is no checkpoint, no recipe, or no model to escalate to.
+    Raises ConfigError where there is no checkpoint, no recipe, a verifier that grades, or no model to escalate to.
     """
     named = None if recipe is None else load_recipe(recipe, overrides)
     gguf_file = named.model.gguf_file if named is not None and named.model.path == checkpoint else None
@@ -86,6 +87,7 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
             found = "carries no calibration/recipe.yaml" if folder.is_dir() else "is no folder here"
             raise ConfigError(f"probe: {checkpoint} {found}; a recipe has to say which task to probe: --recipe RECIPE")
         named = load_recipe(str(saved), overrides)
+    named.task.require_binary()
     if named.probe.escalate_to is not None:
         find_model(named.probe.escalate_to, "probe.escalate_to")
     return named
@@ -95,13 +97,13 @@ def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
     # Imported here, where a model is needed: the other two sources are measured without torch.
     from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
 
-    with VerifierPool() as pool:
-        large = None if settings.probe.escalate_to is None else large_verdicts(settings, pool)
+    with settings.task.open_verifier() as verifier:
+        large = None if settings.probe.escalate_to is None else large_verdicts(settings, verifier)
         return probe_checkpoint(
             checkpoint,
             settings,
             "checkpoint",
-            pool,
+            verifier,
             estimators=list(settings.estimators),
             large_correct=large,
         )

@@ -12,7 +12,6 @@ met its RL questions in the warm start would be sure of them for a reason that d
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections import Counter
@@ -20,11 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from experiments.tasks.judging import JudgedTask
 from experiments.tasks.prompts import build_prompt
+from experiments.tasks.splits import SPLITS as HASHED
+from experiments.tasks.splits import split_of
 from rewards.template import AnswerTemplate
 
-SPLITS = ("warmup", "train", "validation", "test", "shifted")
-_SHARE_PERCENT = {"warmup": 50, "train": 20, "validation": 10, "test": 20}
+SPLITS = (*HASHED, "shifted")
 _REPEATING = ("warmup", "train")
 _OPERATORS = {"+": "plus", "-": "minus", "*": "times"}
 _SHARES = {"+": 1, "-": 1, "*": 4}
@@ -90,12 +91,7 @@ def number_in_words(value: int) -> str:
 def _split_of(left: int, operator: str, right: int) -> str:
     if operator in "+*" and left > right:
         left, right = right, left
-    bucket = int.from_bytes(hashlib.blake2b(f"{left}{operator}{right}".encode(), digest_size=4).digest(), "big") % 100
-    for split, share in _SHARE_PERCENT.items():
-        if bucket < share:
-            return split
-        bucket -= share
-    raise AssertionError("the shares do not sum to 100")
+    return split_of(f"{left}{operator}{right}")
 
 
 def _question(left: int, operator: str, right: int, style: str, width: int) -> str:
@@ -163,10 +159,11 @@ def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", m
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(JudgedTask):
     """The task as a recipe's ``task`` section configures it. Raises ValueError for sizes that make no questions."""
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
+    verifiers: ClassVar[tuple[str, ...]] = ("math", "text", "token_f1")
     style: Literal["symbols", "words"] = "symbols"
     max_digits: int = 3
     train_split: Literal["warmup", "train"] = "train"
@@ -178,6 +175,7 @@ class Arithmetic:
     template: AnswerTemplate = field(default_factory=AnswerTemplate)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.max_digits <= 5:
             raise ValueError(f"task.max_digits: {self.max_digits} is not from 1 to 5")
         if self.train_size < 1:

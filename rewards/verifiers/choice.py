@@ -2,11 +2,12 @@ r"""Which option of a multiple-choice question an answer names.
 
 A gold is a letter ("B", "(b)"), a label with its text ("B. a cat", "Option B which is : a cat"), or JSON with all
 options: ``{"answer": "B", "options": {"A": "a dog", "B": "a cat"}}``, where ``options`` may be a list and ``answer`` an
-option's text. Letters go from A to J.
+option's text. Letters go from A to Z.
 
 An answer names an option by its letter, alone or as a label ("B", "(b)", "B.", "B) a cat"), after a word that announces
 it ("Option B which is", "the answer is B", "I choose B"), or by the option's text where that is known. The article in
-"A cat" and the pronoun in "I think" are no letters. An answer that names two options, or turns one down ("not B",
+"A cat" and the pronoun in "I think" are no letters, nor is in a sentence one behind both J and the gold's last ("T
+cells", "X = 5"). An answer that names two options, or turns one down ("not B",
 "B is wrong"), is "ambiguous", one that names none "unparsable"; both are wrong.
 """
 
@@ -23,21 +24,22 @@ from rewards.verifiers.prose import last_clause, without_confidence
 from rewards.verifiers.text import normalised
 from rewards.verifiers.verdict import BAD_GOLD, DIFFERENT, EQUAL, UNPARSABLE, Verdict
 
-LETTERS = "ABCDEFGHIJ"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_USUAL = frozenset("ABCDEFGHIJ")
 AMBIGUOUS = Verdict(0.0, "ambiguous")
 
 _WRAPPER = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”]|</?\w+>")
-_ALONE = re.compile(r"\(?\s*([A-Ja-j])\s*[).:]*")
-_LABEL = re.compile(r"(?:\(\s*([A-Ja-j])\s*\)|([A-Ja-j])\s*[).:]|([A-J])\s+[-–—=]|[Oo]ption ([A-Ja-j]) which is)(?=\s)")
-_BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Ja-j])\s*\)(?!\w)|(?<![\w(])([A-J])\)")
+_ALONE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]*")
+_LABEL = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:]|([A-Z])\s+[-–—=]|[Oo]ption ([A-Za-z]) which is)(?=\s)")
+_BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])\)")
 # A capital, at the start or after a word that announces an option or links it to another one.
 _ANNOUNCED = re.compile(
     r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is|are|be|it's|that's|choose|chose|"
     r"pick|select|think|say|guess|both|either|neither|between|and|or|nor|not|but|than|versus|vs)|[:,;/&+=]|[.!?]\s)"
-    r"[\s:(]*(?P<letter>[A-J])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>\s+[A-Za-z]+)?)",
+    r"[\s:(]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>\s+[A-Za-z]+)?)",
     re.IGNORECASE,
 )
-_FINAL = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*([a-j])\s*[.!]?\s*$", re.IGNORECASE)
+_FINAL = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*([a-z])\s*[.!]?\s*$", re.IGNORECASE)
 _WORDS_AFTER = "is are was and or nor not but which because since as with would seems"
 _AFTER_A_LETTER = frozenset(_WORDS_AFTER.split())
 _TURNED = re.compile(
@@ -55,6 +57,11 @@ class Gold:
     options: Mapping[str, str]
     complete: bool
     """Whether ``options`` has them all, so that other letters name nothing."""
+
+    @property
+    def alphabet(self) -> frozenset[str]:
+        """The letters that name an option in a sentence."""
+        return _USUAL.union(LETTERS[: LETTERS.index(max([self.letter, *self.options])) + 1])
 
 
 @lru_cache(maxsize=4096)
@@ -101,21 +108,26 @@ def letters_named(answer: str, gold: Gold) -> set[str] | None:
     if alone := _ALONE.fullmatch(text):
         return {alone[1].upper()}
     label = _LABEL.match(text)
-    if label is not None:
+    if label is not None and _letter(label) in gold.alphabet:
         letter, rest = _letter(label), text[label.end() :].strip()
         by_text = _letters_of(rest, gold)
         if by_text:
             # A label beside another option's text names two; texts that several options share name the labelled one.
             return {letter} if letter in by_text else {letter} | by_text
-        named = {letter} | {_letter(match) for match in _BRACKETED.finditer(rest)} | _options_in(rest)
+        named = {letter} | gold.alphabet & (_bracketed(rest) | _options_in(rest))
         return None if re.match(r"(?:is|was|seems|can)\b", rest) and _TURNED.search(rest) else named
     by_text = _letters_of(text, gold) or _letters_of(last_clause(text), gold)
     if by_text:
         return by_text
-    named = {_letter(match) for match in _BRACKETED.finditer(text)} | _announced(text)
+    named = _bracketed(text) | _announced(text)
     if (final := _FINAL.search(text)) is not None:
         named.add(final[1].upper())
+    named &= gold.alphabet
     return None if named and _TURNED.search(text) else named
+
+
+def _bracketed(text: str) -> set[str]:
+    return {_letter(match) for match in _BRACKETED.finditer(text)}
 
 
 def _announced(text: str) -> set[str]:

@@ -44,13 +44,15 @@ class Verifier:
     decide: Callable[[str, str], Verdict | None] | None = None
     """What may be decided in the caller's process, quickly and safely on any text; None where a worker must."""
     max_chars: int = MAX_CHARS
+    graded: bool = False
+    """Whether ``correct`` may lie between 0 and 1."""
 
 
 VERIFIERS = {
     "math": Verifier("rewards.verifiers.math:judge", decide=decide),
     "choice": Verifier("rewards.verifiers.choice:judge"),
     "text": Verifier("rewards.verifiers.text:judge"),
-    "token_f1": Verifier("rewards.verifiers.text:judge_token_f1"),
+    "token_f1": Verifier("rewards.verifiers.text:judge_token_f1", graded=True),
     "state": Verifier("rewards.verifiers.state:judge", max_chars=20_000),
 }
 

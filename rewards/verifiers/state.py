@@ -65,6 +65,15 @@ class World:
                 where[match[1]] = match[2]
         return where
 
+    def solution(self) -> str:
+        """An answer that is right: a move for each object that is not where the goal wants it, and the claim.
+
+        >>> World({"key": "table"}, {"key": "drawer"}, frozenset({"table", "drawer"})).solution().splitlines()
+        ['move key to drawer', 'success']
+        """
+        moves = [f"move {name} to {place}" for name, place in self.goal.items() if self.start[name] != place]
+        return "\n".join([*moves, "success"])
+
     def is_reached(self, where: Mapping[str, str]) -> bool:
         """Whether every object of the goal is in its place."""
         return all(where[name] == place for name, place in self.goal.items())

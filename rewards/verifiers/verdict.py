@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 
 class Verdict(NamedTuple):
@@ -15,6 +16,14 @@ class Verdict(NamedTuple):
 
     correct: float | None
     reason: str
+
+
+class Judge(Protocol):
+    """What gives verdicts: a :class:`rewards.verifiers.pool.VerifierPool`, or several of them combined."""
+
+    def verify(self, *, golds: Sequence[str | None], answers: Sequence[str | None]) -> list[Verdict]:
+        """One verdict a pair, in order; by keyword only, so that golds and answers cannot change places."""
+        ...
 
 
 EQUAL = Verdict(1.0, "equal")

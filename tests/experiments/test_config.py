@@ -194,7 +194,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     ("override", "message"),
     [
         # An unknown key in each section.
-        ("task.stile=words", "task.stile: unknown key, allowed: style, max_digits, train_split, "),
+        ("task.stile=words", "task.stile: unknown key, allowed: verifier, verifier_beta, style, max_digits, "),
         ("task.template.thinkin=none", "task.template.thinkin: unknown key, allowed: thinking, "),
         ("model.dtyp=float32", "model.dtyp: unknown key, allowed: path, gguf_file, dtype, "),
         ("rubric.brir.weight=1", "rubric.brir is no reward term; expected one of accuracy, brier, "),
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         # A value that is none of the allowed ones, or of another type.
         (
             "task.name=arithmetics",
-            "task.name: 'arithmetics' is not one of arithmetic, gsm8k (did you mean arithmetic?)",
+            "task.name: 'arithmetics' is not one of arithmetic, gsm8k, jsonl, rearrangement (did you mean arithmetic?)",
         ),
         ("task.name=null", "task.name: None is not one of arithmetic, gsm8k"),
         ("task.style=word", "task.style: 'word' is not one of symbols, words (did you mean words?)"),

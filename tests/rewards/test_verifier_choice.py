@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rewards.verifiers.choice import _AFTER_A_LETTER, LETTERS, judge, read_gold
@@ -98,15 +98,29 @@ def test_options_that_share_a_text_are_told_apart_by_letter_only() -> None:
 @pytest.mark.parametrize(
     "gold",
     [
-        *("", "K", "AB", "A cat", "photosynthesis", "1", "{", "[]", '{"answer": "B"}', '{"options": ["x", "y"]}', "{}"),
+        *("", "Ä", "AB", "A cat", "photosynthesis", "1", "{", "[]", '{"answer": "B"}', '{"options": ["x", "y"]}', "{}"),
         *('{"answer": "C", "options": ["x", "y"]}', '{"answer": "x", "options": ["x", "x"]}'),
         *('{"answer": 1, "options": 2}', '{"answer": 1, "options": ["x"]}'),
-        *('{"answer": "A", "options": []}', json.dumps({"answer": "A", "options": ["x"] * 11}), "[" * 5000),
+        *('{"answer": "A", "options": []}', json.dumps({"answer": "A", "options": ["x"] * 27}), "[" * 5000),
         *('{"answer": "A", "options": {"A": 1}}', '{"answer": "A", "options": {"A": "x", "a": "y"}}'),
     ],
 )  # fmt: skip
 def test_a_gold_that_names_no_option_is_unusable(gold: str) -> None:
     assert judge(gold, "A") == Verdict(None, "bad_gold")
+
+
+def test_as_many_options_as_there_are_letters() -> None:
+    gold = json.dumps({"answer": "option 25", "options": [f"option {number}" for number in range(26)]})
+    stated = ("Z", "The answer is Z.", "(z)", "option 25", "K", "Y) option 24", "Y or Z")
+    assert [judge(gold, answer).reason for answer in stated] == ["equal"] * 4 + ["different"] * 2 + ["ambiguous"]
+    assert judge("M", "Option M which is x").correct == 1.0
+
+
+@pytest.mark.parametrize("answer", ["The answer is B, since B and T cells differ.", "B (n) or V", "The answer is B"])
+def test_letters_behind_the_golds_last_name_nothing_in_a_sentence(answer: str) -> None:
+    assert judge("B", answer).reason == judge(FULL, answer).reason == "equal"
+    assert judge("B", "X = 5").reason == "unparsable"
+    assert judge("X", "B or X").reason == "ambiguous"
 
 
 letters = st.sampled_from(LETTERS)
@@ -126,6 +140,7 @@ FORMS = [
 @settings(deadline=None, max_examples=50)
 @given(letters, letters, st.sampled_from(FORMS), st.sampled_from(["{}", "({})", "{}. text", "Option {} which is : x"]))
 def test_one_letter_is_right_exactly_when_it_is_the_golds(gold: str, stated: str, form: str, gold_form: str) -> None:
+    assume(stated in read_gold(gold).alphabet)
     verdict = judge(gold_form.format(gold), form.format(stated))
     assert verdict == (Verdict(1.0, "equal") if gold == stated else Verdict(0.0, "different"))
 
@@ -138,6 +153,7 @@ def test_one_letter_is_right_exactly_when_it_is_the_golds(gold: str, stated: str
     st.sampled_from(["{} or {}", "{}, {}", "{}/{}", "({}) or ({})", "between {} and {}", "The answer is {} or {}."]),
 )
 def test_two_letters_are_never_right(gold: str, left: str, right: str, form: str) -> None:
+    assume({left, right} <= read_gold(gold).alphabet)
     if left != right:
         assert judge(gold, form.format(left, right)) == Verdict(0.0, "ambiguous")
 

@@ -1,0 +1,68 @@
+"""What every task lets a recipe choose of how its answers are judged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from experiments.errors import ConfigError
+from experiments.schema import one_of
+from rewards.verifiers.pessimism import PessimisticPool
+from rewards.verifiers.pool import VERIFIERS, VerifierPool
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedTask:
+    """The keys ``task.verifier`` and ``task.verifier_beta``.
+
+    Raises ConfigError for a verifier that the task's golds are not written for, and ValueError for one named twice and
+    for a ``verifier_beta`` that is negative, not finite or has no effect.
+    """
+
+    verifiers: ClassVar[tuple[str, ...]]
+    """Those that can read the task's golds."""
+    verifier: str | tuple[str, ...] = "math"
+    """What judges the answers: one name or several, whose verdicts are combined pessimistically."""
+    verifier_beta: float = 0.0
+    """Of several verifiers: 0 for the lowest verdict, above 0 for the soft minimum (arXiv 2606.09073)."""
+
+    def __post_init__(self) -> None:
+        names = self.verifier_names
+        if not names:
+            raise ValueError(f"task.verifier: names none, allowed: {', '.join(self.verifiers)}")
+        for name in names:
+            one_of("task.verifier", name, self.verifiers)
+        if len(set(names)) != len(names):
+            raise ValueError(f"task.verifier: {', '.join(names)} names one twice")
+        if not 0.0 <= self.verifier_beta < math.inf:
+            raise ValueError(f"task.verifier_beta: {self.verifier_beta} is not from 0 up and finite")
+        if self.verifier_beta and len(names) == 1:
+            raise ValueError(
+                f"task.verifier_beta: {self.verifier_beta} has no effect with one verifier, name several: task.verifier"
+            )
+
+    @property
+    def verifier_names(self) -> tuple[str, ...]:
+        """The verifiers chosen, one or more."""
+        return (self.verifier,) if isinstance(self.verifier, str) else tuple(self.verifier)
+
+    @property
+    def graded(self) -> bool:
+        """Whether a verdict may lie between right and wrong."""
+        return self.verifier_beta > 0 or any(VERIFIERS[name].graded for name in self.verifier_names)
+
+    def require_binary(self) -> None:
+        """Raise ConfigError where verdicts may be graded, before a probe, whose metrics take right and wrong only."""
+        if self.graded:
+            soft = f" with verifier_beta {self.verifier_beta:g}" if self.verifier_beta else ""
+            binary = [name for name in self.verifiers if not VERIFIERS[name].graded]
+            raise ConfigError(
+                f"task.verifier: {', '.join(self.verifier_names)}{soft} grades answers, and a probe measures right and "
+                f"wrong only; set task.verifier to some of {', '.join(binary)} and leave verifier_beta out"
+            )
+
+    def open_verifier(self) -> VerifierPool | PessimisticPool:
+        """What judges the task's answers, with a worker a verifier; a context manager."""
+        names = self.verifier_names
+        return VerifierPool(names[0]) if len(names) == 1 else PessimisticPool(names, beta=self.verifier_beta)
