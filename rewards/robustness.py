@@ -70,6 +70,16 @@ def mixed_groups(correct: np.ndarray, group: np.ndarray, low: float = 0.0, high:
     return np.asarray(mixed_G[index_N])
 
 
+def of_difficulty(solve_rates: np.ndarray, name: str) -> np.ndarray:
+    """Return which prompts (P,) are of a difficulty in :data:`DIFFICULTY_BINS`; a rate of NaN is of none.
+
+    >>> of_difficulty(np.array([0.7, 1.0, 0.69, np.nan]), "easy").tolist()
+    [True, True, False, False]
+    """
+    low, high = DIFFICULTY_BINS[name]
+    return np.asarray((low <= solve_rates) & (solve_rates < high) | (solve_rates == 1.0) & (high == 1.0))
+
+
 def difficulty_weights(solve_rates: np.ndarray, mix: Mapping[str, float]) -> np.ndarray:
     """Return the probability (P,) of sampling each prompt, such that each difficulty comes in its share of ``mix``.
 
@@ -98,10 +108,10 @@ def difficulty_weights(solve_rates: np.ndarray, mix: Mapping[str, float]) -> np.
         raise ValueError(f"solve_rates span [{measured.min()}, {measured.max()}], expected [0, 1] or NaN")
     weights_P = np.zeros(len(solve_rates))
     for name, share in mix.items():
-        low, high = DIFFICULTY_BINS[name]
-        inside_P = (low <= solve_rates) & (solve_rates < high) | (solve_rates == 1.0) & (high == 1.0)
+        inside_P = of_difficulty(solve_rates, name)
         if inside_P.any():
             weights_P[inside_P] = share / total / inside_P.sum()
         elif share > 0:
+            low, high = DIFFICULTY_BINS[name]
             raise ValueError(f"mix asks for {name} prompts, but none has a solve rate from {low:g} to {high:g}")
     return weights_P

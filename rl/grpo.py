@@ -39,12 +39,13 @@ from rl.advantages import (
 )
 from rl.closed_form import ConfidenceLoss
 from rl.rollout import JudgedRollout, batch_metrics, gather_outcomes, judge
+from rl.sampling import ChosenGroups, ChosenGroupsConfig
 from rl.segments import segment_masks
 from rl.signals import SignalReader
 
 
 @dataclass
-class CalibratedGRPOConfig(GRPOConfig):
+class CalibratedGRPOConfig(ChosenGroupsConfig, GRPOConfig):
     """TRL's ``GRPOConfig`` with the choices that calibration adds."""
 
     credit: str = field(
@@ -100,7 +101,7 @@ class Scored:
     matrix: RewardMatrix
 
 
-class CalibratedGRPOTrainer(GRPOTrainer):
+class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
     """GRPO on a rubric of reward terms with per-segment credit; see the module's docstring.
 
     The dataset needs the columns ``prompt`` and ``answer`` (the gold). Raises ValueError where the closed-form loss
@@ -200,6 +201,8 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
         advantages_N = self._credit(output, scored, weights_K, local)
+        if self.args.group_filter == "mixed":
+            advantages_N = self._keep_mixed(output, advantages_N, scored.outcomes, local)
         logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()

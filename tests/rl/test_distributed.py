@@ -36,7 +36,9 @@ CASES = {
     "gdpo": (PLAIN, 6, "segment", "gdpo", 0.0),
     "siblings": (SIBLINGS, 2, "segment", "none", 0.0),
     "siblings_closed_form": (SIBLINGS, 6, "segment", "none", 1.0),
+    "difficulty": (PLAIN, 6, "segment", "none", 0.0),
 }
+MORE = {"difficulty": {"difficulty_mix": {"hard": 1, "medium": 2, "easy": 1}, "group_filter": "mixed"}}
 STEPS, GROUP = 3, 4
 ANSWERS = ["3", "3", "4", "3", "5", "3", "3", "3", "0", "1", "3", "2"]
 LEVELS = ["0.75", "1.0", "1.0", "0.5", "0.25", None, "0.75", "0.0", "1.0", "0.5", "0.25", "0.0"]
@@ -65,6 +67,7 @@ def run(policy: Path, out: Path, case: str, processes: int) -> tuple[list[dict[s
         num_generations=GROUP, per_device_train_batch_size=2 * per_rank // processes, max_steps=STEPS,
         max_completion_length=8, learning_rate=0.05, optim="sgd", lr_scheduler_type="constant", logging_steps=1,
         report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, disable_tqdm=True, save_strategy="no",
+        **MORE.get(case, {}),
     )  # fmt: skip
     rows = [{"prompt": prompt, "answer": "3"} for prompt in ("1+2=", "3=", "1+1+1=", "3+0=")] * 4
     with VerifierPool() as verifier:
