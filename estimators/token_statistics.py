@@ -87,14 +87,32 @@ def completion_statistics(
     completion_ids: Sequence[Sequence[int]],
     *,
     pad_token_id: int,
+    batch_size: int | None = None,
 ) -> list[TokenStatistics]:
-    """Statistics (T,) of each completion's tokens given what stands before them, from one forward pass.
+    """Statistics (T,) of each completion's tokens given what stands before them.
 
-    Only the logits of completion positions are kept, so memory is B x longest completion x V. Raises ValueError where
-    a prompt is empty: its first completion token would have nothing before it.
+    ``batch_size`` completions B go into a forward pass, all if left out. Only the logits of completion positions are
+    kept, so memory is B x longest completion x V. Raises ValueError where a prompt is empty: its first completion token
+    would have nothing before it.
     """
     if any(len(prompt) == 0 for prompt in prompt_ids):
         raise ValueError("an empty prompt gives the first completion token no logits; start it with a BOS token")
+    size = batch_size or max(len(prompt_ids), 1)
+    return [
+        statistics
+        for first in range(0, len(prompt_ids), size)
+        for statistics in _one_pass(
+            model, prompt_ids[first : first + size], completion_ids[first : first + size], pad_token_id
+        )
+    ]
+
+
+def _one_pass(
+    model: PreTrainedModel,
+    prompt_ids: Sequence[Sequence[int]],
+    completion_ids: Sequence[Sequence[int]],
+    pad_token_id: int,
+) -> list[TokenStatistics]:
     sequences = [[*prompt, *completion] for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
     width, kept = max(map(len, sequences)), max(map(len, completion_ids))
     ids = torch.full((len(sequences), width), pad_token_id)

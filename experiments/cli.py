@@ -18,19 +18,29 @@ from experiments.errors import ConfigError, DataError
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
-EXIT_HACKABLE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_HACKABLE, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 done, 1 failed, or the rubric that was audited is hackable, 2 cannot be run as asked, 130 interrupted.
+    0 done, 1 failed, or the rubric that was audited is hackable, 2 cannot be run as asked, 130 interrupted, 141 whoever
+    read the output has left (``candor audit candor | head -3``).
     """
     options = _parse(arguments)
     _quiet()
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        status = command(options)
+        sys.stdout.flush()  # here, where a reader who has left can be told from a failure
+        return status
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it exits
+            return EXIT_UNREAD
+        raise  # of another pipe
     except (ConfigError, DataError) as error:
         print(f"candor: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -38,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resumable = "; the same command with --resume goes on from the last checkpoint" if "resume" in options else ""
         print(f"\ncandor: interrupted{resumable}", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would exit with status 1, which an audit means something else by
 
 
 def _quiet() -> None:
@@ -127,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
 def _print_table(metrics: dict) -> None:
     from experiments.report.terminal import terminal_table
 
-    table, console = terminal_table(metrics), Console()
+    table, console = terminal_table(metrics), _Console()
     # A table is never narrower than its figures: a terminal that is wraps the lines, which loses nothing. The measure
     # leaves out the padding of columns that have a least width.
     narrowest = console.measure(table, options=console.options.update(max_width=1000)).minimum
@@ -138,7 +153,7 @@ def _print_table(metrics: dict) -> None:
 def _quickstart(options: argparse.Namespace) -> int:
     from experiments.quickstart import quickstart
 
-    console = Console()
+    console = _Console()
     metrics = quickstart(options.out, options.overrides, seed=options.seed, resume=options.resume, say=console.print)
     _print_table(metrics)
     return 0
@@ -204,7 +219,7 @@ def _recipes(options: argparse.Namespace) -> int:
     for recipe in recipes:
         terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe["rubric"].items())
         table.add_row(recipe["name"], recipe["task"], recipe["model"], recipe["method"], terms)
-    Console().print(table)
+    _Console().print(table)
     return 0
 
 
@@ -224,7 +239,7 @@ def _audit(options: argparse.Namespace) -> int:
     else:
         from experiments.report.audit import audit_page
 
-        Console().print(audit_page(options.recipe, found))
+        _Console().print(audit_page(options.recipe, found))
         for picture in pictures:
             print(picture)
     return 0 if found["safe"] else EXIT_HACKABLE
@@ -240,7 +255,7 @@ def _rewards(options: argparse.Namespace) -> int:
     else:
         from experiments.report.audit import rewards_table
 
-        Console().print(rewards_table(catalogue()))
+        _Console().print(rewards_table(catalogue()))
     return 0
 
 

@@ -109,7 +109,12 @@ def _training_set(recipe: Recipe, seed: int) -> Dataset:
             return Dataset.from_list(supervised_rows(rows, recipe.template, seed))
     except (ValueError, OSError) as error:
         raise ConfigError(f"task: {error}") from error
-    return Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in rows])
+    return Dataset.from_list(
+        [
+            {"prompt": row["prompt"], "answer": row["answer"], "reference": row.get("demonstration", row["answer"])}
+            for row in rows
+        ]
+    )
 
 
 def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:

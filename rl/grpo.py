@@ -104,9 +104,10 @@ class Scored:
 class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
     """GRPO on a rubric of reward terms with per-segment credit; see the module's docstring.
 
-    The dataset needs the columns ``prompt`` and ``answer`` (the gold). Raises ValueError where the closed-form loss
-    is asked for and the template declares no confidence levels, or a level is not one token of the tokenizer; and for
-    a rubric that reads the policy's own statistics where no pass over the completions shows them.
+    The dataset needs the columns ``prompt`` and ``answer`` (the gold); where a policy would not write the gold as it
+    stands, ``reference`` says how. Raises ValueError where the closed-form loss is asked for and the template declares
+    no confidence levels, or a level is not one token of the tokenizer; and for a rubric that reads the policy's own
+    statistics where no pass over the completions shows them.
     """
 
     _name = "candor GRPO"
@@ -145,6 +146,7 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
             self.processing_class,
             generates=not self.use_vllm,
             multiple=self.pad_to_multiple_of,
+            batch_size=args.per_device_train_batch_size,
         )
         blind = ""
         if self.use_transformers_continuous_batching:
@@ -171,7 +173,8 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
         stop_ids = (*self.eos_token_ids, self.processing_class.pad_token_id)
         rollout = judge(self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids)
         prompt_ids = self._tokenize_prompts(prompts)[0] if self._reader.asks else []
-        signals = self._reader.read(rollout, prompt_ids, completion_ids_list, golds)
+        references = [row.get("reference", row["answer"]) for row in inputs]
+        signals = self._reader.read(rollout, prompt_ids, completion_ids_list, golds, references)
         group_size = self.num_generations if self.model.training else self.num_generations_eval
         outcomes = gather_outcomes(rollout, group_size, self.accelerator, signals)
         matrix = self.rubric.score(outcomes)

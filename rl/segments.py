@@ -100,10 +100,16 @@ def segment_masks(
 
 
 def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]:
-    """Indices of the tokens whose text overlaps the characters ``[start, end)``; none for an empty range."""
-    inside, before = [], 0
+    """Indices of the tokens that write the characters ``[start, end)``; none for an empty range.
+
+    A token that holds the first bytes of a character adds no text: it goes with the token that completes it.
+    """
+    inside, unfinished, before = [], [], 0
     for index, after in enumerate(decoded.ends):
-        if max(before, start) < min(after, end):
-            inside.append(index)
+        unfinished.append(index)
+        if after > before:
+            if max(before, start) < min(after, end):
+                inside += unfinished
+            unfinished = []
         before = after
     return inside

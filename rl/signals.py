@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -22,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from estimators.token_statistics import TokenStatistics, completion_statistics, hidden_statistics
-from rewards.completion import ParsedCompletion, Span
+from rewards.completion import ParsedCompletion
 from rewards.markup import TAG_NAMES
 from rewards.verifiers.text import token_f1
 from rl.losses import model_logits
@@ -76,13 +77,25 @@ SIGNALS = (*COMPLETION_SIGNALS, *ANSWER_SIGNALS, *REFERENCE_SIGNALS, *TEXT_SIGNA
 """Every name that a term may ask for."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedGold:
+    """A gold answer in the place of a completion's own: behind tokens, and behind text that is no token's end."""
+
+    before_ids: Sequence[int]
+    """The prompt, and what the completion wrote before its answer, in whole tokens."""
+    bridge: str
+    """Text between them and the gold, encoded together with it."""
+    gold: str
+
+
 class SignalReader:
     """Reads the signals of a rubric off the completions of a policy, for one rank.
 
     It keeps the last hidden states while the policy makes the completions: B x T x H numbers, until they are read.
     ``generates`` says whether the policy itself generates, token by token; if not, the hidden states come from the
-    pass in which TRL scores the completions, padded to a multiple of ``multiple`` tokens. Raises ValueError for a name
-    that is no signal.
+    pass in which TRL scores the completions, padded to a multiple of ``multiple`` tokens. Passes of the reader's own
+    take ``batch_size`` completions at a time, all at once where it is left out. Raises ValueError for a name that is no
+    signal.
     """
 
     def __init__(
@@ -93,12 +106,13 @@ class SignalReader:
         *,
         generates: bool,
         multiple: int | None = None,
+        batch_size: int | None = None,
     ) -> None:
         unknown = [name for name in names if name not in SIGNALS]
         if unknown:
             raise ValueError(f"rubric: {', '.join(unknown)} is no signal, allowed: {', '.join(SIGNALS)}")
         self._names, self._policy, self._tokenizer = names, policy, tokenizer
-        self._generates, self._multiple = generates, multiple or 1
+        self._generates, self._multiple, self._batch_size = generates, multiple or 1, batch_size
         self._kept: list[torch.Tensor] | None = None
         if self.watches:
             policy.base_model.register_forward_hook(self._keep)
@@ -128,17 +142,18 @@ class SignalReader:
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[int]],
         golds: Sequence[str],
+        references: Sequence[str] | None = None,
     ) -> dict[str, torch.Tensor]:
         """Every signal asked for, in the order of the rubric, each (B,); NaN where it is undefined.
 
-        ``prompt_ids`` are looked at only where the reader :attr:`asks`. Raises RuntimeError where the policy has not
-        made these completions while it was watched.
+        ``prompt_ids`` are looked at only where the reader :attr:`asks`; it asks for ``references``, answers as a policy
+        would write them, or the golds themselves. Raises RuntimeError where the policy was not watched as it wrote.
         """
         values: dict[str, torch.Tensor] = {}
         if self.watches:
             values = completion_signals(self._names, self._statistics(completion_ids), rollout.parsed, rollout.decoded)
         if self.asks:
-            values |= self._references(rollout, prompt_ids, completion_ids, golds)
+            values |= self._references(rollout, prompt_ids, completion_ids, references or golds)
         for name, measure in TEXT_SIGNALS.items():
             if name in self._names:
                 rows = zip(rollout.parsed, completion_ids, golds, strict=True)
@@ -186,30 +201,31 @@ class SignalReader:
         if "reference_probability" in self._names:
             # A completion without an answer gives the gold no place to stand: probability 0.
             places = [before_answer(*each) for each in zip(rollout.parsed, rollout.decoded, strict=True)]
-            prefixes = [ids[: place[0]] if place else [] for ids, place in zip(completion_ids, places, strict=True)]
-            bridges = [place[1] if place else "" for place in places]
-            read = self._gold_probabilities(prompt_ids, prefixes, bridges, golds)
+            rows = zip(prompt_ids, completion_ids, places, golds, strict=True)
+            read = self._gold_probabilities(
+                [
+                    PlacedGold([*prompt, *ids[: place[0]]], place[1], gold) if place else PlacedGold(prompt, "", gold)
+                    for prompt, ids, place, gold in rows
+                ]
+            )
             found = torch.tensor([place is not None for place in places])
             values["reference_probability"] = torch.where(found | read.isnan(), read, 0.0)
         if "reference_probability_prior" in self._names:
-            nothing, opening = [[]] * len(golds), [f"<{TAG_NAMES['answer']}>"] * len(golds)
-            values["reference_probability_prior"] = self._gold_probabilities(prompt_ids, nothing, opening, golds)
+            opening = f"<{TAG_NAMES['answer']}>"
+            values["reference_probability_prior"] = self._gold_probabilities(
+                [PlacedGold(prompt, opening, gold) for prompt, gold in zip(prompt_ids, golds, strict=True)]
+            )
         return values
 
-    def _gold_probabilities(
-        self,
-        prompt_ids: Sequence[Sequence[int]],
-        prefixes: Sequence[Sequence[int]],
-        bridges: Sequence[str],
-        golds: Sequence[str],
-    ) -> torch.Tensor:
-        """Mean probability (B,) of each gold's tokens after ``prompt + prefix + bridge``; NaN for a blank gold."""
-        texts = [_encode(self._tokenizer, bridge, gold) for bridge, gold in zip(bridges, golds, strict=True)]
+    def _gold_probabilities(self, placed: Sequence[PlacedGold]) -> torch.Tensor:
+        """Mean probability (B,) of each gold's tokens where it is placed; NaN for a blank gold."""
+        texts = [_encode(self._tokenizer, each.bridge, each.gold) for each in placed]
         read = completion_statistics(
             self._policy,
-            [[*prompt, *prefix] for prompt, prefix in zip(prompt_ids, prefixes, strict=True)],
+            [each.before_ids for each in placed],
             [ids for ids, _ in texts],
             pad_token_id=self._tokenizer.pad_token_id,
+            batch_size=self._batch_size,
         )
         means = [row.log_prob[scored].exp().mean().item() for row, (_, scored) in zip(read, texts, strict=True)]
         return torch.tensor(means, dtype=torch.float64)
@@ -271,18 +287,8 @@ def _masks(
         written[row, : len(tokens.ends)] = True
         span = completion.spans.get("answer")
         if span is not None:
-            answer[row, _tokens_writing(span, tokens)] = True
+            answer[row, tokens_inside(span.start, span.end, tokens)] = True
     return written.to(like.device), answer.to(like.device)
-
-
-def _tokens_writing(span: Span, decoded: DecodedCompletion) -> list[int]:
-    """Indices of the tokens inside a span, with those that hold the first bytes of its characters and add no text."""
-    indices = tokens_inside(span.start, span.end, decoded)
-    for index in [*indices]:
-        while index > 0 and decoded.ends[index - 1] == (decoded.ends[index - 2] if index > 1 else 0):
-            index -= 1
-            indices.append(index)
-    return indices
 
 
 def _mean(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:

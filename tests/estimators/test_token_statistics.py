@@ -43,6 +43,20 @@ def alone(model: PreTrainedModel, prompt: tuple[int, ...], completion: tuple[int
     return [float(log_probs[len(prompt) + t - 1, token]) for t, token in enumerate(completion)]
 
 
+@pytest.mark.parametrize("kind", ["rotary", "learnt"])
+def test_passes_of_any_size_say_the_same(kind: str) -> None:
+    model = small(kind)
+    sizes: list[int] = []
+    model.register_forward_hook(lambda module, arguments, output: sizes.append(len(output.logits)))
+    for size, passes in ((None, [4]), (4, [4]), (3, [3, 1]), (1, [1] * 4)):
+        sizes.clear()
+        read = completion_statistics(model, PROMPTS, COMPLETIONS, pad_token_id=PAD, batch_size=size)
+        assert sizes == passes
+        for statistics, prompt, completion in zip(read, PROMPTS, COMPLETIONS, strict=True):
+            assert statistics.log_prob.tolist() == pytest.approx(alone(model, prompt, completion), abs=1e-5)
+    assert completion_statistics(model, [], [], pad_token_id=PAD) == []
+
+
 def chosen_log_probs(model, prompts, completions, *, pad_token_id: int) -> list[torch.Tensor]:
     return [each.log_prob for each in completion_statistics(model, prompts, completions, pad_token_id=pad_token_id)]
 

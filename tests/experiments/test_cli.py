@@ -269,3 +269,17 @@ def test_a_finished_training_is_not_done_again(
         pytest.skip("the run has not been finished by the test before")
     monkeypatch.setattr("rl.checkpoint.load_policy", lambda *_, **__: pytest.fail("trained again"))
     assert main(["train", str(small_recipe), "--out", str(out), "--resume"]) == 0
+
+
+@pytest.mark.parametrize("command", [["recipes", "--json"], ["audit", "candor"]])
+def test_a_reader_who_leaves_ends_the_command_quietly(command: list[str]) -> None:
+    """As ``candor audit candor | head -3`` does, once it has its three lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.cli", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    with process.stderr as errors:
+        assert errors.read() == b""
+    assert process.wait() == 141

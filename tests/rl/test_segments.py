@@ -250,11 +250,24 @@ def test_a_span_maps_to_the_tokens_that_write_it(seed: int) -> None:
         if span.start == span.end:  # a thought of blanks
             assert tokens == []
             continue
+        assert tokens == list(range(tokens[0], tokens[-1] + 1))
         starts = [decoded.ends[index - 1] if index else 0 for index in tokens]
-        assert starts[0] <= span.start < decoded.ends[tokens[0]], "the first token holds the first character"
+        first = next(index for index, start in zip(tokens, starts, strict=True) if decoded.ends[index] > start)
+        assert starts[0] <= span.start < decoded.ends[first], "the first token that adds text holds the first character"
         assert starts[-1] < span.end <= decoded.ends[tokens[-1]], "the last token holds the last character"
         # At the borders a token may hold characters of the tag too, and so of a neighbour.
         assert {SEGMENTS[masks_ST[:, index].argmax()] for index in tokens[1:-1]} <= {name}
+
+
+def test_the_first_bytes_of_a_character_go_with_it() -> None:
+    decoded = DecodedCompletion("a漢b😀", (1, 1, 1, 2, 3, 3, 3, 4, 4), True)  # 漢 takes three tokens, 😀 three
+    places = ((0, 1), (1, 2), (2, 3), (3, 4), (1, 4))
+    assert [tokens_inside(*place, decoded) for place in places] == [[0], [1, 2, 3], [4], [5, 6, 7], [*range(1, 8)]]
+    text = "<answer>漢字</answer>"
+    whole = decode_completion(TOKENIZER, encode(text))
+    span = TEMPLATE.parse(text).spans["answer"]
+    inside = tokens_inside(span.start, span.end, whole)
+    assert "漢字" in TOKENIZER.decode([encode(text)[index] for index in inside])
 
 
 def test_an_empty_range_has_no_tokens_even_inside_a_token() -> None:

@@ -303,6 +303,25 @@ def test_share_of_repeated_ngrams() -> None:
 # -- what is kept, and for how long ------------------------------------------------------------------------------------
 
 
+def test_a_reference_stands_in_for_a_gold_that_no_policy_would_write(tokenizer: Any) -> None:
+    """And passes over references are made in batches, which changes nothing."""
+    model = policy_of("llama", tokenizer)
+    prompts = [encode(tokenizer, prompt) for prompt in PROMPTS]
+    ids = [ids_of(tokenizer, each) for each in COMPLETIONS]
+    golds = [gold for *_, gold, _ in COMPLETIONS]
+    rollout = judged(tokenizer, ids, TEMPLATE)
+    whole = SignalReader(REFERENCE_SIGNALS, model, tokenizer, generates=True)
+    parts = SignalReader(REFERENCE_SIGNALS, model, tokenizer, generates=True, batch_size=2)
+    expected, aliases = whole.read(rollout, prompts, ids, golds), ['["x", "y"]'] * len(golds)
+    sizes: list[int] = []
+    model.register_forward_hook(lambda module, arguments, output: sizes.append(len(output.logits)))
+    read = parts.read(rollout, prompts, ids, aliases, references=golds)
+    assert max(sizes) == 2 and sum(sizes) == 2 * len(golds)
+    for name in REFERENCE_SIGNALS:
+        np.testing.assert_allclose(read[name], expected[name], rtol=1e-4)
+        assert not np.allclose(parts.read(rollout, prompts, ids, aliases)[name], expected[name], equal_nan=True)
+
+
 def test_nothing_is_watched_where_no_signal_needs_it(tokenizer: Any) -> None:
     model = policy_of("llama", tokenizer)
     for names in ((), tuple(TEXT_SIGNALS), REFERENCE_SIGNALS):
