@@ -58,6 +58,8 @@ class ProbeSection:
     escalate_to: str | None = None
     """Model that questions are escalated to; None leaves the routing metrics out."""
     resamples: int = 1000
+    confidence: str = "stated"
+    """The reading by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
 
     def __post_init__(self) -> None:
         for name in ("size", "batch_size", "max_new_tokens", "resamples"):
@@ -72,7 +74,13 @@ class AnswerProbability:
     reduction: Literal["product", "mean", "min"] = "product"
 
 
-ESTIMATORS = {"answer_probability": AnswerProbability}
+@dataclass(frozen=True)
+class ExpectedConfidence:
+    """Mean of the confidence levels under the policy's own distribution over them, instead of the one it states."""
+
+
+ESTIMATORS = {"answer_probability": AnswerProbability, "expected_confidence": ExpectedConfidence}
+STATED = "stated"
 
 
 @dataclass(frozen=True)
@@ -232,6 +240,9 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         source=source,
     )
     one_of("probe.split", recipe.probe.split, task.splits)
+    one_of("probe.confidence", recipe.probe.confidence, (STATED, *recipe.estimators))
+    if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
+        raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
     return dataclasses.replace(recipe, trainer=check_trainer(method, trainer, recipe.template, rubric))
 
 

@@ -69,6 +69,10 @@ class CalibratedGRPOConfig(GRPOConfig):
             "keeps levels alive that the policy has left, so that it can come back to them (arXiv 2005.06392)."
         },
     )
+    confidence_entropy_end: float | None = field(
+        default=None,
+        metadata={"help": "Where that bonus arrives, in a straight line, at the last step; constant if left out."},
+    )
     scale_rewards: str = field(
         default="none", metadata={"help": "TRL's scaling of the summed reward; replaced by `scaling`."}
     )
@@ -82,9 +86,10 @@ class CalibratedGRPOConfig(GRPOConfig):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:
             raise ValueError(f"trainer.confidence_loss_weight: {self.confidence_loss_weight} is below 0")
-        if self.confidence_entropy_coef < 0:
-            raise ValueError(f"trainer.confidence_entropy_coef: {self.confidence_entropy_coef} is below 0")
-        if self.confidence_entropy_coef and not self.confidence_loss_weight:
+        for name in ("confidence_entropy_coef", "confidence_entropy_end"):
+            if (getattr(self, name) or 0.0) < 0:
+                raise ValueError(f"trainer.{name}: {getattr(self, name)} is below 0")
+        if (self.confidence_entropy_coef or self.confidence_entropy_end) and not self.confidence_loss_weight:
             raise ValueError(
                 "trainer.confidence_entropy_coef: has no effect without the closed form, set confidence_loss_weight"
             )
@@ -156,13 +161,17 @@ class CalibratedGRPOTrainer(GRPOTrainer):
             )
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
-            self._confidence_loss = ConfidenceLoss(
-                policy, self.processing_class, template, rubric, self.temperature, args.confidence_entropy_coef
-            )
+            self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
 
     def _weights(self) -> torch.Tensor:
         """Weights (K,) of the rubric at this step."""
         return torch.tensor(self.rubric.weights_at(self.state.global_step), dtype=torch.float32)
+
+    def _entropy_coef(self) -> float:
+        """The bonus on the confidence levels' entropy at this step, between its start and its end."""
+        start, end = self.args.confidence_entropy_coef, self.args.confidence_entropy_end
+        done = self.state.global_step / max(self.state.max_steps, 1)
+        return start if end is None else start + (end - start) * done
 
     # -- rewards: parse, verify, gather, score --------------------------------------------------------------------
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
@@ -256,7 +265,8 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         with closed_form.reading(positions_B, inputs["prompt_ids"].size(1)):
             loss = super()._compute_loss(model, inputs)
         weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
-        calibration_loss = closed_form(positions_B, inputs["confidence_targets"], weights_C)
+        entropy_coef = self._entropy_coef()
+        calibration_loss = closed_form(positions_B, inputs["confidence_targets"], weights_C, entropy_coef)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["confidence_loss"].append(self.accelerator.gather(calibration_loss.detach()).mean().item())
         accumulation = self.current_gradient_accumulation_steps if mode == "train" else 1.0

@@ -93,7 +93,7 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
     # Imported here, where a model is needed: the other two sources are measured without torch.
-    from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
+    from experiments.probe.checkpoint import large_verdicts, other_readings, probe_checkpoint
 
     with VerifierPool() as pool:
         large = None if settings.probe.escalate_to is None else large_verdicts(settings, pool)
@@ -102,7 +102,8 @@ def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
             settings,
             "checkpoint",
             pool,
-            estimators=list(settings.estimators),
+            confidence=settings.probe.confidence,
+            others=other_readings(settings),
             large_correct=large,
         )
 
