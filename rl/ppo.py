@@ -44,8 +44,8 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
     """PPO on a rubric of reward terms, a value a credit stream; see the module's docstring.
 
     ``critic`` is a second causal language model, for ``value_model: separate`` alone, of which only the trunk is used.
-    Raises ValueError where it is missing or left over, for a rubric that needs groups, and for a critic's learning rate
-    that an optimizer of the DeepSpeed configuration would not see.
+    Raises ValueError where it is missing or left over, for a rubric that needs groups or leaves the critic nothing, and
+    for a critic's learning rate that an optimizer of the DeepSpeed configuration would not see.
     """
 
     _name = "candor PPO"
@@ -69,14 +69,18 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         super().__init__(model, rubric=rubric, args=args, **arguments)
         closed = [] if self._confidence_loss is None else self._confidence_loss.term_indices
         live = [index for index, weight in enumerate(rubric.weights) if weight and index not in closed]
+        if not live:
+            raise ValueError(
+                "trainer.method: ppo has nothing to train, every term of the rubric is taken in closed form"
+            )
         by_segments: dict[tuple[float, ...], list[int]] = {}
         for index in live:
             credit_S = self._credit_KS[index] if args.credit == "segment" else torch.ones_like(self._credit_KS[index])
             by_segments.setdefault(tuple(credit_S.tolist()), []).append(index)
-        self._streams_RS = torch.tensor(list(by_segments)).view(-1, self._credit_KS.size(1))
+        self._streams_RS = torch.tensor(list(by_segments))
         self._members_RK = torch.tensor(
             [[float(term in terms) for term in range(len(rubric.names))] for terms in by_segments.values()]
-        ).view(-1, len(rubric.names))
+        )
         streams = ["+".join(rubric.names[index] for index in terms) for terms in by_segments.values()]
         policy = self.accelerator.unwrap_model(self.model)
         policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
