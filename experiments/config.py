@@ -44,6 +44,8 @@ class ModelSection:
     """Make each tag and confidence level of the template one new token; for supervised warm starts."""
     lora: dict[str, Any] | None = None
     """Fields of peft's ``LoraConfig``."""
+    critic_path: str | None = None
+    """Weights that PPO's separate critic starts from, the policy's where left out."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,11 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     one_of("probe.confidence", recipe.probe.confidence, (STATED, *recipe.estimators))
     if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
         raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
+    if recipe.model.critic_path and (method, trainer.get("value_model")) != ("ppo", "separate"):
+        raise ConfigError(
+            "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
+            "trainer.value_model: separate"
+        )
     return dataclasses.replace(recipe, trainer=check_trainer(method, trainer, recipe.template, rubric))
 
 

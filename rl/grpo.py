@@ -208,13 +208,12 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         weights_K = self._weights().to(output["completion_ids"].device)
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
+            self._aim_confidences(output, scored, local)
         advantages_N = self._credit(output, scored, weights_K, local)
         logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
         logged.extend(advantages_N.tolist())
-        if self._confidence_loss is not None:
-            self._aim_confidences(output, scored, local)
         return output
 
     def _credit(self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice) -> torch.Tensor:
