@@ -243,14 +243,15 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     )
     one_of("probe.split", recipe.probe.split, task.splits)
     one_of("probe.confidence", recipe.probe.confidence, (STATED, *recipe.estimators))
-    if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
-        raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
     if recipe.model.critic_path and (method, trainer.get("value_model")) != ("ppo", "separate"):
         raise ConfigError(
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
         )
-    return dataclasses.replace(recipe, trainer=check_trainer(method, trainer, recipe.template, rubric))
+    checked = check_trainer(method, trainer, recipe.template, rubric)
+    if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
+        raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
+    return dataclasses.replace(recipe, trainer=checked)
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
