@@ -114,13 +114,9 @@ def _one_pass(
     pad_token_id: int,
 ) -> list[TokenStatistics]:
     sequences = [[*prompt, *completion] for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
-    width, kept = max(map(len, sequences)), max(map(len, completion_ids))
-    ids = torch.full((len(sequences), width), pad_token_id)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):  # padded on the left, so that completions end together
-        ids[row, width - len(sequence) :] = torch.tensor(sequence)
-        mask[row, width - len(sequence) :] = 1
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    kept = max(map(len, completion_ids))
+    ids, mask, positions = left_padded(sequences, pad_token_id)  # so that completions end together
+    width = ids.size(1)
     device = model.device
     with torch.inference_mode():
         logits = model(
@@ -132,3 +128,16 @@ def _one_pass(
         read = token_statistics(logits, ids[:, width - kept :].to(device))
 
     return [read[row, kept - len(completion) :] for row, completion in enumerate(completion_ids)]
+
+
+def left_padded(
+    sequences: Sequence[Sequence[int]], pad_token_id: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, attention mask and position ids, each (B, longest), of sequences padded so that they end together."""
+    width = max(map(len, sequences))
+    ids = torch.full((len(sequences), width), pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, width - len(sequence) :] = torch.tensor(sequence)
+        mask[row, width - len(sequence) :] = 1
+    return ids, mask, (mask.cumsum(dim=1) - 1).clamp(min=0)

@@ -109,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
     probe.set_defaults(command=_probe)
 
+    ablate = commands.add_parser("ablate", help="compare variants of a recipe over settings and seeds")
+    ablate.add_argument("study", metavar="STUDY", help="a shipped study (learning_curves) or a YAML file")
+    ablate.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
+    ablate.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
+    ablate.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
+    ablate.set_defaults(command=_ablate)
+
     report = commands.add_parser("report", help="write report.html again from a run's files")
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder with records.parquet")
     report.add_argument("--out", type=Path, metavar="DIR", help="one report over all runs, in this folder")
@@ -186,6 +193,17 @@ def _probe(options: argparse.Namespace) -> int:
     )
     _print_table(metrics)
     print(options.out / "report.html")
+    return 0
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    from experiments.ablate import ablate, load_study, markdown_summary
+
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs: {options.jobs} is below 1")
+    study = load_study(options.study, options.overrides)
+    summary = ablate(study, options.out or Path("runs") / Path(options.study).stem, jobs=options.jobs)
+    print(markdown_summary(summary), end="")
     return 0
 
 

@@ -44,6 +44,8 @@ class ModelSection:
     """Make each tag and confidence level of the template one new token; for supervised warm starts."""
     lora: dict[str, Any] | None = None
     """Fields of peft's ``LoraConfig``."""
+    critic_path: str | None = None
+    """Weights that PPO's separate critic starts from, the policy's where left out."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class ProbeSection:
     escalate_to: str | None = None
     """Model that questions are escalated to; None leaves the routing metrics out."""
     resamples: int = 1000
+    confidence: str = "stated"
+    """The reading by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
 
     def __post_init__(self) -> None:
         for name in ("size", "batch_size", "max_new_tokens", "resamples"):
@@ -72,7 +76,13 @@ class AnswerProbability:
     reduction: Literal["product", "mean", "min"] = "product"
 
 
-ESTIMATORS = {"answer_probability": AnswerProbability}
+@dataclass(frozen=True)
+class ExpectedConfidence:
+    """Mean of the confidence levels under the policy's own distribution over them, instead of the one it states."""
+
+
+ESTIMATORS = {"answer_probability": AnswerProbability, "expected_confidence": ExpectedConfidence}
+STATED = "stated"
 
 
 @dataclass(frozen=True)
@@ -232,7 +242,16 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         source=source,
     )
     one_of("probe.split", recipe.probe.split, task.splits)
-    return dataclasses.replace(recipe, trainer=check_trainer(method, trainer, recipe.template, rubric))
+    one_of("probe.confidence", recipe.probe.confidence, (STATED, *recipe.estimators))
+    if recipe.model.critic_path and (method, trainer.get("value_model")) != ("ppo", "separate"):
+        raise ConfigError(
+            "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
+            "trainer.value_model: separate"
+        )
+    checked = check_trainer(method, trainer, recipe.template, rubric)
+    if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
+        raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
+    return dataclasses.replace(recipe, trainer=checked)
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from experiments.config import load_recipe
 from experiments.errors import ConfigError
-from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
+from experiments.probe.checkpoint import large_verdicts, other_readings, probe_checkpoint
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
@@ -61,8 +61,16 @@ def quickstart(
             if not kept.exists():
                 if large is None:
                     large = large_verdicts(recommended, judge)
-                estimators = list(recommended.estimators) if method == CONTROL else []
-                records = probe_checkpoint(path, recommended, method, judge, estimators=estimators, large_correct=large)
+                recipe = recipes.get(method, recipes[CONTROL])  # the warm start is read as the control is
+                records = probe_checkpoint(
+                    path,
+                    recipe,
+                    method,
+                    judge,
+                    confidence=recipe.probe.confidence,
+                    others=other_readings(recipe) if method in recipes else (),
+                    large_correct=large,
+                )
                 write_records(records, kept)
             frames.append(read_records(kept))
     records = pd.concat(frames, ignore_index=True)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 from datasets import Dataset
-from transformers import Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from experiments.config import Recipe
@@ -50,18 +50,10 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
     arguments, lora = _arguments(recipe, out), _lora(recipe)
     dataset = _training_set(recipe, arguments.seed)
-    model, tokenizer = open_policy(
-        recipe.model.path,
-        "model.path",
-        gguf_file=recipe.model.gguf_file,
-        dtype=recipe.model.dtype,
-        attn_implementation=recipe.model.attn_implementation,
-    )
-    if recipe.model.add_template_tokens:
-        add_template_tokens(model, tokenizer, recipe.template)
+    model, tokenizer = _open(recipe, recipe.model.path, "model.path")
     progress = Progress(recipe.name)
     callbacks = [MetricsFile(), WholeCheckpoints(recipe.template, recipe.rubric, recipe.source), progress]
-    build = {"grpo": _grpo_trainer, "sft": _sft_trainer}[recipe.method]
+    build = {"grpo": _grpo_trainer, "ppo": _ppo_trainer, "sft": _sft_trainer}[recipe.method]
     with recipe.task.open_verifier() as verifier, closing(progress):
         trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora)
         trainer.remove_callback(ProgressCallback)
@@ -93,13 +85,23 @@ def _as_yaml(recipe: Recipe) -> str:
 
 
 def _arguments(recipe: Recipe, out: Path) -> Any:
-    if recipe.method == "grpo":
-        check_batch(recipe.trainer)
+    if recipe.method != "sft":
+        check_batch(recipe.trainer, recipe.method)
     try:
         return trainer_arguments(recipe.method)(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
     except ValueError as error:
         message = str(error)
         raise ConfigError(message if message.startswith("trainer.") else f"trainer: {message}") from error
+
+
+def _open(recipe: Recipe, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    section = recipe.model
+    model, tokenizer = open_policy(
+        path, key, gguf_file=section.gguf_file, dtype=section.dtype, attn_implementation=section.attn_implementation
+    )
+    if section.add_template_tokens:
+        add_template_tokens(model, tokenizer, recipe.template)
+    return model, tokenizer
 
 
 def _training_set(recipe: Recipe, seed: int) -> Dataset:
@@ -118,14 +120,9 @@ def _training_set(recipe: Recipe, seed: int) -> Dataset:
 
 
 def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    from rl.closed_form import level_token_ids
     from rl.grpo import CalibratedGRPOTrainer
 
-    if arguments.confidence_loss_weight:
-        try:
-            level_token_ids(tokenizer, recipe.template.levels)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+    _check_levels(recipe, arguments, tokenizer)
     return CalibratedGRPOTrainer(
         model,
         rubric=recipe.rubric,
@@ -137,6 +134,38 @@ def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callba
         callbacks=callbacks,
         peft_config=lora,
     )
+
+
+def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
+    from rl.ppo import CalibratedPPOTrainer
+
+    _check_levels(recipe, arguments, tokenizer)
+    critic = None
+    if arguments.value_model == "separate":
+        path, key = recipe.model.critic_path, "model.critic_path"
+        critic, _ = _open(recipe, path, key) if path else _open(recipe, recipe.model.path, "model.path")
+    return CalibratedPPOTrainer(
+        model,
+        critic=critic,
+        rubric=recipe.rubric,
+        template=recipe.template,
+        verifier=verifier,
+        args=arguments,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        peft_config=lora,
+    )
+
+
+def _check_levels(recipe: Recipe, arguments: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    from rl.closed_form import level_token_ids
+
+    if arguments.confidence_loss_weight:
+        try:
+            level_token_ids(tokenizer, recipe.template.levels)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _sft_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
@@ -156,7 +185,7 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
     """Ours where they differ from TRL's, for the keys that the recipe leaves open."""
     ours: dict[str, Any] = {"report_to": "none", "logging_steps": 1, "save_total_limit": 2, "bf16": False}
     ours["use_cpu"] = not torch.accelerator.is_available()
-    if recipe.method == "grpo":
+    if recipe.method != "sft":
         ours |= {"log_completions": True, "num_completions_to_print": 0}
     return {name: value for name, value in ours.items() if name not in recipe.trainer}
 

@@ -12,7 +12,7 @@ from experiments.schema import convert, known_keys, one_of
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 
-METHODS = ("grpo", "sft")
+METHODS = ("grpo", "ppo", "sft")
 
 
 def trainer_arguments(method: str) -> type:
@@ -22,6 +22,10 @@ def trainer_arguments(method: str) -> type:
         from trl import SFTConfig
 
         return SFTConfig
+    if method == "ppo":
+        from rl.ppo_config import CalibratedPPOConfig
+
+        return CalibratedPPOConfig
     from rl.grpo import CalibratedGRPOConfig
 
     return CalibratedGRPOConfig
@@ -31,8 +35,8 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
     """The section's values in the types of their fields.
 
     Raises ConfigError for what is no field of the method's configuration or not of its type, for the run's folder, for
-    an evaluation, for a closed-form loss with nothing to take in closed form, and for a signal of the rubric that
-    training does not read.
+    an evaluation, for a closed-form loss with nothing to take in closed form, for a signal of the rubric that training
+    does not read, and for a rubric that needs groups where PPO has none.
     """
     if "output_dir" in values:
         raise ConfigError("trainer.output_dir: the run's folder is given by --out")
@@ -48,6 +52,13 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
         )
     if rubric.signals:
         _check_signals(rubric)
+    if method == "ppo":
+        from rl.ppo_config import check_without_groups
+
+        try:
+            check_without_groups(rubric, checked.get("num_generations", kind.num_generations))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     if checked.get("confidence_loss_weight"):
         if template.levels is None:
             raise ConfigError(
@@ -76,12 +87,12 @@ def _check_signals(rubric: Rubric) -> None:
                     one_of(f"rubric.{term.name}.{field.name}", name, allowed)
 
 
-def check_batch(trainer: dict[str, Any]) -> None:
-    """Raise ConfigError where a GRPO batch, over the processes of this launch, is not made of whole groups.
+def check_batch(trainer: dict[str, Any], method: str = "grpo") -> None:
+    """Raise ConfigError where a batch, over the processes of this launch, is not made of whole groups.
 
     For training only: a recipe that was launched on many processes is probed on one.
     """
-    defaults = trainer_arguments("grpo")
+    defaults = trainer_arguments(method)
     group, per_device, accumulation = (
         trainer.get(name, getattr(defaults, name))
         for name in ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
@@ -89,8 +100,10 @@ def check_batch(trainer: dict[str, Any]) -> None:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     steps = trainer.get("steps_per_generation") or accumulation
     batch = trainer.get("generation_batch_size") or per_device * processes * steps
-    if group < 2:
+    if group < 2 and method == "grpo":
         raise ConfigError(f"trainer.num_generations: {group} is below 2, a group needs siblings to compare with")
+    if group < 1:
+        raise ConfigError(f"trainer.num_generations: {group} is below 1")
     if batch < 1:
         raise ConfigError(f"trainer.per_device_train_batch_size: a generation batch of {batch} completions is empty")
     if batch % group:

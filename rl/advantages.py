@@ -1,7 +1,7 @@
-"""From rewards to advantages: baselines, scaling and credit, as pure functions of tensors.
+"""From rewards to advantages: baselines, scaling, credit and GAE, as pure functions of tensors.
 
 Shapes: N completions of the global batch, G completions a prompt (N divisible by G, siblings adjacent), K reward
-terms, S segments, B completions of this rank, T completion tokens.
+terms, S segments, B completions of this rank, T completion tokens, R credit streams.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
+from rewards.completion import SEGMENTS
 from rewards.placing import SCALINGS
 
 TRAINER_SCALINGS = (*SCALINGS, "gdpo")
@@ -114,3 +115,92 @@ def segment_advantages(
     absent_BK1 = reach_BKT.sum(dim=2, keepdim=True) == 0
     reach_BKT = torch.where(absent_BK1, masks_BST.sum(dim=1, keepdim=True), reach_BKT)
     return torch.einsum("bk,bkt->bt", advantages_BK * weights_K, reach_BKT)
+
+
+def stream_rewards(
+    rewards_BK: torch.Tensor,
+    weights_K: torch.Tensor,
+    members_RK: torch.Tensor,
+    streams_RS: torch.Tensor,
+    masks_BST: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rewards (B, R, T), each on the token that completes what earned it, and the tokens (B, R, T) that could earn it.
+
+    A stream r pays the weighted sum of its terms (``members_RK``) for its segments (``streams_RS``), on their last
+    token. Where it has others, reasoning does not count for the last one: it holds whatever is in no field, the end of
+    the sequence among it, and an answer has earned its reward once its field is closed. A stream on all segments pays
+    on the completion's last token; so does one without a token in its segments, which then reaches the whole completion
+    (leaving the field out was its doing). Tokens after the reward have no part in it.
+
+    NaN rewards pay nothing. A stream of which no term with a weight could be judged reaches no token.
+
+    Reasoning, answer, answer, confidence, end; accuracy pays 1 on the answer's last token:
+
+    >>> masks = torch.tensor([[[1, 0, 0, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]]).float()
+    >>> one = torch.ones(1, 1)
+    >>> rewards, reach = stream_rewards(one, one[0], one, torch.tensor([[1.0, 1.0, 0.0, 0.0]]), masks)
+    >>> rewards.tolist(), reach.tolist()
+    ([[[0.0, 0.0, 1.0, 0.0, 0.0]]], [[[1.0, 1.0, 1.0, 0.0, 0.0]]])
+    """
+    judged_BK = ~rewards_BK.isnan() & (weights_K != 0)
+    known_BR1 = ((judged_BK.to(members_RK.dtype) @ members_RK.T) > 0).unsqueeze(2)
+    paid_BR1 = ((rewards_BK.nan_to_num() * weights_K) @ members_RK.T).unsqueeze(2)
+    fields_RS = streams_RS.clone()
+    fields_RS[streams_RS.min(dim=1).values == 0, SEGMENTS.index("reasoning")] = 0
+    own_BRT = _tokens_or(streams_RS, masks_BST, masks_BST.sum(dim=1, keepdim=True))
+    steps_T = torch.arange(1, masks_BST.size(2) + 1, device=masks_BST.device)
+    last_BR1 = (_tokens_or(fields_RS, masks_BST, own_BRT) * steps_T).amax(dim=2, keepdim=True)
+    reach_BRT = own_BRT * (steps_T <= last_BR1) * known_BR1
+    return paid_BR1 * reach_BRT * (steps_T == last_BR1), reach_BRT
+
+
+def _tokens_or(streams_RS: torch.Tensor, masks_BST: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Mask (B, R, T) of the tokens in each stream's segments, ``others`` where there are none."""
+    tokens_BRT = torch.einsum("rs,bst->brt", streams_RS, masks_BST)
+    return torch.where(tokens_BRT.sum(dim=2, keepdim=True) > 0, tokens_BRT, others)
+
+
+def gae(
+    rewards_BRT: torch.Tensor, values_BRT: torch.Tensor, reach_BRT: torch.Tensor, gamma: float, lam: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Generalised advantage estimates and returns, both (B, R, T), 0 out of reach (arXiv 1506.02438, eq. 16).
+
+    ``A_t = sum_l (gamma lam)^l delta_(t+l)`` with ``delta_t = r_t + gamma V_(t+1) - V_t``, over the tokens that a
+    stream reaches and as if there were no others: the next state is that before the stream's next token. ``values_BRT``
+    are of the state before the token at t; after the last one the value is 0, truncated or not. The return is
+    ``A_t + V_t``, what the value is to become.
+
+    >>> rewards, values = torch.tensor([[[0.0, 0.0, 1.0]]]), torch.tensor([[[0.5, 9.0, 0.25]]])
+    >>> advantages, returns = gae(rewards, values, torch.tensor([[[1, 0, 1]]]), gamma=1.0, lam=1.0)
+    >>> advantages.tolist(), returns.tolist()
+    ([[[0.5, 0.0, 0.75]]], [[[1.0, 0.0, 1.0]]])
+    """
+    advantages_BRT = torch.zeros_like(values_BRT)
+    next_value_BR = next_advantage_BR = torch.zeros_like(values_BRT[:, :, 0])
+    for step in reversed(range(values_BRT.size(2))):
+        inside_BR, value_BR = reach_BRT[:, :, step] > 0, values_BRT[:, :, step]
+        delta_BR = rewards_BRT[:, :, step] + gamma * next_value_BR - value_BR
+        advantage_BR = delta_BR + gamma * lam * next_advantage_BR
+        advantages_BRT[:, :, step] = torch.where(inside_BR, advantage_BR, 0.0)
+        next_value_BR = torch.where(inside_BR, value_BR, next_value_BR)
+        next_advantage_BR = torch.where(inside_BR, advantage_BR, next_advantage_BR)
+    return advantages_BRT, (advantages_BRT + values_BRT) * (reach_BRT > 0)
+
+
+def masked_moments(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Count, sum and sum of squares (3,) where the mask is not 0, in float64; those of ranks add up to the batch's."""
+    inside = values[mask > 0].double()
+    return torch.stack([torch.tensor(len(inside)).to(inside), inside.sum(), (inside**2).sum()])
+
+
+def whiten(values: torch.Tensor, mask: torch.Tensor, moments_3: torch.Tensor) -> torch.Tensor:
+    """Values of mean 0 and deviation 1 where the mask is not 0, and 0 elsewhere, by the moments of the whole batch.
+
+    >>> values = torch.tensor([1.0, 3.0, 7.0]).double()
+    >>> whiten(values, values < 5, masked_moments(values, values < 5)).round(decimals=3).tolist()
+    [-0.707, 0.707, 0.0]
+    """
+    count, total, squares = moments_3
+    mean = total / count.clamp(min=1)
+    deviation = ((squares - count * mean**2) / (count - 1).clamp(min=1)).clamp(min=0).sqrt()
+    return torch.where(mask > 0, (values - mean) / (deviation + _EPSILON), 0.0).to(values.dtype)

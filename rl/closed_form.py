@@ -17,16 +17,11 @@ from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.losses import expected_reward_loss, level_entropy, model_logits
 from rl.rollout import JudgedRollout
-from rl.segments import tokens_inside
+from rl.segments import confidence_token
 
 
 class ConfidenceLoss:
     """Expected calibration reward of the confidence token, read off the policy's own forward pass.
-
-    With an ``entropy_coef`` tau above 0 the entropy H of the levels joins the reward: a softmax policy climbs
-    E[R] + tau H at a linear rate, E[R] alone at a rate of 1/t, because a level's gradient is proportional to its
-    probability (arXiv 2005.06392). The best response to P(correct) = p is then no single level but p_l ~ exp(R_l / tau)
-    around the nearest one.
 
     Raises ValueError where the template declares no levels, a level is not one token of the tokenizer, or the rubric
     has no calibration term.
@@ -39,7 +34,6 @@ class ConfidenceLoss:
         template: AnswerTemplate,
         rubric: Rubric,
         temperature: float,
-        entropy_coef: float = 0.0,
     ) -> None:
         if template.levels is None:
             raise ValueError(
@@ -63,7 +57,6 @@ class ConfidenceLoss:
         # What a token that is no level earns, which leaves the confidence unread.
         self._unread = [term.unread for term in self._terms]
         self._positions_B: torch.Tensor | None = None
-        self._entropy_coef = entropy_coef
         self._log_probabilities_BL: torch.Tensor | None = None
         head, config = policy.get_output_embeddings(), policy.config.get_text_config()
 
@@ -91,14 +84,9 @@ class ConfidenceLoss:
         """Index (B,) of each confidence token in its completion, -1 where none is read or no term has a target."""
         known_B = (~targets_BC.isnan()).any(dim=1).tolist()
         positions = []
-        for row, (decoded, parsed, known) in enumerate(zip(rollout.decoded, rollout.parsed, known_B, strict=True)):
-            position = -1
-            if parsed.confidence is not None and known:
-                span = parsed.spans["confidence"]
-                tokens = tokens_inside(span.start, span.end, decoded)
-                levels = [index for index in tokens if completion_ids_BT[row, index].item() in self._level_ids]
-                position = levels[0] if len(levels) == 1 else -1
-            positions.append(position)
+        for row, ids in enumerate(completion_ids_BT.tolist()):
+            token = confidence_token(rollout.parsed[row], rollout.decoded[row], ids, self._level_ids)
+            positions.append(-1 if token is None or not known_B[row] else token)
         return torch.tensor(positions, device=completion_ids_BT.device)
 
     @contextmanager
@@ -111,15 +99,21 @@ class ConfidenceLoss:
         finally:
             self._positions_B = None
 
-    def __call__(self, positions_B: torch.Tensor, targets_BC: torch.Tensor, weights_C: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, positions_B: torch.Tensor, targets_BC: torch.Tensor, weights_C: torch.Tensor, entropy_coef: float = 0.0
+    ) -> torch.Tensor:
         """Loss (scalar) of the completions last read: the terms' weighted mean over all B, read or not.
 
+        With an ``entropy_coef`` tau above 0 the entropy H of the levels joins the reward: a softmax policy climbs
+        E[R] + tau H at a linear rate, E[R] alone at a rate of 1/t, because a level's gradient is proportional to its
+        probability (arXiv 2005.06392). The best response to P(correct) is then no single level but
+        p_l ~ exp(R_l / tau) around the nearest one.
         An unread completion and an unknown target count with 0: the mean does not depend on how a batch is split.
         """
         assert self._log_probabilities_BL is not None
         log_probabilities_BL, self._log_probabilities_BL = self._log_probabilities_BL, None
         probabilities_BL = log_probabilities_BL.exp()
-        total_B = -self._entropy_coef * level_entropy(log_probabilities_BL) * (positions_B >= 0)
+        total_B = -entropy_coef * level_entropy(log_probabilities_BL) * (positions_B >= 0)
         for term, (right_L, wrong_L) in enumerate(self._rewards):
             known_B = (positions_B >= 0) & ~targets_BC[:, term].isnan()
             losses_B = expected_reward_loss(

@@ -70,6 +70,10 @@ class CalibratedGRPOConfig(ChosenGroupsConfig, GRPOConfig):
             "keeps levels alive that the policy has left, so that it can come back to them (arXiv 2005.06392)."
         },
     )
+    confidence_entropy_end: float | None = field(
+        default=None,
+        metadata={"help": "Where that bonus arrives, in a straight line, at the last step; constant if left out."},
+    )
     scale_rewards: str = field(
         default="none", metadata={"help": "TRL's scaling of the summed reward; replaced by `scaling`."}
     )
@@ -83,9 +87,10 @@ class CalibratedGRPOConfig(ChosenGroupsConfig, GRPOConfig):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:
             raise ValueError(f"trainer.confidence_loss_weight: {self.confidence_loss_weight} is below 0")
-        if self.confidence_entropy_coef < 0:
-            raise ValueError(f"trainer.confidence_entropy_coef: {self.confidence_entropy_coef} is below 0")
-        if self.confidence_entropy_coef and not self.confidence_loss_weight:
+        for name in ("confidence_entropy_coef", "confidence_entropy_end"):
+            if (getattr(self, name) or 0.0) < 0:
+                raise ValueError(f"trainer.{name}: {getattr(self, name)} is below 0")
+        if (self.confidence_entropy_coef or self.confidence_entropy_end) and not self.confidence_loss_weight:
             raise ValueError(
                 "trainer.confidence_entropy_coef: has no effect without the closed form, set confidence_loss_weight"
             )
@@ -159,13 +164,17 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
             )
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
-            self._confidence_loss = ConfidenceLoss(
-                policy, self.processing_class, template, rubric, self.temperature, args.confidence_entropy_coef
-            )
+            self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
 
     def _weights(self) -> torch.Tensor:
         """Weights (K,) of the rubric at this step."""
         return torch.tensor(self.rubric.weights_at(self.state.global_step), dtype=torch.float32)
+
+    def _entropy_coef(self) -> float:
+        """The bonus on the confidence levels' entropy at this step, between its start and its end."""
+        start, end = self.args.confidence_entropy_coef, self.args.confidence_entropy_end
+        done = self.state.global_step / max(self.state.max_steps, 1)
+        return start if end is None else start + (end - start) * done
 
     # -- rewards: parse, verify, gather, score --------------------------------------------------------------------
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
@@ -203,6 +212,7 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
         weights_K = self._weights().to(output["completion_ids"].device)
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
+            self._aim_confidences(output, scored, local)
         advantages_N = self._credit(output, scored, weights_K, local)
         if self.args.group_filter == "mixed":
             advantages_N = self._keep_mixed(output, advantages_N, scored.outcomes, local)
@@ -210,8 +220,6 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
         logged.extend(advantages_N.tolist())
-        if self._confidence_loss is not None:
-            self._aim_confidences(output, scored, local)
         return output
 
     def _credit(self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice) -> torch.Tensor:
@@ -262,7 +270,8 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
         with closed_form.reading(positions_B, inputs["prompt_ids"].size(1)):
             loss = super()._compute_loss(model, inputs)
         weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
-        calibration_loss = closed_form(positions_B, inputs["confidence_targets"], weights_C)
+        entropy_coef = self._entropy_coef()
+        calibration_loss = closed_form(positions_B, inputs["confidence_targets"], weights_C, entropy_coef)
         mode = "train" if self.model.training else "eval"
         self._metrics[mode]["confidence_loss"].append(self.accelerator.gather(calibration_loss.detach()).mean().item())
         accumulation = self.current_gradient_accumulation_steps if mode == "train" else 1.0

@@ -1,6 +1,6 @@
 """Losses that are written down rather than sampled, as pure functions of tensors.
 
-Shapes: B completions, L confidence levels.
+Shapes: B completions, L confidence levels, R credit streams.
 """
 
 from __future__ import annotations
@@ -61,3 +61,42 @@ def level_entropy(log_probabilities_BL: torch.Tensor) -> torch.Tensor:
     """
     conditional_BL = torch.log_softmax(log_probabilities_BL, dim=-1)
     return -(conditional_BL.exp() * conditional_BL).sum(dim=-1)
+
+
+def value_loss(
+    values: torch.Tensor, old_values: torch.Tensor, returns: torch.Tensor, clip_range: float | None
+) -> torch.Tensor:
+    """Half the squared error of each value, of any shape; the larger of it and that of the value clipped.
+
+    Clipped to ``clip_range`` around the value before the update, in units of reward: a value that has moved further has
+    no gradient that would take it on (Schulman's PPO implementation; the paper, arXiv 1707.06347, has no clipping of
+    values). None leaves it out.
+
+    >>> value_loss(torch.tensor(0.5), torch.tensor(0.0), torch.tensor(1.0), clip_range=0.25).item()
+    0.28125
+    """
+    errors = (values - returns) ** 2
+    if clip_range is not None:
+        clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
+        errors = torch.maximum(errors, (clipped - returns) ** 2)
+    return 0.5 * errors
+
+
+def explained_variance(returns_R3: torch.Tensor, errors_R3: torch.Tensor) -> float:
+    """Share of the returns' variance that the values explain, at most 1; NaN where the returns do not vary.
+
+    From the moments (:func:`rl.advantages.masked_moments`) of each stream's returns and of returns less values. The
+    variances are about each stream's own mean: to know that streams pay differently explains nothing.
+
+    >>> from rl.advantages import masked_moments
+    >>> returns, values = torch.tensor([0.0, 1.0, 0.0, 1.0]), torch.tensor([0.5, 1.0, 0.5, 1.0])
+    >>> moments = [masked_moments(each, torch.ones(4)).unsqueeze(0) for each in (returns, returns - values)]
+    >>> explained_variance(*moments)
+    0.75
+    """
+    scatter, unexplained = (
+        (squares - total**2 / count.clamp(min=1)).sum()
+        for count, total, squares in (moments.unbind(dim=1) for moments in (returns_R3, errors_R3))
+    )
+    varies = scatter > 1e-9 * returns_R3[:, 2].sum()  # more than rounding does
+    return 1 - (unexplained / scatter).item() if varies else float("nan")

@@ -113,3 +113,17 @@ def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]
             unfinished = []
         before = after
     return inside
+
+
+def confidence_token(
+    parsed: ParsedCompletion, decoded: DecodedCompletion, ids: Sequence[int], level_ids: Collection[int]
+) -> int | None:
+    """Index of the token that states a completion's confidence; None where no confidence was read or not by one level.
+
+    ``ids`` are the completion's tokens, ``level_ids`` those of the template's levels.
+    """
+    if parsed.confidence is None:
+        return None
+    span = parsed.spans["confidence"]
+    levels = [index for index in tokens_inside(span.start, span.end, decoded) if ids[index] in level_ids]
+    return levels[0] if len(levels) == 1 else None

@@ -123,7 +123,8 @@ RUBRIC = {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"wei
 def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[..., Any]:
     """Builds a trainer on a fresh copy of the policy; keywords are fields of its configuration.
 
-    ``rubric``, ``template``, ``model``, ``tokenizer``, ``rows`` and ``peft_config`` stand in for the usual ones.
+    ``rubric``, ``template``, ``model``, ``tokenizer``, ``rows`` and ``peft_config`` stand in for the usual ones;
+    ``method`` is grpo or ppo, which may take a ``critic``.
     """
 
     def make(
@@ -134,6 +135,8 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
         tokenizer: Any = None,
         rows: Sequence[dict[str, str]] | None = None,
         peft_config: Any = None,
+        method: str = "grpo",
+        critic: Any = None,
         **config: Any,
     ) -> Any:
         from datasets import Dataset
@@ -141,7 +144,12 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
 
         from rewards.rubric import Rubric
         from rl.grpo import CalibratedGRPOConfig, CalibratedGRPOTrainer
+        from rl.ppo import CalibratedPPOTrainer
+        from rl.ppo_config import CalibratedPPOConfig
 
+        configuration, kind, extra = CalibratedGRPOConfig, CalibratedGRPOTrainer, {}
+        if method == "ppo":
+            configuration, kind, extra = CalibratedPPOConfig, CalibratedPPOTrainer, {"critic": critic}
         if model is None:
             model, tokenizer = policy.load()
         settings = {
@@ -155,16 +163,16 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
             "logging_steps": 1,
             "max_steps": 2,
             "per_device_train_batch_size": 8,
-            "num_generations": 4,
             "max_completion_length": 10,
             "learning_rate": 1e-3,
-        }
-        trainer = CalibratedGRPOTrainer(
+        } | ({"num_generations": 4} if method == "grpo" else {})
+        trainer = kind(
             model,
+            **extra,
             rubric=rubric or Rubric.from_config(RUBRIC),
             template=template or policy.template,
             verifier=verifier,
-            args=CalibratedGRPOConfig(**{**settings, **config}),
+            args=configuration(**{**settings, **config}),
             train_dataset=Dataset.from_list(list(rows or policy.rows)),
             processing_class=tokenizer,
             peft_config=peft_config,

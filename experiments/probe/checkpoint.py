@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.config import Recipe
+from experiments.config import STATED, Recipe
 from experiments.errors import ConfigError
 from experiments.models import find_model, open_policy
-from experiments.probe.generate import Policy, answer_probabilities, generate, judge_generations
+from experiments.probe.generate import Policy, generate, judge_generations
+from experiments.probe.readers import READERS
 from experiments.probe.records import as_records
 from rewards.verifiers.verdict import Judge
 from rl.checkpoint import read_template
@@ -24,14 +26,15 @@ def probe_checkpoint(
     method: str,
     verifier: Judge,
     *,
-    estimators: Sequence[str] = (),
+    confidence: str = STATED,
+    others: Sequence[str] = (),
     large_correct: Sequence[float | None] | None = None,
 ) -> pd.DataFrame:
-    """Records of one checkpoint on the recipe's probe questions: one method, and one more for each estimator.
+    """Records of one checkpoint on the recipe's probe questions, the same completions read in one way or several.
 
-    The template is the one saved beside the weights, or else the recipe's. ``estimators`` are names of the recipe's
-    ``estimators`` section, read as methods ``<method>_<estimator>`` off the same completions, so that accuracy is the
-    same and only the confidence differs. ``large_correct`` has one verdict a question.
+    ``method`` is measured by the reading ``confidence``: "stated", or a name of the recipe's ``estimators`` section.
+    Each of ``others`` makes one more method ``<method>_<reading>``, with the same accuracy and another confidence. The
+    template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one verdict a question.
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
@@ -49,21 +52,28 @@ def probe_checkpoint(
     )
     stated = judge_generations(policy, rows, generations, method, verifier)
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
-    frames = [stated]
-    for name in estimators:
-        values = answer_probabilities(
-            policy, generations, reduction=recipe.estimators[name].reduction, batch_size=settings.batch_size
-        )
+    frames = []
+    for reading in (confidence, *others):
+        named = stated.assign(method=method if reading == confidence else f"{method}_{reading}")
+        if reading == STATED:
+            frames.append(named)
+            continue
+        options = dataclasses.asdict(recipe.estimators[reading])
+        values = READERS[reading](policy, generations, batch_size=settings.batch_size, **options)
         read = pd.Series(values, dtype=float, index=stated.index)
         frames.append(
-            stated.assign(
-                method=f"{method}_{name}",
+            named.assign(
                 confidence=read.fillna(0.0),
                 parsed=read.notna(),
                 confidence_source=np.where(read.notna(), "computed", "unread"),
             )
         )
     return as_records(pd.concat(frames, ignore_index=True))
+
+
+def other_readings(recipe: Recipe) -> list[str]:
+    """The readings of a checkpoint that its recipe asks for besides the one that it is measured by."""
+    return [each for each in (STATED, *recipe.estimators) if each != recipe.probe.confidence]
 
 
 def large_verdicts(recipe: Recipe, verifier: Judge) -> list[float | None]:

@@ -11,13 +11,11 @@ import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from estimators.answer_span import answer_probability
-from estimators.token_statistics import completion_statistics
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verdict import Judge
 from rl.rollout import encode_prompt
-from rl.segments import DecodedCompletion, decode_completion, tokens_inside
+from rl.segments import DecodedCompletion, decode_completion
 
 
 @dataclass(frozen=True)
@@ -97,28 +95,6 @@ def judge_generations(
         }
     )
     return from_completions(frame, policy.template, verifier)
-
-
-def answer_probabilities(
-    policy: Policy, generations: Sequence[Generation], *, reduction: str, batch_size: int
-) -> list[float | None]:
-    """Probability that the policy gave its own answer tokens; None where the completion states no answer."""
-    values: list[float | None] = []
-    for first in range(0, len(generations), batch_size):
-        batch = generations[first : first + batch_size]
-        statistics = completion_statistics(
-            policy.model,
-            [each.prompt_ids for each in batch],
-            [each.completion_ids for each in batch],
-            pad_token_id=policy.tokenizer.pad_token_id,
-        )
-        for each, row in zip(batch, statistics, strict=True):
-            span = policy.template.parse(
-                each.decoded.text, truncated=not each.decoded.finished, lenient=True
-            ).spans.get("answer")
-            tokens = [] if span is None else tokens_inside(span.start, span.end, each.decoded)
-            values.append(answer_probability(row.log_prob[tokens], reduction) if tokens else None)
-    return values
 
 
 def prompt_text(prompt: Any) -> str:

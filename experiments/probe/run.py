@@ -95,7 +95,7 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
     # Imported here, where a model is needed: the other two sources are measured without torch.
-    from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
+    from experiments.probe.checkpoint import large_verdicts, other_readings, probe_checkpoint
 
     with settings.task.open_verifier() as verifier:
         large = None if settings.probe.escalate_to is None else large_verdicts(settings, verifier)
@@ -104,7 +104,8 @@ def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
             settings,
             "checkpoint",
             verifier,
-            estimators=list(settings.estimators),
+            confidence=settings.probe.confidence,
+            others=other_readings(settings),
             large_correct=large,
         )
 

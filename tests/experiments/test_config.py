@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_listings_say_what_each_recipe_trains() -> None:
     described = {each["name"]: each for each in describe_recipes()}
     assert list(described) == recipe_names()
     own = described["candor"]["rubric"]
-    assert {name: weight for name, weight in own.items() if name != "brier"} == described["rlvr"]["rubric"]
+    assert {name: weight for name, weight in own.items() if "brier" not in name} == described["rlvr"]["rubric"]
     assert own["brier"] > 0  # rlvr's terms, and one of its own
     assert described["candor"]["model"] == described["rlvr"]["model"] == "tiny-small"
     assert described["warm_start"]["method"] == "sft"
@@ -83,10 +84,10 @@ def test_listings_say_what_each_recipe_trains() -> None:
 def test_the_recipes_that_are_compared_differ_only_in_reward_and_credit() -> None:
     control, recommended = load_recipe("rlvr"), load_recipe("candor")
     changed = {key for key, value in recommended.trainer.items() if control.trainer.get(key) != value}
-    assert changed == {"confidence_loss_weight"}
+    assert changed == {"confidence_loss_weight", "confidence_entropy_coef", "confidence_entropy_end"}
     assert control.task == recommended.task
     assert control.model == recommended.model
-    assert control.probe == recommended.probe
+    assert control.probe == dataclasses.replace(recommended.probe, confidence="stated")
 
 
 # -- overrides and files ---------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_an_override_that_cannot_be_read_is_refused(override: str, message: str)
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
     message = refusal("cando")
-    assert message.startswith("recipe 'cando' is not one of candor, rlcr, rlvr, ")
+    assert message.startswith("recipe 'cando' is not one of candor, ppo, ppo_control, rlcr, rlvr, ")
     assert message.endswith("(did you mean candor?)")
     assert refusal("absent/mine.yaml") == "recipe absent/mine.yaml: no such file"
 
@@ -201,7 +202,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("rubric.brier.wieght=1", "rubric.brier.wieght is no option of brier; expected one of weight, "),
         (
             "estimators.answer_probabilty={}",
-            "estimators.answer_probabilty: unknown key, allowed: answer_probability (did you mean answer_probability?)",
+            "estimators.answer_probabilty: unknown key, allowed: answer_probability, expected_confidence (did you mean "
+            "answer_probability?)",
         ),
         (
             "estimators.answer_probability.reductoin=min",
@@ -243,7 +245,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
             "estimators.answer_probability.reduction=median",
             "estimators.answer_probability.reduction: 'median' is not one of product, mean, min",
         ),
-        ("trainer.method=gropo", "trainer.method: 'gropo' is not one of grpo, sft"),
+        ("probe.confidence=stted", "probe.confidence: 'stted' is not one of stated, answer_probability, "),
+        ("trainer.method=gropo", "trainer.method: 'gropo' is not one of grpo, ppo, sft"),
+        ("probe.confidence=stted", "probe.confidence: 'stted' is not one of stated, answer_probability, "),
         ("trainer.method=gropo", "(did you mean grpo?)"),
         ("trainer.max_steps=many", "trainer.max_steps: 'many' is no whole number"),
         ("trainer.learning_rate=fast", "trainer.learning_rate: 'fast' is no number"),
@@ -264,7 +268,7 @@ def test_a_wrong_key_or_value_is_named_with_what_is_allowed(override: str, messa
 
 def test_a_rubric_that_pays_for_wrong_answers_names_where_and_the_cure() -> None:
     message = refusal("candor", "rubric.brier.weight=2")
-    assert "rubric is hackable: where P(correct) is in (0, 0.5)" in message
+    assert "rubric is hackable: where P(correct) is in (0, 0.6428)" in message
     assert "raise rubric.accuracy.weight from 1 to at least 2" in message
     assert load_recipe("candor", ["rubric.brier.weight=2", "rubric.allow_hackable=true"]).rubric.allow_hackable
 
@@ -285,9 +289,11 @@ def test_the_closed_form_needs_levels_and_a_term_to_take() -> None:
     message = refusal("candor", "task.template.levels=null")
     assert message.startswith("trainer.confidence_loss_weight: the closed form needs task.template.levels")
     for override in ("rubric.brier=null", "rubric.brier.weight=0"):
-        message = refusal("candor", override)
+        message = refusal("candor", "rubric.brier_log=null", override)
         assert message.startswith("trainer.confidence_loss_weight: has nothing to take in closed form")
-    assert load_recipe("candor", ["task.template.levels=null", "trainer.confidence_loss_weight=0"])
+    free = ["task.template.levels=null", "trainer.confidence_loss_weight=0"]
+    assert "estimators.expected_confidence: needs task.template.levels" in refusal("candor", *free)
+    assert load_recipe("candor", [*free, "estimators.expected_confidence=null", "probe.confidence=stated"])
 
 
 def test_the_allowed_reductions_are_the_estimators() -> None:
@@ -365,12 +371,13 @@ def test_trl_agrees_on_which_batches_are_made_of_whole_groups(
 
 def test_a_recipe_for_many_processes_can_be_read_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert load_recipe("rlvr", ["trainer.per_device_train_batch_size=1"]).trainer["num_generations"] == 8
+    assert load_recipe("rlvr", ["trainer.per_device_train_batch_size=1"]).trainer["num_generations"] == 4
 
 
 def test_each_method_has_a_configuration() -> None:
     assert {method: trainer_arguments(method).__name__ for method in METHODS} == {
         "grpo": "CalibratedGRPOConfig",
+        "ppo": "CalibratedPPOConfig",
         "sft": "SFTConfig",
     }
 
@@ -388,10 +395,12 @@ def training_refusal(out: Path, name: str, *overrides: str, resume: bool = False
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.per_device_train_batch_size=12", "8 does not divide the generation batch of 12 completions"),
+        ("trainer.per_device_train_batch_size=14", "4 does not divide the generation batch of 14 completions"),
         ("trainer.scale_rewards=group", "trainer.scale_rewards: 'group' has no effect here, set trainer.scaling"),
         ("trainer.credit=segmnt", "trainer.credit: 'segmnt' is not one of sequence, segment"),
         ("trainer.scaling=std", "trainer.scaling: 'std' is not one of none, "),
+        ("trainer.confidence_entropy_end=-1", "trainer.confidence_entropy_end: -1.0 is below 0"),
+        ("trainer.confidence_loss_weight=0", "trainer.confidence_entropy_coef: has no effect without the closed form"),
         ("trainer.confidence_loss_weight=-1", "trainer.confidence_loss_weight: -1.0 is below 0"),
         ("trainer.auto_find_batch_size=true", "trainer: auto_find_batch_size is not supported by GRPO"),
         ("model.lora={rank: 4}", "model.lora.rank: unknown key, allowed: "),

@@ -13,12 +13,13 @@ import torch
 from experiments.probe.generate import (
     Generation,
     Policy,
-    answer_probabilities,
     generate,
     judge_generations,
     prompt_text,
 )
+from experiments.probe.readers import answer_probabilities, expected_confidences
 from experiments.tiny import build_tokenizer
+from rewards.template import AnswerTemplate
 from rl.segments import decode_completion
 
 PROMPTS = ["3+4=", "1234567+1=", "2+2=", "0-", "12+3=", "444+44=", "7", "1+1=", "99999999+1="]
@@ -158,6 +159,41 @@ def test_no_answer_has_no_probability(trained: Policy) -> None:
     ]
     found = answer_probabilities(trained, generations, reduction="product", batch_size=2)
     assert [value is None for value in found] == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_expected_confidences_are_those_of_a_full_forward(tiny: Policy, batch_size: int) -> None:
+    answers = [
+        ("3+4=", "<answer>7</answer><confidence>0.5</confidence>", 4),
+        ("12+30=", "<think>24</think><answer>42</answer><confidence>1.0</confidence>", 9),
+        ("2+2=", "<answer>4</answer><confidence>", None),
+        ("2+2=", "<answer>4</answer>", None),
+        ("2+2=", "", None),
+        ("1+1=", "<answer>2</answer><confidence> 0.25 </confidence>", 5),
+    ]
+    levels = tiny.tokenizer.convert_tokens_to_ids(list(tiny.template.levels))
+    values = torch.tensor(tiny.template.level_values, dtype=torch.float64)
+    generations = [generation(tiny, prompt, text) for prompt, text, _ in answers]
+    expected = []
+    for each, (_, _, token) in zip(generations, answers, strict=True):
+        if token is None:
+            expected.append(None)
+            continue
+        ids = [*each.prompt_ids, *each.completion_ids[:token]]
+        with torch.no_grad():
+            probabilities = tiny.model(input_ids=torch.tensor([ids])).logits[0, -1].double().softmax(dim=0)[levels]
+        expected.append(float((probabilities * values).sum() / probabilities.sum()))
+    found = expected_confidences(tiny, generations, batch_size=batch_size)
+    assert [value is None for value in found] == [value is None for value in expected]
+    assert [value for value in found if value is not None] == pytest.approx(
+        [value for value in expected if value is not None], rel=1e-5
+    )
+
+
+def test_expected_confidence_needs_levels(trained: Policy) -> None:
+    free = Policy(trained.model, trained.tokenizer, AnswerTemplate())
+    with pytest.raises(ValueError, match=r"task\.template\.levels"):
+        expected_confidences(free, [], batch_size=1)
 
 
 def test_records_say_what_was_asked_answered_and_cut_off(trained: Policy, verifier: Any) -> None:

@@ -25,7 +25,11 @@ def test_quickstart_trains_probes_and_reports_and_resumes(tmp_path):
     said: list[str] = []
     quickstart(out, OVERRIDES, say=said.append)
     checkpoints = json.loads((out / "metrics.json").read_text())["checkpoints"]
-    assert list(checkpoints) == ["warm_start", "rlvr", "rlvr_answer_probability", "candor"]
+    assert list(checkpoints) == [
+        "warm_start",
+        *("rlvr", "rlvr_answer_probability", "rlvr_expected_confidence"),
+        *("candor", "candor_stated", "candor_answer_probability"),
+    ]
     for name in ("warm_start", "rlvr", "candor"):
         assert checkpoints[name].keys() >= METRICS
         assert all({"value", "low", "high"} <= entry.keys() for entry in checkpoints[name].values())
@@ -37,6 +41,9 @@ def test_quickstart_trains_probes_and_reports_and_resumes(tmp_path):
     # The answer-token probability is another confidence of the same answers.
     assert checkpoints["rlvr_answer_probability"]["accuracy"] == checkpoints["rlvr"]["accuracy"]
     assert checkpoints["rlvr_answer_probability"]["brier"] != checkpoints["rlvr"]["brier"]
+    # candor is read by its distribution over the levels, and what it states stands beside that.
+    assert checkpoints["candor_stated"]["accuracy"] == checkpoints["candor"]["accuracy"]
+    assert checkpoints["candor_stated"]["brier"] != checkpoints["candor"]["brier"]
 
     records = pd.read_parquet(out / "records.parquet")
     assert records.groupby("method").size().to_dict() == dict.fromkeys(checkpoints, 60)

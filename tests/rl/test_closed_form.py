@@ -223,11 +223,11 @@ def test_an_entropy_bonus_is_paid_where_a_confidence_is_read(loaded: Any, policy
     rollout, ids_BT = rollout_of(loaded, policy, [1.0, 0.0, 1.0, None])
     values = []
     for coefficient in (0.0, 0.25):
-        loss = ConfidenceLoss(model, tokenizer, policy.template, rubric, 1.0, coefficient)
+        loss = ConfidenceLoss(model, tokenizer, policy.template, rubric, 1.0)
         targets_BC = loss.targets(outcomes_of(rollout))
         positions_B = loss.positions(rollout, ids_BT, targets_BC)
         read(loss, loaded, ids_BT, positions_B)
-        values.append(loss(positions_B, targets_BC, torch.tensor([1.0])).item())
+        values.append(loss(positions_B, targets_BC, torch.tensor([1.0]), coefficient).item())
     entropies = []
     for row, position in enumerate(positions_B.tolist()):
         if position >= 0:

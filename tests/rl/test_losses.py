@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 
 from rewards.scoring_rules import brier_scheme
-from rl.losses import expected_reward_loss, level_entropy, model_logits
+from rl.advantages import masked_moments
+from rl.losses import expected_reward_loss, explained_variance, level_entropy, model_logits, value_loss
 
 LEVELS = np.linspace(0.0, 1.0, 11)
 RIGHT, WRONG = (
@@ -148,3 +149,44 @@ def test_the_entropy_bonus_brings_back_a_level_that_was_left() -> None:
 
     assert preferred(0.0) == 0.9
     assert preferred(0.05) == 1.0
+
+
+# -- the critic --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "old", "target", "loss", "slope"),
+    [
+        (0.1, 0.0, 1.0, 0.5 * 0.81, -0.9),  # inside the range: the plain error
+        (0.5, 0.0, 1.0, 0.5 * 0.64, 0.0),  # has moved far enough towards its target
+        (-0.5, 0.0, 1.0, 0.5 * 2.25, -1.5),  # has moved away from it, and may come back
+        (1.5, 1.4, 1.0, 0.5 * 0.25, 0.5),
+    ],
+)
+def test_a_value_is_taken_no_further_than_the_range(
+    value: float, old: float, target: float, loss: float, slope: float
+) -> None:
+    values = torch.tensor([value], requires_grad=True)
+    clipped = value_loss(values, torch.tensor([old]), torch.tensor([target]), 0.2)
+    assert clipped.item() == pytest.approx(loss)
+    (gradient,) = torch.autograd.grad(clipped.sum(), values)
+    assert gradient.item() == pytest.approx(slope)
+    plain = value_loss(values, torch.tensor([old]), torch.tensor([target]), None)
+    assert plain.item() == pytest.approx(0.5 * (value - target) ** 2)
+
+
+def test_explained_variance_is_about_each_streams_own_mean() -> None:
+    def explained(*streams: tuple[list[float], list[float]]) -> float:
+        returns = [torch.tensor(each) for each, _ in streams]
+        errors = [torch.tensor(each) - torch.tensor(values) for each, values in streams]
+        both = (
+            torch.stack([masked_moments(each, torch.ones_like(each)) for each in kind]) for kind in (returns, errors)
+        )
+        return explained_variance(*both)
+
+    varied, constant = [0.0, 1.0, 2.0, 3.0], [5.0] * 4
+    assert explained((varied, varied)) == pytest.approx(1.0)
+    assert explained((varied, constant)) == pytest.approx(0.0)
+    assert explained((varied, varied[::-1])) == pytest.approx(1 - np.var([-3, -1, 1, 3]) / np.var(varied))
+    assert explained((varied, [0.0] * 4), (constant, [0.0] * 4)) == pytest.approx(0.0), "two means explain nothing"
+    assert np.isnan(explained(([0.8] * 1000, [0.5] * 1000)))

@@ -137,6 +137,27 @@ def test_a_run_changes_its_weights_on_the_way(uninterrupted: Path, policy: Any) 
     assert len(set(losses)) == STEPS
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_policy_and_critic_go_on_as_if_they_had_never_stopped(separate: bool, recipe: Path, tmp_path: Path) -> None:
+    overrides = [
+        "trainer.method=ppo", "trainer.num_generations=1", "trainer.max_steps=4", "trainer.save_steps=2",
+        "trainer.critic_learning_rate=0.01", "trainer.num_iterations=2",
+        *(["trainer.value_model=separate"] if separate else []),
+    ]  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert main(["train", str(recipe), *overrides, "--out", str(whole)]) == 0
+    shutil.copytree(whole, parts, ignore=shutil.ignore_patterns("final", "checkpoint-4"))
+    assert main(["train", str(recipe), *overrides, "--out", str(parts), "--resume"]) == 0
+    for name in ("model.safetensors", "critic/critic.safetensors"):
+        assert (parts / "final" / name).read_bytes() == (whole / "final" / name).read_bytes(), name
+        assert (whole / "final" / name).read_bytes() != (whole / "checkpoint-2" / name).read_bytes(), name
+    for ours, theirs in zip(records_in(parts), records_in(whole), strict=True):
+        if "loss" in ours:
+            assert {k: v for k, v in ours.items() if k not in TIMES} == {
+                k: v for k, v in theirs.items() if k not in TIMES
+            }
+
+
 def test_a_finished_run_is_left_as_it_is(recipe: Path, uninterrupted: Path) -> None:
     def state() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}

@@ -17,10 +17,13 @@ import pytest
 import torch
 import trl
 from packaging.requirements import Requirement
+from transformers import PreTrainedModel, Trainer
 from trl import GRPOConfig, GRPOTrainer
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
 from rl.grpo import CalibratedGRPOTrainer
+from rl.ppo import CalibratedPPOTrainer
 
 OVERRIDDEN = {
     "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
@@ -156,3 +159,55 @@ def test_a_constant_advantage_per_token_is_one_per_sequence(loss_type: str, make
             each, one, rtol=1e-6, atol=1e-7, msg=lambda text: f"{loss_type} treats (B, T) advantages otherwise: {text}"
         )
     assert measured[0][1].norm() > 1e-3
+
+
+# -- what PPO relies on beyond that ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("create_optimizer", ["self", "model"]),
+        ("_save", ["self", "output_dir", "state_dict"]),
+        ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
+    ],
+)
+def test_what_ppo_overrides_of_transformers_has_these_parameters(name: str, parameters: list[str]) -> None:
+    for kind in (Trainer, CalibratedPPOTrainer):
+        assert name in vars(kind)
+        assert list(inspect.signature(getattr(kind, name)).parameters) == parameters
+
+
+@pytest.mark.parametrize(
+    ("method", "needed"),
+    [
+        # The critic reads the pass of the loss, in which it also finds the log-probabilities; beta of 0 is no penalty.
+        (GRPOTrainer._compute_loss, {"_get_per_token_logps_and_entropies", "beta", "old_per_token_logps"}),
+        (GRPOTrainer._generate_and_score_completions, {"ref_per_token_logps", "old_per_token_logps", "tool_mask"}),
+        # Whose generation batch the value loss is normalised by, as dapo is.
+        (GRPOTrainer._compute_loss, {"num_items_in_batch", "steps_per_generation", "num_processes"}),
+        # A checkpoint without the critic, and no complaint about that when it is read back.
+        (Trainer._save, {"save_pretrained", "state_dict", "should_save"}),
+        (PreTrainedModel.save_pretrained, {"_keys_to_ignore_on_save"}),
+        (VLLMGeneration.sync_weights, {"_iter_named_params"}),
+    ],
+)
+def test_methods_still_do_what_ppo_relies_on(method: Any, needed: set[str]) -> None:
+    assert needed <= names_in(method), f"{method.__qualname__} has changed: follow the critic through rl/ppo.py again"
+
+
+def test_trl_still_refuses_groups_of_one_in_its_configuration_alone(make_trainer: Any, replay: Any) -> None:
+    """:meth:`CalibratedPPOConfig._check_batch` is needed, and enough: TRL scores groups of one without a warning."""
+    with pytest.raises(ValueError, match="at least 2 generations"):
+        GRPOConfig(bf16=False, use_cpu=True, num_generations=1)
+    trainer = make_trainer(method="ppo", num_generations=1)
+    assert trainer.num_generations == trainer.num_generations_eval == 1
+    assert len({str(index) for index in trainer._get_train_sampler()}) == len(trainer.train_dataset) // 8 * 8
+
+
+def test_trl_still_hands_the_trunk_its_inputs_by_name(make_trainer: Any, replay: Any) -> None:
+    trainer, seen = make_trainer(method="ppo"), []
+    trainer.model.base_model.register_forward_hook(lambda *each: seen.append(set(each[2])), with_kwargs=True)
+    ids = torch.ones(2, 5, dtype=torch.long)
+    trainer._get_per_token_logps_and_entropies(trainer.model, ids, torch.ones_like(ids), 3)
+    assert seen and all({"input_ids", "attention_mask"} <= each for each in seen)

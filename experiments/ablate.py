@@ -1,0 +1,263 @@
+"""An ablation: variants of a recipe, each at the best of a grid of settings, over seeds, on held-out questions.
+
+    candor ablate learning_curves --out runs/learning_curves --jobs 2
+
+A study is a YAML file: ``variants`` (name -> ``recipe`` and what to ``set`` in it), ``set`` for all of them, a ``grid``
+of settings of which each variant takes the best by ``select`` (trained with the first seed, measured on the task's
+validation questions), ``seeds``, and ``every`` how many steps a checkpoint is measured. Each run is a process of its
+own in ``OUT/VARIANT/SETTING/seed-N``; a finished one is not run again, an interrupted one goes on.
+
+Leaves ``curves.jsonl`` (one line a measured checkpoint), ``summary.json``, ``summary.md`` and ``curves.svg|png``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy import stats
+
+from experiments.config import SUFFIXES, load_recipe
+from experiments.errors import ConfigError
+from experiments.folders import writable
+from experiments.report.curves import save_curves
+from experiments.report.glossary import METRICS
+from experiments.schema import from_mapping, nearest, one_of
+
+MEASURED = ("accuracy", "brier", "ece", "auroc")
+CURVE_SIZE = 1000
+"""Validation questions at each measured checkpoint."""
+_MEASURES, _LOG = "measures.json", "log.txt"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recipe and what a study sets in it, dotted key -> value."""
+
+    recipe: str
+    set: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared; see the module's docstring. Raises ConfigError for what cannot be run."""
+
+    variants: dict[str, Any]
+    seeds: list[int]
+    grid: dict[str, Any] = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict)
+    select: str = "brier"
+    every: int = 50
+
+    def __post_init__(self) -> None:
+        if not self.variants or not self.seeds:
+            raise ConfigError("study: needs at least one entry in variants and one in seeds")
+        for name, values in self.variants.items():
+            if not re.fullmatch(r"[\w.-]+", str(name)):
+                raise ConfigError(f"study.variants.{name}: a variant names a folder, use letters, digits, _ . and -")
+            self.variants[name] = from_mapping(Variant, values, f"study.variants.{name}")
+        for key, values in self.grid.items():
+            if not isinstance(values, list) or not values:
+                raise ConfigError(f"study.grid.{key}: {values!r} is no list of values to try")
+        one_of("study.select", self.select, MEASURED)
+        if self.every < 1:
+            raise ConfigError(f"study.every: {self.every} is below 1")
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every combination of the grid."""
+        return [
+            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
+        ]  # one, empty, for an empty grid
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study and where it is."""
+
+    variant: str
+    setting: dict[str, Any]
+    seed: int
+    recipe: str
+    overrides: tuple[str, ...]
+    folder: Path
+
+    @property
+    def measures(self) -> list[dict[str, Any]]:
+        """One entry a measured checkpoint, by step; the last one, with ``split`` test, is the final policy."""
+        return json.loads((self.folder / _MEASURES).read_text(encoding="utf-8"))
+
+
+def study_names() -> list[str]:
+    """Names of the shipped studies."""
+    folder = resources.files("experiments") / "studies"
+    return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+
+
+def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
+    """A shipped study or a YAML file; ``overrides`` are recipe keys set in every variant. Raises ConfigError."""
+    path = Path(name)
+    if path.suffix not in SUFFIXES:
+        if name not in study_names():
+            raise ConfigError(f"study {name!r} is not one of {', '.join(study_names())}{nearest(name, study_names())}")
+        path = Path(str(resources.files("experiments") / "studies" / f"{name}.yaml"))
+    try:
+        source = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"study {name}: {' '.join(str(error).split())}") from error
+    study: Study = from_mapping(Study, source, "study")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE")
+        study.set[key] = yaml.safe_load(value)
+    for variant in study.variants:  # every recipe is checked before the first one is trained
+        for setting in study.settings():
+            run = _run(study, variant, setting, study.seeds[0], Path())
+            load_recipe(run.recipe, run.overrides)
+    return study
+
+
+def ablate(study: Study, out: str | Path, *, jobs: int = 1, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run a study in ``out``, ``jobs`` trainings at a time, and return its summary: variant -> metric -> value, bounds.
+
+    ``value`` is the mean over seeds on the test questions, ``low`` and ``high`` its 95% t-interval, ``median`` and
+    ``seeds`` what there was. Raises ConfigError for a folder that cannot be written, RuntimeError naming the log of a
+    run that failed.
+    """
+    out = writable(out)
+    first, rest = study.seeds[0], study.seeds[1:]
+    tried = {name: [_run(study, name, each, first, out) for each in study.settings()] for name in study.variants}
+    _run_all(list(itertools.chain(*tried.values())), study.every, jobs, say)
+    best = {name: min(runs, key=lambda run: _loss(study.select, run)) for name, runs in tried.items()}
+    chosen = {name: [run, *(_run(study, name, run.setting, seed, out) for seed in rest)] for name, run in best.items()}
+    _run_all(list(itertools.chain(*chosen.values())), study.every, jobs, say)
+    with (out / "curves.jsonl").open("w", encoding="utf-8") as file:
+        for run in {run.folder: run for runs in [*tried.values(), *chosen.values()] for run in runs}.values():
+            for entry in run.measures:
+                line = {"variant": run.variant, "setting": run.setting, "seed": run.seed, **entry}
+                file.write(json.dumps(line) + "\n")
+    summary = {
+        name: {"setting": best[name].setting} | {metric: _over_seeds(metric, runs) for metric in MEASURED}
+        for name, runs in chosen.items()
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (out / "summary.md").write_text(markdown_summary(summary), encoding="utf-8")
+    curves = {
+        name: [[e for e in run.measures if e["split"] != "test"] for run in runs] for name, runs in chosen.items()
+    }
+    for path in save_curves(curves, MEASURED, out):
+        say(str(path))
+    return summary
+
+
+def markdown_summary(summary: dict[str, Any]) -> str:
+    """The summary as a table: mean over seeds and 95% t-interval of each metric, and the setting that was best."""
+    lines = [f"| variant | setting | {' | '.join(MEASURED)} |", f"| --- | --- |{' --- |' * len(MEASURED)}"]
+    for name, row in summary.items():
+        setting = ", ".join(f"{key.rpartition('.')[2]} {value:g}" for key, value in row["setting"].items()) or "–"
+        cells = [f"{row[each]['value']:.3f} ({row[each]['low']:.3f}-{row[each]['high']:.3f})" for each in MEASURED]
+        lines.append(f"| `{name}` | {setting} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _over_seeds(metric: str, runs: Iterable[Run]) -> dict[str, Any]:
+    values = np.array([run.measures[-1][metric] for run in runs], dtype=float)
+    mean = float(values.mean())
+    half = 0.0
+    if len(values) > 1:
+        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    middle = float(np.median(values))
+    return {"value": mean, "low": mean - half, "high": mean + half, "median": middle, "seeds": values.tolist()}
+
+
+def _loss(metric: str, run: Run) -> float:
+    """What is lowest for the best setting: the metric of the last checkpoint on validation questions."""
+    last = [entry for entry in run.measures if entry["split"] != "test"][-1][metric]
+    higher = next(each.better for each in METRICS if each.key == metric) == "higher"
+    return -last if higher else last
+
+
+def _run(study: Study, variant: str, setting: dict[str, Any], seed: int, out: Path) -> Run:
+    chosen: Variant = study.variants[variant]
+    values = {**study.set, **chosen.set, **setting}
+    values |= {"trainer.seed": seed, "trainer.save_steps": study.every, "trainer.save_total_limit": 100_000}
+    overrides = tuple(f"{key}={json.dumps(value)}" for key, value in values.items())
+    folder = "-".join(f"{key.rpartition('.')[2]}={value}" for key, value in setting.items()) or "only"
+    return Run(variant, setting, seed, chosen.recipe, overrides, out / variant / folder / f"seed-{seed}")
+
+
+def _run_all(runs: list[Run], every: int, jobs: int, say: Callable[[str], None]) -> None:
+    left = [run for run in runs if not (run.folder / _MEASURES).exists()]
+    # A fresh process for each run, so that none sees what another left in the libraries' state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        waiting: dict[Future[None], Run] = {pool.submit(_train_and_measure, run, jobs): run for run in left}
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                run = waiting.pop(future)
+                error = future.exception()
+                if error is not None:
+                    for other in waiting:
+                        other.cancel()
+                    raise RuntimeError(f"{run.folder} failed: {error}; its log is {run.folder / _LOG}") from error
+                say(f"{run.variant} {run.folder.parent.name} seed {run.seed} done, {len(waiting)} to go")
+
+
+def _train_and_measure(run: Run, jobs: int) -> None:
+    """One run in a process of its own: train it, then measure its checkpoints in order and its final policy."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with (run.folder / _LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        import torch
+
+        from experiments.train import KEPT_RECIPE, train
+
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+        recipe = load_recipe(run.recipe, run.overrides)
+        final = train(recipe, run.folder, resume=(run.folder / KEPT_RECIPE).exists())
+        measures = _measure_checkpoints(run, final)
+    partial = run.folder / f".{_MEASURES}"
+    partial.write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
+    partial.replace(run.folder / _MEASURES)
+
+
+def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
+    from experiments.probe.checkpoint import probe_checkpoint
+    from experiments.probe.measure import measure
+
+    on_test = load_recipe(run.recipe, run.overrides)
+    splits = on_test.task.splits
+    validation = "validation" if "validation" in splits else on_test.probe.split
+    size = min(CURVE_SIZE, on_test.probe.size)
+    on_validation = load_recipe(run.recipe, [*run.overrides, f"probe.split={validation}", f"probe.size={size}"])
+    checkpoints = sorted(run.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    places: list[tuple[int, str | Path, Any]] = [(0, on_test.model.path, on_validation)]
+    places += [(int(path.name.rpartition("-")[2]), path, on_validation) for path in checkpoints]
+    places.append((places[-1][0], final, on_test))
+    measures = []
+    with on_test.task.open_verifier() as verifier:
+        for step, path, recipe in places:
+            records = probe_checkpoint(path, recipe, "probe", verifier, confidence=recipe.probe.confidence)
+            found = measure(records, resamples=2)["probe"]
+            entry = {"step": step, "split": recipe.probe.split if recipe is on_validation else "test"}
+            measures.append(entry | {metric: found[metric]["value"] for metric in MEASURED})
+    return measures
+
+
+if __name__ == "__main__":
+    from experiments.cli import main
+
+    sys.exit(main(["ablate", *sys.argv[1:]]))

@@ -1,0 +1,70 @@
+"""The confidences that can be read off a policy's completions without being asked for: one function an estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from estimators.answer_span import answer_probability
+from estimators.confidence_token import expected_confidence, level_log_probabilities
+from estimators.token_statistics import completion_statistics
+from experiments.probe.generate import Generation, Policy
+from rewards.completion import ParsedCompletion
+from rl.closed_form import level_token_ids
+from rl.segments import confidence_token, tokens_inside
+
+
+def answer_probabilities(
+    policy: Policy, generations: Sequence[Generation], *, reduction: str, batch_size: int
+) -> list[float | None]:
+    """Probability that the policy gave its own answer tokens; None where the completion states no answer."""
+    values: list[float | None] = []
+    for first in range(0, len(generations), batch_size):
+        batch = generations[first : first + batch_size]
+        statistics = completion_statistics(
+            policy.model,
+            [each.prompt_ids for each in batch],
+            [each.completion_ids for each in batch],
+            pad_token_id=policy.tokenizer.pad_token_id,
+        )
+        for each, row in zip(batch, statistics, strict=True):
+            span = _parse(policy, each).spans.get("answer")
+            tokens = [] if span is None else tokens_inside(span.start, span.end, each.decoded)
+            values.append(answer_probability(row.log_prob[tokens], reduction) if tokens else None)
+    return values
+
+
+def expected_confidences(policy: Policy, generations: Sequence[Generation], *, batch_size: int) -> list[float | None]:
+    """Mean of the template's levels under the policy, where it states one of them; None where it states none.
+
+    Raises ValueError where the template declares no levels or one is not a token.
+    """
+    levels = policy.template.levels
+    if levels is None:
+        raise ValueError("expected_confidence needs task.template.levels, a known set of confidences")
+    level_ids = level_token_ids(policy.tokenizer, levels)
+    values: list[float | None] = [None] * len(generations)
+    stated: list[tuple[int, list[int]]] = []
+    for row, each in enumerate(generations):
+        token = confidence_token(_parse(policy, each), each.decoded, each.completion_ids, level_ids)
+        if token is not None:
+            stated.append((row, [*each.prompt_ids, *each.completion_ids[:token]]))
+    for first in range(0, len(stated), batch_size):
+        batch = stated[first : first + batch_size]
+        log_probabilities_BL = level_log_probabilities(
+            policy.model, [prefix for _, prefix in batch], level_ids, pad_token_id=policy.tokenizer.pad_token_id
+        )
+        read_B = expected_confidence(log_probabilities_BL, policy.template.level_values)
+        for (row, _), value in zip(batch, read_B.tolist(), strict=True):
+            values[row] = value
+    return values
+
+
+READERS: dict[str, Callable[..., list[float | None]]] = {
+    "answer_probability": answer_probabilities,
+    "expected_confidence": expected_confidences,
+}
+"""Name in a recipe's ``estimators`` section -> how it is read, with the options of the section as keywords."""
+
+
+def _parse(policy: Policy, generation: Generation) -> ParsedCompletion:
+    return policy.template.parse(generation.decoded.text, truncated=not generation.decoded.finished, lenient=True)

@@ -1,0 +1,48 @@
+"""Learning curves as a picture, in the style of the report's figures: one panel a metric, one line a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.report.figures import BLUE, FAINT, GREEN, GREY, MUTED, STYLE, VERMILION, WIDTH
+from experiments.report.glossary import METRICS
+
+_COLOURS = (GREY, VERMILION, GREEN, BLUE, "#CC79A7", "#56B4E9", "#E69F00")
+
+
+def save_curves(
+    curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metrics: Sequence[str], out: Path
+) -> list[Path]:
+    """Draw each variant's median over seeds, and the range of all seeds behind it; returns the SVG's and PNG's paths.
+
+    ``curves`` has, for each variant, for each seed, ``{step, metric: value or None}`` by step.
+    """
+    labels = {each.key: f"{each.label} {each.arrow}" for each in METRICS}
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH * len(metrics) * 0.78, 2.9))
+        for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
+            for colour, (_, seeds) in zip(_COLOURS, curves.items(), strict=False):
+                steps = [entry["step"] for entry in seeds[0]]
+                values = np.array(
+                    [[np.nan if entry[metric] is None else entry[metric] for entry in each] for each in seeds]
+                )
+                axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+                axes.plot(steps, np.median(values, axis=0), color=colour, linewidth=1.6)
+            axes.set_title(labels[metric], loc="left", color=MUTED, fontsize=8.5)
+            axes.set_xlabel("step")
+            axes.grid(axis="y", color=FAINT, linewidth=0.5)
+            axes.set_axisbelow(True)
+        handles = [Line2D([], [], color=colour, linewidth=1.6) for colour, _ in zip(_COLOURS, curves, strict=False)]
+        figure.legend(handles, list(curves), loc="upper center", ncols=len(curves), frameon=False, fontsize=8.5)
+        figure.tight_layout(rect=(0, 0, 1, 0.9))
+        paths = [out / "curves.svg", out / "curves.png"]
+        figure.savefig(paths[0], metadata={"Date": None})
+        figure.savefig(paths[1], dpi=160)
+    return paths

@@ -1,0 +1,112 @@
+"""A study: refused before anything is trained, each variant at its best setting, finished runs kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from experiments.ablate import ablate, load_study, markdown_summary
+from experiments.cli import main
+from experiments.errors import ConfigError
+
+
+def write(path: Path, **sections: Any) -> str:
+    path.write_text(yaml.safe_dump(sections))
+    return str(path)
+
+
+@pytest.fixture
+def recipe(policy: Any, tmp_path: Path) -> str:
+    return write(
+        tmp_path / "short.yaml",
+        task={
+            "name": "arithmetic",
+            "max_digits": 2,
+            "train_size": 50,
+            "template": {"levels": list(policy.template.levels)},
+        },
+        model={"path": str(policy.path), "attn_implementation": "eager"},
+        rubric={"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}},
+        trainer={
+            "max_steps": 4,
+            "learning_rate": 1e-3,
+            "per_device_train_batch_size": 8,
+            "num_generations": 4,
+            "max_completion_length": 10,
+            "gradient_checkpointing": False,
+            "use_cpu": True,
+        },
+        probe={"size": 40, "max_new_tokens": 10},
+    )
+
+
+def test_the_shipped_study_can_be_run() -> None:
+    study = load_study("learning_curves", ["trainer.max_steps=3"])
+    assert list(study.variants) == ["rlvr", "rlcr", "segment", "closed_form"]
+    assert len(study.settings()) == 3
+    assert study.set == {"trainer.max_steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"select": "brir"}, "did you mean brier"),
+        ({"seeds": []}, "seeds"),
+        ({"variants": {"a": {"recipe": "rlvrr"}}}, "did you mean rlvr"),
+        ({"variants": {"a": {"recipe": "rlvr", "set": {"trainer.learning_rat": 1}}}}, "did you mean learning_rate"),
+        ({"variants": {"a/b": {"recipe": "rlvr"}}}, "names a folder"),
+        ({"grid": {"trainer.learning_rate": 1}}, "list of values"),
+        ({"grid": {"trainer.learning_rate": ["fast"]}}, "'fast'"),
+        ({"every": 0}, "below 1"),
+        ({"evry": 5}, "did you mean every"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_first(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    study = {"variants": {"a": {"recipe": "rlvr"}}, "seeds": [0]} | changes
+    with pytest.raises(ConfigError, match=said):
+        load_study(write(tmp_path / "study.yaml", **study))
+
+
+def test_a_study_trains_chooses_measures_and_draws(recipe: str, tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "study.yaml",
+        variants={"sequence": {"recipe": recipe, "set": {"trainer.credit": "sequence"}}},
+        grid={"trainer.learning_rate": [1e-9, 1e-2]},
+        seeds=[0, 1],
+        every=2,
+    )
+    out = tmp_path / "out"
+    said: list[str] = []
+    summary = ablate(load_study(path), out, jobs=2, say=said.append)
+    lines = [json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()]
+    assert len(lines) == 3 * 4, "two settings of the first seed and one of the second, at steps 0, 2, 4 and the end"
+    for name, row in summary.items():
+        last = {
+            line["setting"]["trainer.learning_rate"]: line["brier"]
+            for line in lines
+            if line["variant"] == name and line["seed"] == 0 and line["step"] == 4 and line["split"] == "validation"
+        }
+        assert row["setting"]["trainer.learning_rate"] == min(last, key=lambda rate: last[rate])
+        values = [line["brier"] for line in lines if line["variant"] == name and line["split"] == "test"]
+        assert row["brier"]["low"] <= row["brier"]["value"] <= row["brier"]["high"]
+        assert len(row["brier"]["seeds"]) == 2 and set(row["brier"]["seeds"]) <= set(values)
+    assert markdown_summary(summary) == (out / "summary.md").read_text()
+    assert (out / "curves.png").stat().st_size > 10_000
+    trained = {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")}
+    assert len(trained) == 3 * 3
+    ablate(load_study(path), out, jobs=1, say=said.append)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == trained
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_names_its_log(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = write(tmp_path / "study.yaml", variants={"a": {"recipe": recipe}}, seeds=[0])
+    out = tmp_path / "out"
+    (out / "a" / "only" / "seed-0" / "final").mkdir(parents=True)
+    (out / "a" / "only" / "seed-0" / "recipe.yaml").write_text("another: run\n")
+    with pytest.raises(RuntimeError, match=r"log\.txt"):
+        main(["ablate", broken, "--out", str(out)])
