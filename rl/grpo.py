@@ -38,13 +38,15 @@ from rl.advantages import (
     term_advantages,
 )
 from rl.closed_form import ConfidenceLoss
-from rl.rollout import JudgedRollout, batch_metrics, gather_outcomes, judge
+from rl.guard import GuardConfig, GuardedUpdates
+from rl.rollout import JudgedRollout, advantage_metrics, batch_metrics, gather_outcomes, judge
 from rl.segments import segment_masks
 from rl.signals import SignalReader
+from rl.step_metrics import StepMetrics
 
 
 @dataclass
-class CalibratedGRPOConfig(GRPOConfig):
+class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
     """TRL's ``GRPOConfig`` with the choices that calibration adds."""
 
     credit: str = field(
@@ -100,7 +102,7 @@ class Scored:
     matrix: RewardMatrix
 
 
-class CalibratedGRPOTrainer(GRPOTrainer):
+class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, GRPOTrainer):
     """GRPO on a rubric of reward terms with per-segment credit; see the module's docstring.
 
     The dataset needs the columns ``prompt`` and ``answer`` (the gold). Raises ValueError where the closed-form loss
@@ -166,6 +168,10 @@ class CalibratedGRPOTrainer(GRPOTrainer):
 
     # -- rewards: parse, verify, gather, score --------------------------------------------------------------------
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        with self.stopwatch.running("score"):
+            return self._score(inputs, prompts, completion_ids_list)
+
+    def _score(self, inputs, prompts, completion_ids_list) -> torch.Tensor:
         golds = [row["answer"] for row in inputs]
         stop_ids = (*self.eos_token_ids, self.processing_class.pad_token_id)
         rollout = judge(self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids)
@@ -204,6 +210,10 @@ class CalibratedGRPOTrainer(GRPOTrainer):
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
         logged.extend(advantages_N.tolist())
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in advantage_metrics(scored.matrix, scored.outcomes, advantages_N.cpu().numpy()).items():
+            metrics[name].append(value)
+        output["confidence_mask"] = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
         if self._confidence_loss is not None:
             self._aim_confidences(output, scored, local)
         return output

@@ -15,6 +15,7 @@ from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.callbacks import WholeCheckpoints
 from rl.checkpoint import (
+    CheckpointError,
     add_template_tokens,
     last_complete_checkpoint,
     load_policy,
@@ -158,7 +159,7 @@ def test_the_mark_is_written_last_once_every_process_is_done(tmp_path: Path, mon
     state.is_world_process_zero = True
     with monkeypatch.context() as patch:
         patch.setattr("rl.callbacks.write_calibration", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(CheckpointError, match="checkpoint-5 could not be written: disk full"):
             callback.on_save(arguments, state, None)
     assert last_complete_checkpoint(tmp_path) is None
     callback.on_save(arguments, state, None)

@@ -25,6 +25,7 @@ from rl.checkpoint import last_complete_checkpoint
 ROOT = Path(__file__).parents[2]
 STEPS, SAVE = 24, 3
 TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+TIMES |= {"time/generate", "time/score", "time/update"}
 
 
 @pytest.fixture(scope="module")
