@@ -43,6 +43,7 @@ from rl.rollout import JudgedRollout, advantage_metrics, batch_metrics, gather_o
 from rl.segments import segment_masks
 from rl.signals import SignalReader
 from rl.step_metrics import StepMetrics
+from rl.updates import ResumableRollouts
 
 
 @dataclass
@@ -102,7 +103,7 @@ class Scored:
     matrix: RewardMatrix
 
 
-class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, GRPOTrainer):
+class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, GRPOTrainer):
     """GRPO on a rubric of reward terms with per-segment credit; see the module's docstring.
 
     The dataset needs the columns ``prompt`` and ``answer`` (the gold). Raises ValueError where the closed-form loss

@@ -60,12 +60,14 @@ class GuardedUpdates:
 
     recipe: Mapping[str, Any] | None = None
     """Written beside a saved batch, for ``candor replay``."""
+    guards = True
+    """Whether an update may end the run; off where one is made again to look at it."""
     _micro_batches: tuple[MicroBatch, ...] = ()
     _losses: tuple[float, ...] = ()
     _update_is_over = True
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if not model.training:
+        if not model.training or not self.guards:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self._update_is_over:
             self._micro_batches, self._losses, self._update_is_over = (), (), False

@@ -33,7 +33,10 @@ class Monitors(TrainerCallback):
         self.settings, self.subject = settings, subject
         self.history = History(settings.window)
         self.raised: list[str] = []
+        self.stopped = False
+        """Whether the run was ended, on every process."""
         self.stopped_by: Alarm | None = None
+        """The alarm that ended it, on the main process."""
 
     def on_train_begin(self, args, state, control, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
@@ -55,8 +58,9 @@ class Monitors(TrainerCallback):
             stops = [self.stopped_by is not None]
             if PartialState().num_processes > 1:
                 broadcast_object_list(stops)
-            control.should_training_stop |= stops[0]
-            control.should_save |= stops[0]
+            self.stopped = stops[0]
+            control.should_training_stop |= self.stopped
+            control.should_save |= self.stopped
 
     def on_save(self, args, state, control, **kwargs: Any) -> None:
         if state.is_world_process_zero:

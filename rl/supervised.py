@@ -1,8 +1,9 @@
 """Supervised warm starts on TRL's ``SFTTrainer``: gold answers in the template, with a habitual confidence.
 
 Kept from TRL: everything. Added: the completions, and a look at each update before it is made (:mod:`rl.guard`). A
-warm start teaches a policy the format and brings its accuracy off the floor; its confidences are drawn from ``confidence_habit`` whatever the question, so that it comes out sure of
-nearly everything, like a chat model, yet gives every level some probability for reinforcement learning to explore.
+warm start teaches a policy the format and brings its accuracy off the floor; its confidences are drawn from
+``confidence_habit`` whatever the question, so that it comes out sure of nearly everything, like a chat model, yet gives
+every level some probability for reinforcement learning to explore.
 
 Launch: ``candor train warm_start``.
 """

@@ -1,4 +1,4 @@
-"""One update on disk: everything that its loss and gradient depend on, in safetensors and JSON.
+"""Updates and rollouts on disk, in safetensors and JSON: everything that a loss and its gradient depend on.
 
 ``update.json`` says which update it was and how it ended, ``recipe.yaml`` how it was configured; the weights lie beside
 them as in a checkpoint; ``batch_RANK.safetensors`` and ``batch_RANK.json`` hold the micro-batches of each rank: tensors
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from safetensors.torch import load_file, save_file
 
 from rl.checkpoint import write_json
@@ -96,3 +97,26 @@ def read_micro_batches(folder: Path, rank: int) -> list[MicroBatch]:
 
 def _under(prefix: str, batch: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}
+
+
+class ResumableRollouts:
+    """A checkpoint between two updates on the same rollout carries the rollout, so that a resumed run goes on with it.
+
+    To stand before a ``GRPOTrainer`` among the bases; without it, a rollout of ``num_iterations`` above 1, or of more
+    ``steps_per_generation`` than a step takes, would be sampled anew by a policy that has moved on.
+    """
+
+    def _save_checkpoint(self, model, trial):
+        super()._save_checkpoint(model, trial)
+        if self._step % (self.args.steps_per_generation * self.num_iterations):
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_batches(folder, self.accelerator.process_index, self._buffered_inputs)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._step = self.state.global_step * self.args.gradient_accumulation_steps
+            folder, rank = Path(checkpoint), self.accelerator.process_index
+            if (folder / f"batch_{rank}.json").is_file():
+                batches = read_batches(folder, rank)
+                self._buffered_inputs = [send_to_device(batch, self.accelerator.device) for batch in batches]

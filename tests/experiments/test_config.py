@@ -144,7 +144,7 @@ def test_what_a_run_keeps_is_a_recipe_again(written: Callable[..., str]) -> None
         (
             "trainr.max_steps=3",
             "override 'trainr.max_steps=3': unknown section 'trainr', allowed: "
-            "task, model, rubric, estimators, trainer, probe (did you mean trainer?)",
+            "task, model, rubric, estimators, trainer, monitors, probe (did you mean trainer?)",
         ),
         (
             "task.name.more=3",
@@ -167,7 +167,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
     ("content", "message"),
     [
         ("task: [unclosed", "not YAML: while parsing"),
-        ("just text", "expected sections task, model, rubric, estimators, trainer, probe, got str"),
+        ("just text", "expected sections task, model, rubric, estimators, trainer, monitors, probe, got str"),
         ("", "got NoneType"),
         ({"extends": "rlvr", "modle": {}}, "unknown section 'modle', allowed: extends, task, model, "),
         ({"extends": "rlvr", "modle": {}}, "(did you mean model?)"),
