@@ -55,12 +55,12 @@ class MonitorSettings:
         for name in self.ignore:
             if name not in ALARMS:
                 close = difflib.get_close_matches(name, ALARMS, n=1, cutoff=0.0)[0]
-                raise ValueError(f"ignore: {name!r} is not one of {', '.join(ALARMS)} (did you mean {close}?)")
+                raise ValueError(f"monitors.ignore: {name!r} is not one of {', '.join(ALARMS)} (did you mean {close}?)")
         if self.window < 1:
-            raise ValueError(f"window: {self.window} is below 1")
+            raise ValueError(f"monitors.window: {self.window} is below 1")
         for each in dataclasses.fields(self):
             if each.type == "float" and getattr(self, each.name) < 0:
-                raise ValueError(f"{each.name}: {getattr(self, each.name)} is below 0")
+                raise ValueError(f"monitors.{each.name}: {getattr(self, each.name)} is below 0")
 
 
 @dataclass(frozen=True)
