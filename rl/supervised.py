@@ -32,7 +32,15 @@ class SupervisedConfig(GuardConfig, SFTConfig):
 
 
 class SupervisedTrainer(GuardedUpdates, SFTTrainer):
-    """TRL's ``SFTTrainer`` that looks at an update before it is made."""
+    """TRL's ``SFTTrainer`` that looks at an update before it is made, and counts its tokens on after a resume."""
+
+    def _save_checkpoint(self, model, trial):
+        self.state.num_input_tokens_seen = self._total_train_tokens
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        self._total_train_tokens = self.state.num_input_tokens_seen
 
 
 def confidence_habit(levels: Sequence[str]) -> list[float]:
