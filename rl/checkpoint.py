@@ -144,8 +144,8 @@ def writing(checkpoint: str | Path) -> Iterator[None]:
             how = "there is no complete checkpoint before it"
         else:
             how = f"make room, and the same command with --resume goes on from {last.name}"
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(f"{folder} could not be written: {reason}; {how}") from error
+        reason, free = str(error).strip().partition("\n")[0], shutil.disk_usage(folder.parent).free / 1e6
+        raise CheckpointError(f"{folder} could not be written ({free:.0f} MB are free): {reason}; {how}") from error
 
 
 def write_json(path: Path, content: Any) -> None:

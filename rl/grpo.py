@@ -40,7 +40,7 @@ from rl.advantages import (
 from rl.closed_form import ConfidenceLoss
 from rl.guard import GuardConfig, GuardedUpdates
 from rl.rollout import JudgedRollout, advantage_metrics, batch_metrics, gather_outcomes, judge
-from rl.segments import segment_masks
+from rl.segments import confidence_mask, segment_masks
 from rl.signals import SignalReader
 from rl.step_metrics import StepMetrics
 from rl.updates import ResumableRollouts
@@ -214,7 +214,9 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, GRPO
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in advantage_metrics(scored.matrix, scored.outcomes, advantages_N.cpu().numpy()).items():
             metrics[name].append(value)
-        output["confidence_mask"] = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
+        ids_BT = output["completion_ids"]
+        mask_BT = confidence_mask(scored.rollout.parsed, scored.rollout.decoded, ids_BT.size(1))
+        output["confidence_mask"] = mask_BT.to(ids_BT.device)
         if self._confidence_loss is not None:
             self._aim_confidences(output, scored, local)
         return output

@@ -107,3 +107,15 @@ def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]
             inside.append(index)
         before = after
     return inside
+
+
+def confidence_mask(
+    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int
+) -> torch.Tensor:
+    """Mask (B, T) of 0 and 1 of the tokens that write the confidence itself, without its tags; none if it is unread."""
+    mask = torch.zeros(len(parsed), length)
+    for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
+        if completion.confidence is not None:
+            span = completion.spans["confidence"]
+            mask[row, tokens_inside(span.start, span.end, tokens)] = 1.0
+    return mask

@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_usable(
         patch.setattr("rl.checkpoint.write_text", full.text)
         assert main(["train", recipe, "--out", str(out)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"candor: {out}/checkpoint-{2 * SAVE} could not be written: ")
+    assert line.startswith(f"candor: {out}/checkpoint-{2 * SAVE} could not be written (")
     assert line.endswith(f"make room, and the same command with --resume goes on from checkpoint-{SAVE}")
     assert last_complete_checkpoint(out) == out / f"checkpoint-{SAVE}" and not (out / "final").exists()
     assert main(["train", recipe, "--out", str(out), "--resume"]) == 0
