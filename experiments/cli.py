@@ -14,11 +14,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from experiments.errors import ConfigError, DataError
+from experiments.errors import ConfigError, DataError, RunError
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
-EXIT_HACKABLE, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
+EXIT_FAILED, EXIT_HACKABLE, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 1, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, DataError) as error:
         print(f"candor: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except RunError as error:
+        print(f"candor: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         resumable = "; the same command with --resume goes on from the last checkpoint" if "resume" in options else ""
         print(f"\ncandor: interrupted{resumable}", file=sys.stderr)
@@ -143,6 +146,16 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="as JSON, with the options of each term")
     listing.add_argument("--markdown", action="store_true", help="as the table in the README")
     rewards.set_defaults(command=_rewards)
+
+    replay = commands.add_parser("replay", help="make a saved update again: loss, gradients, completions")
+    replay.add_argument("batch", type=Path, metavar="BATCH", help="failed_batch or batches/step-N of a run")
+    replay.set_defaults(command=_replay)
+
+    metrics = commands.add_parser("metrics", help="list the metrics that training logs")
+    form = metrics.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument("--markdown", action="store_true", help="as the table in the README")
+    metrics.set_defaults(command=_metrics)
     return parser
 
 
@@ -274,6 +287,25 @@ def _rewards(options: argparse.Namespace) -> int:
         from experiments.report.audit import rewards_table
 
         _Console().print(rewards_table(catalogue()))
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from experiments.replay import replay, replay_page
+
+    Console().print(replay_page(replay(options.batch)))
+    return 0
+
+
+def _metrics(options: argparse.Namespace) -> int:
+    from experiments.report.training_metrics import TRAINING_METRICS, markdown_table, metrics_table
+
+    if options.markdown:
+        print(markdown_table())
+    elif options.json:
+        print(json.dumps([vars(each) for each in TRAINING_METRICS], indent=2))
+    else:
+        Console().print(metrics_table())
     return 0
 
 

@@ -1,7 +1,7 @@
 """Recipes: one YAML file a run, read, overridden and checked whole before a model loads.
 
-A recipe has the sections ``task model rubric estimators trainer probe`` and may say ``extends: OTHER`` (a shipped
-recipe, or a file beside it), whose sections it then changes key by key. On the command line
+A recipe has the sections ``task model rubric estimators trainer monitors probe`` and may say ``extends: OTHER`` (a
+shipped recipe, or a file beside it), whose sections it then changes key by key. On the command line
 ``trainer.learning_rate=3e-4`` changes one key; the value is read as YAML, and ``null`` takes the key away. The
 ``trainer`` section takes any field of TRL's configuration by its own name. Every error names the key, the value, what
 was allowed and the nearest right name.
@@ -25,8 +25,9 @@ from experiments.tasks import TASKS, Task
 from experiments.trainer_section import METHODS, check_trainer
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
+from rl.alarms import MonitorSettings
 
-SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "probe")
+SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "monitors", "probe")
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -62,11 +63,17 @@ class ProbeSection:
     resamples: int = 1000
     confidence: str = "stated"
     """The reading by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
+    every: int = 0
+    """Steps of training between two measurements on held-out questions, logged as ``heldout/*``; 0: none."""
+    every_size: int = 256
+    """Questions of each of them: from the task's validation split, or from ``split`` where it has none."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "batch_size", "max_new_tokens", "resamples"):
+        for name in ("size", "batch_size", "max_new_tokens", "resamples", "every_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"probe.{name}: {getattr(self, name)} is below 1")
+        if self.every < 0:
+            raise ConfigError(f"probe.every: {self.every} is below 0")
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Recipe:
     estimators: dict[str, Any]
     method: str
     trainer: dict[str, Any]
+    monitors: MonitorSettings
     probe: ProbeSection
     source: dict[str, Any] = field(repr=False)
     """The recipe as it was read, overrides applied: what a checkpoint keeps."""
@@ -228,6 +236,9 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     rubric = _rubric(_section(source, "rubric"))
     readers = _section(source, "estimators", required=False)
     known_keys("estimators", readers, ESTIMATORS)
+    monitors = _section(source, "monitors", required=False)
+    if monitors and method == "sft":
+        raise ConfigError("monitors: watch the rollouts of reinforcement learning, method sft has none")
     recipe = Recipe(
         name=name,
         task=from_mapping(task, task_source, "task"),
@@ -238,6 +249,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         },
         method=method,
         trainer=trainer,
+        monitors=from_mapping(MonitorSettings, monitors, "monitors"),
         probe=from_mapping(ProbeSection, _section(source, "probe", required=False), "probe"),
         source=source,
     )

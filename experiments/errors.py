@@ -1,4 +1,7 @@
-"""What a user can put right. The command prints such an error as one line and ends with status 2, no traceback."""
+"""What a user can put right: the command prints such an error as one line, no traceback, and ends with status 2.
+
+A run that fails on its way, RunError, ends with status 1.
+"""
 
 from __future__ import annotations
 
@@ -9,3 +12,7 @@ class ConfigError(ValueError):
 
 class DataError(ValueError):
     """An input file that cannot be used; the message says where, what was found and what was expected."""
+
+
+class RunError(RuntimeError):
+    """A run that ended before it was done; the message says why and how to go on."""

@@ -2,12 +2,13 @@
 
     accelerate launch --num_processes 2 -m experiments.train candor --out runs/candor
 
-The run's folder holds ``recipe.yaml``, ``metrics.jsonl``, ``completions/`` (a table of every sampled completion),
-``checkpoint-N/`` while it trains and ``final/`` when it is done.
+The run's folder holds ``recipe.yaml``, ``metrics.jsonl``, ``alarms.jsonl``, ``completions/`` (a table of every sampled
+completion), ``checkpoint-N/`` while it trains and ``final/`` when it is done; ``failed_batch/`` where an update failed.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import closing
@@ -21,14 +22,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from experiments.config import Recipe
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, RunError
 from experiments.folders import writable
 from experiments.models import open_policy
+from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import from_mapping
 from experiments.trainer_section import check_batch, trainer_arguments
+from rl.alarms import Subject
 from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
-from rl.checkpoint import add_template_tokens, last_complete_checkpoint, write_calibration
-from rl.supervised import supervised_rows
+from rl.checkpoint import (
+    CheckpointError,
+    add_template_tokens,
+    is_complete,
+    last_complete_checkpoint,
+    mark_complete,
+    write_calibration,
+    write_text,
+    writing,
+)
+from rl.guard import FailedUpdateError
+from rl.heldout import HeldOutProbe
+from rl.monitors import Monitors
+from rl.supervised import SupervisedTrainer, supervised_rows
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
 
@@ -39,32 +54,56 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     With ``resume`` the run goes on from its last complete checkpoint, and ends with the weights of a run that was
     never stopped; a finished run is left as it is. Raises ConfigError, before weights are loaded or the recipe is
     written: for a folder that cannot be written, holds another recipe, or holds a run already and ``resume`` is not
-    set; for values that TRL refuses, batches not made of whole groups, broken training data and a missing model.
+    set; for values that TRL refuses, batches not made of whole groups, broken training data and a missing model. Raises
+    RunError where the run ends before it is done: by an alarm, an update that failed or a disk that is full.
     """
     out = Path(out)
     main_process = int(os.environ.get("RANK", "0")) == 0
     if main_process:
         check_folder(out, recipe, resume=resume)
-    if resume and (out / FINAL / "calibration").is_dir():
+    if resume and is_complete(out / FINAL):
         return out / FINAL
     # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
-    arguments, lora = _arguments(recipe, out), _lora(recipe)
-    dataset = _training_set(recipe, arguments.seed)
-    model, tokenizer = _open(recipe, recipe.model.path, "model.path")
+    arguments = run_arguments(recipe, out)
+    lora_config(recipe)
+    dataset = training_set(recipe, arguments.seed)
+    heldout = validation_rows(recipe) if recipe.probe.every else []
+    model, tokenizer = open_weights(recipe, recipe.model.path, "model.path")
     progress = Progress(recipe.name)
-    callbacks = [MetricsFile(), WholeCheckpoints(recipe.template, recipe.rubric, recipe.source), progress]
-    build = {"grpo": _grpo_trainer, "ppo": _ppo_trainer, "sft": _sft_trainer}[recipe.method]
+    # Taken over from transformers, which deletes the last whole checkpoint before the new one is known to be whole.
+    limit, arguments.save_total_limit = arguments.save_total_limit, None
+    whole = WholeCheckpoints(recipe.template, recipe.rubric, recipe.source, limit)
     with recipe.task.open_verifier() as verifier, closing(progress):
-        trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora)
-        trainer.remove_callback(ProgressCallback)
-        trainer.remove_callback(PrinterCallback)
+        callbacks = [MetricsFile(), whole, progress]
+        trainer = build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks)
+        if heldout:
+            answer = answer_validation(recipe, heldout, tokenizer, verifier)
+            trainer.add_callback(HeldOutProbe(trainer, answer, size=len(heldout), every=recipe.probe.every))
+        monitors = _monitors(recipe, arguments)
+        if monitors is not None:  # first of all, so that every logger writes what it adds to a record
+            trainer.callback_handler.callbacks.insert(0, monitors)
         if main_process:
-            (out / KEPT_RECIPE).write_text(_as_yaml(recipe), encoding="utf-8")
+            write_text(out / KEPT_RECIPE, _as_yaml(recipe))
         checkpoint = last_complete_checkpoint(out) if resume else None
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        trainer.save_model(str(out / FINAL))
-        if trainer.is_world_process_zero():
-            write_calibration(out / FINAL, recipe.template, recipe.rubric, recipe.source)
+        try:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            if monitors is not None and monitors.stopped and trainer.state.global_step < trainer.state.max_steps:
+                kept = f"checkpoint-{trainer.state.global_step}"
+                raise RunError(
+                    f"monitors.on_alarm stopped the run: {monitors.stopped_by or 'see the main process'}; {out / kept} "
+                    "holds the policy, and the same command with --resume goes on all the same"
+                )
+            with writing(out / FINAL):
+                trainer.save_model(str(out / FINAL))
+                if trainer.is_world_process_zero():
+                    write_calibration(out / FINAL, recipe.template, recipe.rubric, recipe.source)
+                    mark_complete(out / FINAL, trainer.state.global_step)
+        except (FailedUpdateError, CheckpointError) as error:
+            raise RunError(str(error)) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise RunError(f"{out}: {error}; make room, and the same command with --resume goes on") from error
     trainer.accelerator.wait_for_everyone()
     return out / FINAL
 
@@ -84,7 +123,8 @@ def _as_yaml(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.source, sort_keys=False)
 
 
-def _arguments(recipe: Recipe, out: Path) -> Any:
+def run_arguments(recipe: Recipe, out: Path) -> Any:
+    """The configuration of a recipe's trainer. Raises ConfigError for values that TRL refuses."""
     if recipe.method != "sft":
         check_batch(recipe.trainer, recipe.method)
     try:
@@ -94,7 +134,8 @@ def _arguments(recipe: Recipe, out: Path) -> Any:
         raise ConfigError(message if message.startswith("trainer.") else f"trainer: {message}") from error
 
 
-def _open(recipe: Recipe, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def open_weights(recipe: Recipe, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights for a run to start from, and their tokenizer. Raises ConfigError where they cannot be loaded."""
     section = recipe.model
     model, tokenizer = open_policy(
         path, key, gguf_file=section.gguf_file, dtype=section.dtype, attn_implementation=section.attn_implementation
@@ -104,7 +145,8 @@ def _open(recipe: Recipe, path: str, key: str) -> tuple[PreTrainedModel, PreTrai
     return model, tokenizer
 
 
-def _training_set(recipe: Recipe, seed: int) -> Dataset:
+def training_set(recipe: Recipe, seed: int) -> Dataset:
+    """The rows that a recipe trains on. Raises ConfigError for broken data."""
     try:
         rows = recipe.task.rows("train")
         if recipe.method == "sft":
@@ -117,6 +159,24 @@ def _training_set(recipe: Recipe, seed: int) -> Dataset:
             for row in rows
         ]
     )
+
+
+def build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks=()) -> Trainer:
+    """The trainer of a recipe's method, without transformers' own progress on the terminal."""
+    build = {"grpo": _grpo_trainer, "ppo": _ppo_trainer, "sft": _sft_trainer}[recipe.method]
+    trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, list(callbacks), lora_config(recipe))
+    trainer.recipe = recipe.source
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _monitors(recipe: Recipe, arguments: Any) -> Monitors | None:
+    """The alarms of a run; None for a supervised one, which has no rollouts to watch."""
+    if recipe.method == "sft":
+        return None
+    closed_form = arguments.confidence_loss_weight > 0
+    return Monitors(recipe.monitors, Subject.of(recipe.rubric, arguments.scaling, closed_form=closed_form))
 
 
 def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
@@ -143,7 +203,7 @@ def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
     critic = None
     if arguments.value_model == "separate":
         path, key = recipe.model.critic_path, "model.critic_path"
-        critic, _ = _open(recipe, path, key) if path else _open(recipe, recipe.model.path, "model.path")
+        critic, _ = open_weights(recipe, path or recipe.model.path, key if path else "model.path")
     return CalibratedPPOTrainer(
         model,
         critic=critic,
@@ -169,9 +229,7 @@ def _check_levels(recipe: Recipe, arguments: Any, tokenizer: PreTrainedTokenizer
 
 
 def _sft_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    from trl import SFTTrainer
-
-    return SFTTrainer(
+    return SupervisedTrainer(
         model,
         args=arguments,
         train_dataset=dataset,
@@ -190,7 +248,8 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in ours.items() if name not in recipe.trainer}
 
 
-def _lora(recipe: Recipe):
+def lora_config(recipe: Recipe):
+    """peft's configuration, None without one. Raises ConfigError for fields that it does not have."""
     if recipe.model.lora is None:
         return None
     from peft import LoraConfig

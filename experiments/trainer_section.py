@@ -19,9 +19,9 @@ def trainer_arguments(method: str) -> type:
     """The configuration class of a method, whose fields the ``trainer`` section takes."""
     # Imported here: TRL takes seconds to import, and listing recipes needs none of it.
     if method == "sft":
-        from trl import SFTConfig
+        from rl.supervised import SupervisedConfig
 
-        return SFTConfig
+        return SupervisedConfig
     if method == "ppo":
         from rl.ppo_config import CalibratedPPOConfig
 

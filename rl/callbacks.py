@@ -13,7 +13,13 @@ from transformers import TrainerCallback
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rl.checkpoint import mark_complete, write_calibration
+from rl.checkpoint import (
+    keep_last_checkpoints,
+    keep_lines_up_to,
+    mark_complete,
+    write_calibration,
+    writing,
+)
 
 METRICS_FILE = "metrics.jsonl"
 _SHOWN = {
@@ -31,10 +37,7 @@ class MetricsFile(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            path = Path(args.output_dir) / METRICS_FILE
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-            kept = [line for line in lines if _step_of(line) <= state.global_step and state.global_step > 0]
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            keep_lines_up_to(Path(args.output_dir) / METRICS_FILE, state.global_step)
 
     def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and logs:
@@ -44,17 +47,30 @@ class MetricsFile(TrainerCallback):
 
 
 class WholeCheckpoints(TrainerCallback):
-    """Puts the calibration folder beside each checkpoint's weights, then the mark that it is complete."""
+    """Puts the calibration folder beside each checkpoint's weights, then the mark that it is complete.
 
-    def __init__(self, template: AnswerTemplate, rubric: Rubric | None, recipe: dict[str, Any]) -> None:
-        self.template, self.rubric, self.recipe = template, rubric, recipe
+    Only then the checkpoints beyond the newest ``limit`` go: rotation is taken over from transformers, whose
+    ``save_total_limit`` is to be None. To be the last callback that writes into a checkpoint. Raises CheckpointError
+    where it cannot write.
+    """
+
+    def __init__(
+        self, template: AnswerTemplate, rubric: Rubric | None, recipe: dict[str, Any], limit: int | None = None
+    ) -> None:
+        self.template, self.rubric, self.recipe, self.limit = template, rubric, recipe, limit
+
+    def on_step_end(self, args, state, control, **kwargs: Any) -> None:
+        # Averages over several steps do not survive a kill: they end where a checkpoint is taken.
+        control.should_log |= control.should_save
 
     def on_save(self, args, state, control, **kwargs: Any) -> None:
         PartialState().wait_for_everyone()  # other ranks write their share of the optimizer and random states
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            write_calibration(checkpoint, self.template, self.rubric, self.recipe)
-            mark_complete(checkpoint, state.global_step)
+            with writing(checkpoint):
+                write_calibration(checkpoint, self.template, self.rubric, self.recipe)
+                mark_complete(checkpoint, state.global_step)
+            keep_last_checkpoints(args.output_dir, self.limit)
 
 
 class Progress(TrainerCallback):
@@ -86,13 +102,6 @@ class Progress(TrainerCallback):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf  # a line cut off by a kill is dropped
 
 
 def _json_number(value: Any) -> Any:

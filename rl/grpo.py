@@ -38,14 +38,17 @@ from rl.advantages import (
     term_advantages,
 )
 from rl.closed_form import ConfidenceLoss
-from rl.rollout import JudgedRollout, batch_metrics, gather_outcomes, judge
+from rl.guard import GuardConfig, GuardedUpdates
+from rl.rollout import JudgedRollout, advantage_metrics, batch_metrics, gather_outcomes, judge
 from rl.sampling import ChosenGroups, ChosenGroupsConfig
-from rl.segments import segment_masks
+from rl.segments import confidence_mask, segment_masks
 from rl.signals import SignalReader
+from rl.step_metrics import StepMetrics
+from rl.updates import ResumableRollouts
 
 
 @dataclass
-class CalibratedGRPOConfig(ChosenGroupsConfig, GRPOConfig):
+class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
     """TRL's ``GRPOConfig`` with the choices that calibration adds."""
 
     credit: str = field(
@@ -106,7 +109,7 @@ class Scored:
     matrix: RewardMatrix
 
 
-class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
+class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, ChosenGroups, GRPOTrainer):
     """GRPO on a rubric of reward terms with per-segment credit; see the module's docstring.
 
     The dataset needs the columns ``prompt`` and ``answer`` (the gold); where a policy would not write the gold as it
@@ -178,6 +181,10 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
 
     # -- rewards: parse, verify, gather, score --------------------------------------------------------------------
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        with self.stopwatch.running("score"):
+            return self._score(inputs, prompts, completion_ids_list)
+
+    def _score(self, inputs, prompts, completion_ids_list) -> torch.Tensor:
         golds = [row["answer"] for row in inputs]
         stop_ids = (*self.eos_token_ids, self.processing_class.pad_token_id)
         rollout = judge(self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids)
@@ -220,6 +227,12 @@ class CalibratedGRPOTrainer(ChosenGroups, GRPOTrainer):
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
         logged.extend(advantages_N.tolist())
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in advantage_metrics(scored.matrix, scored.outcomes, advantages_N.cpu().numpy()).items():
+            metrics[name].append(value)
+        ids_BT = output["completion_ids"]
+        mask_BT = confidence_mask(scored.rollout.parsed, scored.rollout.decoded, ids_BT.size(1))
+        output["confidence_mask"] = mask_BT.to(ids_BT.device)
         return output
 
     def _credit(self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice) -> torch.Tensor:

@@ -127,3 +127,15 @@ def confidence_token(
     span = parsed.spans["confidence"]
     levels = [index for index in tokens_inside(span.start, span.end, decoded) if ids[index] in level_ids]
     return levels[0] if len(levels) == 1 else None
+
+
+def confidence_mask(
+    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int
+) -> torch.Tensor:
+    """Mask (B, T) of 0 and 1 of the tokens that write the confidence itself, without its tags; none if it is unread."""
+    mask = torch.zeros(len(parsed), length)
+    for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
+        if completion.confidence is not None:
+            span = completion.spans["confidence"]
+            mask[row, tokens_inside(span.start, span.end, tokens)] = 1.0
+    return mask

@@ -1,8 +1,9 @@
 """Supervised warm starts on TRL's ``SFTTrainer``: gold answers in the template, with a habitual confidence.
 
-Kept from TRL: everything. Added: the completions. A warm start teaches a policy the format and brings its accuracy
-off the floor; its confidences are drawn from ``confidence_habit`` whatever the question, so that it comes out sure of
-nearly everything, like a chat model, yet gives every level some probability for reinforcement learning to explore.
+Kept from TRL: everything. Added: the completions, and a look at each update before it is made (:mod:`rl.guard`). A
+warm start teaches a policy the format and brings its accuracy off the floor; its confidences are drawn from
+``confidence_habit`` whatever the question, so that it comes out sure of nearly everything, like a chat model, yet gives
+every level some probability for reinforcement learning to explore.
 
 Launch: ``candor train warm_start``.
 """
@@ -11,14 +12,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from trl import SFTConfig, SFTTrainer
+
 from rewards.template import AnswerTemplate
+from rl.guard import GuardConfig, GuardedUpdates
 
 DECIMAL_LEVELS = tuple(f"{level / 10:.1f}" for level in range(11))
 """Confidences to draw from where a template takes free decimals."""
 _TOP = 0.775
 _FLOOR = 0.005
+
+
+@dataclass
+class SupervisedConfig(GuardConfig, SFTConfig):
+    """TRL's ``SFTConfig`` with the fields of every trainer here."""
+
+
+class SupervisedTrainer(GuardedUpdates, SFTTrainer):
+    """TRL's ``SFTTrainer`` that looks at an update before it is made, and counts its tokens on after a resume."""
+
+    def _save_checkpoint(self, model, trial):
+        self.state.num_input_tokens_seen = self._total_train_tokens
+        super()._save_checkpoint(model, trial)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        self._total_train_tokens = self.state.num_input_tokens_seen
 
 
 def confidence_habit(levels: Sequence[str]) -> list[float]:

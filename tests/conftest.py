@@ -206,3 +206,39 @@ def replay() -> Callable[..., None]:
         trainer._generate_single_turn = generate
 
     return install
+
+
+@pytest.fixture(scope="session")
+def write_recipe(policy: TinyPolicy, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a recipe that trains the policy on one-digit arithmetic in seconds; keywords change its sections' keys."""
+    import yaml
+
+    trainer = {
+        "max_steps": 6,
+        "save_steps": 3,
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 8,
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+    }
+    of_method = {
+        "grpo": {"confidence_loss_weight": 1.0, "num_generations": 4, "max_completion_length": 10},
+        "sft": {"max_length": 64},
+    }
+
+    def write(method: str = "grpo", **changes: dict[str, Any]) -> Path:
+        template = {"levels": list(policy.template.levels)}
+        sections: dict[str, dict[str, Any]] = {
+            "task": {"name": "arithmetic", "max_digits": 1, "train_size": 200, "template": template},
+            "model": {"path": str(policy.path), "attn_implementation": "eager"},
+            "rubric": {name: dict(options) for name, options in RUBRIC.items()},
+            "trainer": {"method": method, **trainer, **of_method[method]},
+            "probe": {"size": 20, "max_new_tokens": 10, "resamples": 20},
+        }
+        for section, values in changes.items():
+            sections[section] = {**sections.get(section, {}), **values}
+        path = tmp_path_factory.mktemp("recipe") / f"short_{method}.yaml"
+        path.write_text(yaml.safe_dump(sections))
+        return path
+
+    return write

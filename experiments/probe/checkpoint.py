@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.config import STATED, Recipe
 from experiments.errors import ConfigError
@@ -86,8 +87,46 @@ def large_verdicts(recipe: Recipe, verifier: Judge) -> list[float | None]:
 
 def probe_rows(recipe: Recipe) -> list[dict[str, Any]]:
     """The recipe's held-out questions. Raises ConfigError where the task has no such split or too few questions."""
-    settings = recipe.probe
+    return _rows(recipe, recipe.probe.split, recipe.probe.size)
+
+
+def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
+    """The questions measured in the middle of training; raises as :func:`probe_rows`.
+
+    They come from the validation split, so that what is chosen by them does not flatter the probe of the end, or from
+    the probe's own where the task has none.
+    """
+    split = "validation" if "validation" in recipe.task.splits else recipe.probe.split
+    return _rows(recipe, split, recipe.probe.every_size)
+
+
+def answer_validation(
+    recipe: Recipe, rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, pool: Judge
+) -> Callable[[PreTrainedModel, Sequence[int]], list[tuple[float | None, float | None]]]:
+    """Answers questions of ``rows`` by number, greedily: confidence and correctness of each, None without one."""
+
+    def answer(model: PreTrainedModel, numbers: Sequence[int]) -> list[tuple[float | None, float | None]]:
+        policy, asked = Policy(model, tokenizer, recipe.template), [rows[number] for number in numbers]
+        generations = generate(
+            policy,
+            [row["prompt"] for row in asked],
+            max_new_tokens=recipe.probe.max_new_tokens,
+            batch_size=recipe.probe.batch_size,
+            title=None,
+        )
+        records = judge_generations(policy, asked, generations, "training", pool)
+        return [
+            (float(confidence) if parsed else None, None if pd.isna(correct) else float(correct))
+            for confidence, parsed, correct in zip(
+                records["confidence"], records["parsed"], records["correct"], strict=True
+            )
+        ]
+
+    return answer
+
+
+def _rows(recipe: Recipe, split: str, size: int) -> list[dict[str, Any]]:
     try:
-        return recipe.task.rows(settings.split, settings.size, seed=settings.seed)
+        return recipe.task.rows(split, size, seed=recipe.probe.seed)
     except (ValueError, OSError) as error:
         raise ConfigError(f"probe: {error}") from error

@@ -44,21 +44,24 @@ class Generation:
 
 
 def generate(
-    policy: Policy, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int, title: str = "probe"
+    policy: Policy, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int, title: str | None = "probe"
 ) -> list[Generation]:
-    """Answer every prompt greedily, in batches of similar length; results in the order of ``prompts``."""
+    """Answer every prompt greedily, in batches of similar length; results in the order of ``prompts``.
+
+    ``title`` is that of the progress bar; None shows none.
+    """
     encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     results: list[Generation | None] = [None] * len(prompts)
     pad = policy.tokenizer.pad_token_id
     policy.model.eval()
-    with tqdm(total=len(prompts), desc=title, unit="question") as bar:
+    with tqdm(total=len(prompts), desc=title, unit="question", disable=title is None) as bar:
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
             width = max(len(encoded[row]) for row in rows)
             ids = torch.tensor([[pad] * (width - len(encoded[row])) + encoded[row] for row in rows])
             mask = torch.tensor([[0] * (width - len(encoded[row])) + [1] * len(encoded[row]) for row in rows])
-            with torch.inference_mode():
+            with torch.no_grad():  # not inference_mode: a policy in training goes on with the buffers made here
                 sampled = policy.model.generate(
                     input_ids=ids.to(policy.model.device),
                     attention_mask=mask.to(policy.model.device),

@@ -100,7 +100,7 @@ def test_overrides_are_read_as_yaml_in_the_type_of_their_field() -> None:
             "trainer.bf16=true",
             "trainer.save_strategy=no",
             "rubric.brier.segments=[confidence]",
-            "rubric.brier.weight=0.5",
+            "rubric.brier.weight=0.2",
             "probe.escalate_to=null",
             "task.template.levels=['0.1', '0.9']",
             "model.lora={r: 4}",
@@ -111,7 +111,7 @@ def test_overrides_are_read_as_yaml_in_the_type_of_their_field() -> None:
     assert recipe.trainer["bf16"] is True
     assert recipe.trainer["save_strategy"] == "no"
     assert recipe.rubric.segments[recipe.rubric.names.index("brier")] == ("confidence",)
-    assert recipe.rubric.weights[recipe.rubric.names.index("brier")] == 0.5
+    assert recipe.rubric.weights[recipe.rubric.names.index("brier")] == 0.2
     assert recipe.probe.escalate_to is None
     assert recipe.template.levels == ("0.1", "0.9")
     assert recipe.model.lora == {"r": 4}
@@ -145,7 +145,7 @@ def test_what_a_run_keeps_is_a_recipe_again(written: Callable[..., str]) -> None
         (
             "trainr.max_steps=3",
             "override 'trainr.max_steps=3': unknown section 'trainr', allowed: "
-            "task, model, rubric, estimators, trainer, probe (did you mean trainer?)",
+            "task, model, rubric, estimators, trainer, monitors, probe (did you mean trainer?)",
         ),
         (
             "task.name.more=3",
@@ -168,7 +168,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
     ("content", "message"),
     [
         ("task: [unclosed", "not YAML: while parsing"),
-        ("just text", "expected sections task, model, rubric, estimators, trainer, probe, got str"),
+        ("just text", "expected sections task, model, rubric, estimators, trainer, monitors, probe, got str"),
         ("", "got NoneType"),
         ({"extends": "rlvr", "modle": {}}, "unknown section 'modle', allowed: extends, task, model, "),
         ({"extends": "rlvr", "modle": {}}, "(did you mean model?)"),

@@ -15,13 +15,16 @@ from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.callbacks import WholeCheckpoints
 from rl.checkpoint import (
+    CheckpointError,
     add_template_tokens,
+    keep_last_checkpoints,
     last_complete_checkpoint,
     load_policy,
     mark_complete,
     read_template,
     write_calibration,
     write_json,
+    write_text,
 )
 
 RUBRIC = Rubric.from_config({"accuracy": {"weight": 1.0}, "brier": {"weight": 0.5, "segments": ["confidence"]}})
@@ -140,6 +143,29 @@ def test_the_last_complete_checkpoint_is_the_highest_step_with_a_mark(tmp_path: 
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 
+@pytest.mark.parametrize(("limit", "kept"), [(None, [1, 2, 3, 4, 5]), (1, [4, 5]), (2, [3, 4, 5]), (9, [1, 3, 4, 5])])
+def test_only_what_is_older_than_enough_complete_checkpoints_goes(
+    limit: int | None, kept: list[int], tmp_path: Path
+) -> None:
+    for step in range(1, 6):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    keep_last_checkpoints(tmp_path, limit)
+    assert len(list(tmp_path.iterdir())) == 5, "none is complete"
+    for step in (1, 3, 4):  # the second was left half-written by a kill; the fifth is being written
+        mark_complete(tmp_path / f"checkpoint-{step}", step)
+    keep_last_checkpoints(tmp_path, limit)
+    assert sorted(int(path.name[-1]) for path in tmp_path.iterdir()) == kept
+
+
+def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "a", "old")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fdopen", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+        with pytest.raises(OSError, match="full"):
+            write_text(tmp_path / "a", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
+
+
 def test_the_mark_is_written_last_once_every_process_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[bool] = []
 
@@ -158,7 +184,7 @@ def test_the_mark_is_written_last_once_every_process_is_done(tmp_path: Path, mon
     state.is_world_process_zero = True
     with monkeypatch.context() as patch:
         patch.setattr("rl.callbacks.write_calibration", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(CheckpointError, match=r"checkpoint-5 could not be written .*: disk full"):
             callback.on_save(arguments, state, None)
     assert last_complete_checkpoint(tmp_path) is None
     callback.on_save(arguments, state, None)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+TIMES |= {"time/generate", "time/score", "time/update"}
 PLAIN = {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}}
 # Rewards that look at siblings, two of them through what the policy thought as it wrote. None is by rank, of which
 # rounding decides where siblings are level.

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 import yaml
 
 from experiments.cli import main
-from rl.callbacks import MetricsFile
+from rl.callbacks import MetricsFile, Progress
 from rl.checkpoint import last_complete_checkpoint
 
 ROOT = Path(__file__).parents[2]
 STEPS, SAVE = 24, 3
 TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+TIMES |= {"time/generate", "time/score", "time/update"}
+TIMES |= {"train_loss"}  # transformers' mean over the steps since the resume
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +90,169 @@ def killed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             process.wait(30)
     assert not (out / "final").exists(), "it was killed before its end"
     return out
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "grpo": {
+        "trainer": {"gradient_accumulation_steps": 2, "logging_steps": 2},
+        "monitors": {"window": 2, "max_truncated_unread": 0.0},
+        "probe": {"every": 2, "every_size": 8},
+    },
+    # Six updates on each rollout, so that a checkpoint at the third is in the middle of it.
+    "grpo_iterations": {"trainer": {"num_iterations": 3, "steps_per_generation": 2, "per_device_train_batch_size": 4}},
+    "sft": {"probe": {"every": 2, "every_size": 8}},
+}
+"""What to change in a recipe of six steps with a checkpoint after the third; the method is the name's first part."""
+KILLED_AFTER = 4
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_method_goes_on_as_if_it_had_not_been_interrupted(
+    case: str, write_recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = str(write_recipe(case.partition("_")[0], **CASES[case]))
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert main(["train", recipe, "--out", str(whole)]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_step_end", interrupt_after_step)
+        assert main(["train", recipe, "--out", str(resumed)]) == 130
+    assert last_complete_checkpoint(resumed) == resumed / f"checkpoint-{SAVE}"
+    assert main(["train", recipe, "--out", str(resumed), "--resume"]) == 0
+    same_run(whole, resumed)
+
+
+class Full:
+    """A disk that fills up in the middle of writing the second checkpoint, at a file of a given name."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.save, self.save_file = name, torch.save, safetensors.torch.save_file
+
+    def torch_save(self, content: Any, path: Any, *arguments: Any, **options: Any) -> None:
+        if f"checkpoint-{2 * SAVE}/{self.name}" in str(path):
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+        self.save(content, path, *arguments, **options)
+
+    def weights(self, tensors: Any, path: Any, *arguments: Any, **options: Any) -> None:
+        if f"checkpoint-{2 * SAVE}/{self.name}" in str(path):
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        self.save_file(tensors, path, *arguments, **options)
+
+    def text(self, path: Path, text: str) -> None:
+        if f"checkpoint-{2 * SAVE}/{self.name}" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "candor_complete.json"])
+def test_a_full_disk_leaves_the_checkpoint_before_usable(
+    name: str,
+    write_recipe: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # One checkpoint is kept: the last whole one must not go before the new one is whole.
+    recipe, out = str(write_recipe(trainer={"save_total_limit": 1})), tmp_path / "run"
+    full = Full(name)
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.save", full.torch_save)
+        patch.setattr("transformers.modeling_utils.safe_save_file", full.weights)
+        patch.setattr("rl.checkpoint.write_text", full.text)
+        assert main(["train", recipe, "--out", str(out)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"candor: {out}/checkpoint-{2 * SAVE} could not be written (")
+    assert line.endswith(f"make room, and the same command with --resume goes on from checkpoint-{SAVE}")
+    assert last_complete_checkpoint(out) == out / f"checkpoint-{SAVE}" and not (out / "final").exists()
+    assert main(["train", recipe, "--out", str(out), "--resume"]) == 0
+    assert steps_in(out) == list(range(1, 2 * SAVE + 1))
+    assert [path.name for path in out.glob("checkpoint-*")] == [f"checkpoint-{2 * SAVE}"]
+
+
+def test_a_disk_that_is_full_for_metrics_ends_the_run_in_one_line(
+    write_recipe: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
+
+    monkeypatch.setattr(MetricsFile, "on_log", full)
+    assert main(["train", str(write_recipe()), "--out", str(tmp_path / "run")]) == 1
+    assert "No space left on device: 'metrics.jsonl'; make room" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("method", ["grpo", "sft"])
+def test_a_run_killed_at_ten_random_times_ends_as_one_that_was_not(
+    method: str, write_recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Each kill falls some way into a step drawn at random: an update, the sampling, the probe or a checkpoint."""
+    monitors = {"monitors": {"window": 3}} if method == "grpo" else {}
+    recipe = write_recipe(method, trainer={"max_steps": 100}, probe={"every": 4, "every_size": 8}, **monitors)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed, draw = tmp_path / "killed", random.Random(0)
+    command = [sys.executable, "-m", "experiments.train", str(recipe), "--resume", "--out", str(killed)]
+    for step in sorted(draw.sample(range(1, 80), 10)):
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+            )
+            try:
+                while max(steps_in(killed), default=0) < step:
+                    assert process.poll() is None, (tmp_path / "log").read_text()[-4000:]
+                    time.sleep(0.002)
+                time.sleep(draw.uniform(0.0, 0.1))
+                assert process.poll() is None, "it was killed before its end"
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(30)
+    assert main(["train", str(recipe), "--out", str(killed), "--resume"]) == 0
+    assert main(["train", str(recipe), "--out", str(tmp_path / "whole")]) == 0
+    same_run(tmp_path / "whole", killed)
+
+
+def interrupt_after_step(self: Progress, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    if state.global_step == KILLED_AFTER:
+        raise KeyboardInterrupt
+
+
+def same_run(whole: Path, resumed: Path) -> None:
+    """Weights, optimizer, schedule, random state, data order, monitors and metrics are the same; bytes where it can."""
+    last = last_complete_checkpoint(whole)
+    assert last is not None
+    ours, theirs = resumed / last.name, last
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (resumed / "final" / name).read_bytes() == (whole / "final" / name).read_bytes(), name
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        loaded = [torch.load(run / name, weights_only=name != "rng_state.pth") for run in (ours, theirs)]
+        assert equal(*loaded), name
+    assert files_in(ours) == files_in(theirs)
+    if (whole / "alarms.jsonl").exists():
+        assert (resumed / "alarms.jsonl").read_text() == (whole / "alarms.jsonl").read_text()
+        assert (ours / "monitors.json").read_text() == (theirs / "monitors.json").read_text()
+    assert timeless(records_in(resumed)) == timeless(records_in(whole))
+    # At a step without a rollout of its own TRL writes the last one's table again, unless it was before the resume.
+    for step in [record["step"] for record in records_in(whole) if "reward" in record]:
+        tables = [pd.read_parquet(run / "completions" / f"completions_{step:05d}.parquet") for run in (resumed, whole)]
+        pd.testing.assert_frame_equal(*tables)
+
+
+def timeless(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in record.items() if name not in TIMES} for record in records]
+
+
+def equal(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor) or hasattr(left, "shape"):
+        return bool((left == right).all())
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return bool(left == right)
 
 
 def records_in(run: Path) -> list[dict[str, Any]]:

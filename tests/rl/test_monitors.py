@@ -1,0 +1,140 @@
+"""Alarms in a run: raised once, written, logged, able to stop it; and the same after a resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from experiments.cli import main
+from rl.alarms import ALARMS, MonitorSettings, Subject
+from rl.checkpoint import last_complete_checkpoint
+from rl.monitors import Monitors
+
+SUBJECT = Subject(("brier",), ("accuracy", "brier"), ())
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def logged(monitors: Monitors, run: Path, steps: range, share: Callable[[int], float]) -> list[dict[str, float]]:
+    """What the callback makes of the records of some steps, a checkpoint taken after each."""
+    arguments, control = SimpleNamespace(output_dir=str(run)), SimpleNamespace(should_save=False)
+    control.should_training_stop = False
+    state = SimpleNamespace(is_world_process_zero=True, global_step=steps.start - 1)
+    monitors.on_train_begin(arguments, state, control)
+    records = []
+    for state.global_step in steps:
+        record = {"loss": 0.1, "parse/truncated_unread": share(state.global_step)}
+        monitors.on_log(arguments, state, control, logs=record)
+        records.append(record | {"stop": float(control.should_training_stop and control.should_save)})
+        (run / f"checkpoint-{state.global_step}").mkdir(exist_ok=True)
+        monitors.on_save(arguments, state, control)
+    return records
+
+
+def test_an_alarm_is_raised_once_and_logged_while_it_is_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = logged(
+        Monitors(MonitorSettings(window=2), SUBJECT), tmp_path, range(1, 9), lambda step: 0.5 * (step % 5 > 1)
+    )
+    assert [record["alarms/truncation"] for record in records] == [0, 1, 1, 1, 1, 0, 1, 1]
+    (alarm,) = lines_of(tmp_path / "alarms.jsonl")
+    assert (alarm["alarm"], alarm["step"], alarm["since"]) == ("truncation", 2, 1)
+    assert "25.0%" in alarm["saw"] and "trainer.max_completion_length" in alarm["change"]
+    assert capsys.readouterr().out.count("candor: alarm truncation at step 2, since step 1: 25.0%") == 1
+    assert not any(record["stop"] for record in records)
+
+
+@pytest.mark.parametrize("killed_after", range(1, 6))
+def test_a_resumed_run_raises_the_same_alarms_at_the_same_steps(killed_after: int, tmp_path: Path) -> None:
+    def share(step: int) -> float:
+        return 0.3 * (step >= 3)
+
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    for run in (whole, resumed):
+        run.mkdir()
+    settings = MonitorSettings(window=3)
+    expected = logged(Monitors(settings, SUBJECT), whole, range(1, 8), share)
+    first = logged(Monitors(settings, SUBJECT), resumed, range(1, killed_after + 1), share)
+    with (resumed / "alarms.jsonl").open("a") as file:
+        file.write('{"alarm": "truncation", "step": 99}\n{"al')  # past the checkpoint, and cut off
+    second = logged(Monitors(settings, SUBJECT), resumed, range(killed_after + 1, 8), share)
+    assert first + second == expected
+    assert (resumed / "alarms.jsonl").read_text() == (whole / "alarms.jsonl").read_text() != ""
+
+
+def test_with_stop_the_first_alarm_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    monitors = Monitors(MonitorSettings(window=1, on_alarm="stop"), SUBJECT)
+    records = logged(monitors, tmp_path, range(1, 4), lambda step: 0.5 * (step == 3))
+    assert [record["stop"] for record in records] == [0, 0, 1]
+    assert monitors.stopped and monitors.stopped_by is not None and monitors.stopped_by.step == 3
+
+
+def test_other_processes_do_not_watch(tmp_path: Path) -> None:
+    monitors, record = Monitors(MonitorSettings(window=1), SUBJECT), {"loss": 1.0, "parse/truncated_unread": 1.0}
+    arguments, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(is_world_process_zero=False)
+    state.global_step = 1
+    for event in (monitors.on_train_begin, monitors.on_save):
+        event(arguments, state, None)
+    monitors.on_log(arguments, state, None, logs=record)
+    assert list(tmp_path.iterdir()) == [] and len(record) == 2
+
+
+def test_a_run_stops_at_an_alarm_and_can_be_gone_on_with(
+    write_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Four tokens are too few for a confidence.
+    trainer = {"max_completion_length": 4, "max_steps": 5, "save_steps": 100}
+    recipe, out = write_recipe(trainer=trainer, monitors={"window": 2, "on_alarm": "stop"}), tmp_path / "run"
+    assert main(["train", str(recipe), "--out", str(out)]) == 1
+    captured = capsys.readouterr()
+    assert "candor: alarm truncation at step 2, since step 1" in captured.out
+    last = captured.err.splitlines()[-1]
+    assert (
+        last.startswith("candor: monitors.on_alarm stopped the run: alarm") and "checkpoint-2 holds the policy" in last
+    )
+    assert last_complete_checkpoint(out) == out / "checkpoint-2" and not (out / "final").exists()
+    raised = [alarm["alarm"] for alarm in lines_of(out / "alarms.jsonl")]
+    assert "truncation" in raised
+
+    assert main(["train", str(recipe), "--out", str(out), "--resume"]) in (0, 1)
+    alarms = [alarm["alarm"] for alarm in lines_of(out / "alarms.jsonl")]
+    assert len(alarms) == len(set(alarms)) and alarms[: len(raised)] == raised, "each once, over both parts"
+    records = [record for record in lines_of(out / "metrics.jsonl") if "loss" in record]
+    assert [record["step"] for record in records][:3] == [1, 2, 3]
+    assert {f"alarms/{name}" for name in ALARMS} <= records[0].keys()
+    assert records[2]["alarms/truncation"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"on_alarm": "halt"}, "monitors.on_alarm: 'halt' is not one of warn, stop"),
+        ({"windw": 3}, "monitors.windw: unknown key"),
+        ({"ignore": ["truncated"]}, "monitors.ignore: 'truncated' is not one of"),
+    ],
+)
+def test_the_section_is_checked(
+    section: dict[str, Any],
+    message: str,
+    write_recipe: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", str(write_recipe(monitors=section)), "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_supervised_runs_have_nothing_to_watch(
+    write_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe("sft", monitors={"window": 3})
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run")]) == 2
+    assert "monitors: watch the rollouts of reinforcement learning" in capsys.readouterr().err
