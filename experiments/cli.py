@@ -18,7 +18,7 @@ from experiments.errors import ConfigError, DataError
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
-EXIT_HACKABLE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_HACKABLE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,10 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 failed, or the rubric that was audited is hackable, 2 cannot be run as asked, 130 interrupted.
     """
     options = _parse(arguments)
-    _quiet()
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        return _run(options)
     except (ConfigError, DataError) as error:
         print(f"candor: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -38,6 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resumable = "; the same command with --resume goes on from the last checkpoint" if "resume" in options else ""
         print(f"\ncandor: interrupted{resumable}", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command as :func:`main` does, but let what it raises go on to the caller."""
+    return _run(_parse(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
+    _quiet()
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
 
 
 def _quiet() -> None:
@@ -81,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="key=value", help="such as trainer.learning_rate=3e-4")
     train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
+    train.add_argument(
+        "--launch", metavar="NAME", help="on many processes: cpu2, ddp, zero2, zero3, zero3_offload or a YAML file"
+    )
+    train.add_argument("--num-processes", type=int, metavar="N", help="how many, one for each GPU of this machine")
     train.set_defaults(command=_train)
 
     probe = commands.add_parser("probe", help="measure a checkpoint, or completions and confidences of any system")
@@ -148,9 +161,24 @@ def _train(options: argparse.Namespace) -> int:
     from experiments.config import load_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
+    out = options.out or Path("runs") / recipe.name
+    if options.launch is not None:
+        from experiments.launcher import RankError, launch
+
+        arguments = [options.recipe, *options.overrides]
+        try:
+            launch(
+                recipe, arguments, out, resume=options.resume, config=options.launch, processes=options.num_processes
+            )
+        except RankError as error:
+            print(f"candor: {error}", file=sys.stderr)
+            return EXIT_FAILED
+        return 0
+    if options.num_processes is not None:
+        raise ConfigError("--num-processes: has no effect without --launch, such as --launch ddp")
     from experiments.train import train
 
-    final = train(recipe, options.out or Path("runs") / recipe.name, resume=options.resume)
+    final = train(recipe, out, resume=options.resume)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"{final} holds the trained policy; measure it with: candor probe {final} --out {final.parent / 'probe'}")
     return 0

@@ -167,9 +167,10 @@ def _lora(recipe: Recipe):
 
 def main() -> None:
     """Entry for launchers, which start a module once a rank."""
-    from experiments.cli import main as cli
+    from experiments import cli, launcher
 
-    sys.exit(cli(["train", *sys.argv[1:]]))
+    arguments = ["train", *sys.argv[1:]]
+    sys.exit(launcher.run_rank(cli.run, arguments) if launcher.launched() else cli.main(arguments))
 
 
 if __name__ == "__main__":

@@ -76,17 +76,18 @@ def _check_signals(rubric: Rubric) -> None:
                     one_of(f"rubric.{term.name}.{field.name}", name, allowed)
 
 
-def check_batch(trainer: dict[str, Any]) -> None:
+def check_batch(trainer: dict[str, Any], processes: int | None = None) -> None:
     """Raise ConfigError where a GRPO batch, over the processes of this launch, is not made of whole groups.
 
-    For training only: a recipe that was launched on many processes is probed on one.
+    ``processes`` is for a launcher, which is none of them. For training only: a recipe that was launched on many
+    processes is probed on one.
     """
     defaults = trainer_arguments("grpo")
     group, per_device, accumulation = (
         trainer.get(name, getattr(defaults, name))
         for name in ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
     )
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = processes or int(os.environ.get("WORLD_SIZE", "1"))
     steps = trainer.get("steps_per_generation") or accumulation
     batch = trainer.get("generation_batch_size") or per_device * processes * steps
     if group < 2:
