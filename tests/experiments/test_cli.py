@@ -19,7 +19,7 @@ import yaml
 from experiments.cli import main
 from experiments.config import recipe_names
 
-COMMANDS = ("quickstart", "train", "probe", "report", "build-tiny", "recipes", "audit", "rewards")
+COMMANDS = ("quickstart", "train", "probe", "report", "build-tiny", "recipes", "audit", "rewards", "memory")
 Refusal = Callable[..., str]
 
 
