@@ -94,11 +94,12 @@ def launch(
     path = launch_file(config)
     count = process_count(path, processes)
     from experiments.train import FINAL, check_folder
-    from experiments.trainer_section import check_batch
+    from experiments.trainer_section import check_batch, check_generation
 
     check_folder(out, recipe, resume=resume)
     if recipe.method != "sft":
         check_batch(recipe.trainer, count)
+        check_generation(recipe.trainer)
     find_model(recipe.model.path, "model.path", recipe.model.gguf_file)
     if resume and (out / FINAL / "calibration").is_dir():
         return

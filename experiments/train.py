@@ -25,7 +25,7 @@ from experiments.errors import ConfigError
 from experiments.folders import writable
 from experiments.models import open_policy
 from experiments.schema import from_mapping
-from experiments.trainer_section import check_batch, trainer_arguments
+from experiments.trainer_section import check_batch, check_generation, trainer_arguments
 from rewards.verifiers.pool import VerifierPool
 from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.checkpoint import add_template_tokens, last_complete_checkpoint, write_calibration
@@ -96,6 +96,7 @@ def _as_yaml(recipe: Recipe) -> str:
 def _arguments(recipe: Recipe, out: Path) -> Any:
     if recipe.method == "grpo":
         check_batch(recipe.trainer)
+        check_generation(recipe.trainer)
     try:
         return trainer_arguments(recipe.method)(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
     except ValueError as error:

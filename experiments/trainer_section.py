@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import typing
 from typing import Any
@@ -48,6 +49,17 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
         )
     if rubric.signals:
         _check_signals(rubric)
+    if checked.get("vllm_mode"):
+        one_of("trainer.vllm_mode", checked["vllm_mode"], ("server", "colocate"))
+    if checked.get("train_on") == "confidence":
+        if template.confidence == "none":
+            raise ConfigError("trainer.train_on: 'confidence' needs one, task.template.confidence is 'none'")
+        weighted = zip(rubric.segments, rubric.weights, strict=True)
+        if not any(weight and "confidence" in segments for segments, weight in weighted):
+            raise ConfigError(
+                "trainer.train_on: 'confidence' leaves nothing to train, no term of the rubric is credited to the "
+                "confidence; add one, such as rubric.log.weight=0.1"
+            )
     if checked.get("confidence_loss_weight"):
         if template.levels is None:
             raise ConfigError(
@@ -74,6 +86,14 @@ def _check_signals(rubric: Rubric) -> None:
             for name in value if isinstance(value, tuple) else (value,):
                 if name in term.signals:  # a soft target's signal is read for that target only
                     one_of(f"rubric.{term.name}.{field.name}", name, allowed)
+
+
+def check_generation(trainer: dict[str, Any]) -> None:
+    """Raise ConfigError where a run is to generate with vLLM and vLLM is not installed. For training only."""
+    if trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "trainer.use_vllm: vLLM is not installed; the extra vllm installs it: pip install 'candor-rl[vllm]'"
+        )
 
 
 def check_batch(trainer: dict[str, Any], processes: int | None = None) -> None:

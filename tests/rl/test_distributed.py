@@ -177,6 +177,7 @@ def launched(policy: Path, out: Path) -> None:
     """What each rank does: every case, then the signals of a split policy; the results are left in files."""
     import torch
     from accelerate.state import AcceleratorState, GradientState, PartialState
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     for name, case in CASES.items():
         history, model = run(policy, out, name, processes=2)
@@ -187,6 +188,7 @@ def launched(policy: Path, out: Path) -> None:
         if state.is_main_process:
             (out / f"{name}.json").write_text(json.dumps(history))
         # The next case is another run: nothing of this one's may reach it.
+        unset_hf_deepspeed_config()
         os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
         GradientState._reset_state()
         AcceleratorState._reset_state(reset_partial_state=True)
