@@ -29,6 +29,7 @@ from experiments.trainer_section import check_batch, check_generation, trainer_a
 from rewards.verifiers.pool import VerifierPool
 from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.checkpoint import add_template_tokens, last_complete_checkpoint, write_calibration
+from rl.distribution import reduce_through_gloo
 from rl.supervised import supervised_rows
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
@@ -48,6 +49,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
         check_folder(out, recipe, resume=resume)
     if resume and (out / FINAL / "calibration").is_dir():
         return out / FINAL
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" or recipe.trainer.get("deepspeed"):
+        reduce_through_gloo()
     # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
     arguments, lora = _arguments(recipe, out), _lora(recipe)
     dataset = _training_set(recipe, arguments.seed)

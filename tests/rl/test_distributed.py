@@ -44,6 +44,7 @@ class Case:
     credit: str = "segment"
     scaling: str = "none"
     closed_form: float = 0.0
+    lora: bool = False
     stage: int = 0
     """Of DeepSpeed's ZeRO, on two ranks; 0 is DDP."""
 
@@ -66,6 +67,7 @@ CASES = {
     "siblings_closed_form": Case(rubric=SIBLINGS, closed_form=1.0),
     "grpo_zero2": Case(rubric=SIBLINGS, closed_form=1.0, stage=2),
     "grpo_zero3": Case(rubric=SIBLINGS, closed_form=1.0, stage=3),
+    "lora_zero2": Case(rubric=PLAIN, closed_form=1.0, lora=True, stage=2),
     "sft": Case("sft"),
     "sft_zero2": Case("sft", stage=2),
     "sft_zero3": Case("sft", stage=3),
@@ -115,7 +117,9 @@ def run(policy: Path, out: Path, name: str, processes: int) -> tuple[list[dict[s
 
 def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template: Any, verifier: Any) -> Any:
     """A trainer whose completions are dictated, token by token, to the model's own generation."""
+    import torch
     from datasets import Dataset
+    from peft import LoraConfig
 
     from rewards.rubric import Rubric
     from rl.grpo import CalibratedGRPOConfig, CalibratedGRPOTrainer
@@ -131,6 +135,7 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
     ]
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in completions]
     rows = [{"prompt": prompt, "answer": "3"} for prompt in ("1+2=", "3=", "1+1+1=", "3+0=")] * 4
+    torch.manual_seed(0)  # of what an adapter starts with
     trainer = CalibratedGRPOTrainer(
         model,
         rubric=Rubric.from_config(case.rubric),
@@ -139,6 +144,7 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
+        peft_config=LoraConfig(r=4, task_type="CAUSAL_LM") if case.lora else None,
     )
     generate, pad = model.generate, tokenizer.pad_token_id
 
@@ -179,6 +185,9 @@ def launched(policy: Path, out: Path) -> None:
     from accelerate.state import AcceleratorState, GradientState, PartialState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+    from rl.distribution import reduce_through_gloo
+
+    reduce_through_gloo()
     for name, case in CASES.items():
         history, model = run(policy, out, name, processes=2)
         state = PartialState()
@@ -303,10 +312,13 @@ def test_two_ranks_train_as_one_does(name: str, two_ranks: Path, policy: Any, tm
         assert one["grad_norm"] > 1e-3
     first, second = (load_file(two_ranks / f"{name}-rank{rank}.safetensors") for rank in range(2))
     start, _ = policy.load()
-    for (key, value), before in zip(model.named_parameters(), start.parameters(), strict=True):
+    before = dict(start.named_parameters())
+    trained = {key: value.detach() for key, value in model.named_parameters() if value.requires_grad}
+    assert any("lora_B" in key for key in trained) == case.lora
+    for key, value in trained.items():
         assert (first[key] == second[key]).all(), f"{key} differs between the ranks"
-        assert (first[key] - value.detach()).abs().max() < 1e-5, key
-        assert (value != before).any(), f"{key} was not trained"
+        assert (first[key] - value).abs().max() < 1e-5, key
+        assert (value != before.get(key, 0)).any(), f"{key} was not trained"  # an adapter's second half starts at 0
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.stage])
@@ -316,8 +328,10 @@ def test_what_deepspeed_saves_is_whole_and_loads_on_one_process(name: str, two_r
     assert not list((two_ranks / f"{name}-2").glob("*.bin.index.json"))
     saved, _ = load_policy(two_ranks / f"{name}-2")
     ranks = load_file(two_ranks / f"{name}-rank0.safetensors")
+    assert (two_ranks / f"{name}-2" / "adapter_config.json").exists() == CASES[name].lora
     for key, value in saved.named_parameters():
-        assert value.shape == ranks[key].shape and (value.detach() == ranks[key]).all(), key
+        theirs = ranks[f"base_model.model.{key}" if CASES[name].lora else key]
+        assert value.shape == theirs.shape and (value.detach() == theirs).all(), key
 
 
 @pytest.mark.parametrize("rank", range(2))
