@@ -28,10 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     read the output has left (``candor audit candor | head -3``).
     """
     options = _parse(arguments)
-    _quiet()
-    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        status = command(options)
+        status = _run(options)
         sys.stdout.flush()  # here, where a reader who has left can be told from a failure
         return status
     except BrokenPipeError:
@@ -56,6 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # rich would exit with status 1, which an audit means something else by
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command as :func:`main` does, but let what it raises go on to the caller."""
+    return _run(_parse(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
+    _quiet()
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
 
 
 def _quiet() -> None:
@@ -99,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="key=value", help="such as trainer.learning_rate=3e-4")
     train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
     train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
+    train.add_argument(
+        "--launch", metavar="NAME", help="on many processes: cpu2, ddp, zero2, zero3, zero3_offload or a YAML file"
+    )
+    train.add_argument("--num-processes", type=int, metavar="N", help="how many, one for each GPU of this machine")
     train.set_defaults(command=_train)
 
     probe = commands.add_parser("probe", help="measure a checkpoint, or completions and confidences of any system")
@@ -156,6 +169,20 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="as JSON")
     form.add_argument("--markdown", action="store_true", help="as the table in the README")
     metrics.set_defaults(command=_metrics)
+
+    memory = commands.add_parser("memory", help="by calculation: memory of a GPU and time of a step, before a launch")
+    memory.add_argument("--parameters", type=float, metavar="N", help="of the policy, such as 7e9")
+    memory.add_argument("--launch", default="zero3", help="ddp, zero2, zero3 (default) or zero3_offload")
+    memory.add_argument("--num-processes", type=int, default=8, metavar="N", help="GPUs of all nodes (default 8)")
+    memory.add_argument("--per-node", type=int, default=8, metavar="N", help="GPUs of a node (default 8)")
+    memory.add_argument("--reference", action="store_true", help="with a frozen policy for a KL (trainer.beta above 0)")
+    memory.add_argument("--critic", action="store_true", help="with a separate critic of the policy's size")
+    memory.add_argument("--completions", type=int, default=512, metavar="N", help="of a step (default 512)")
+    memory.add_argument("--tokens", type=int, default=1024, metavar="N", help="of a completion (default 1024)")
+    table = memory.add_mutually_exclusive_group()
+    table.add_argument("--json", action="store_true", help="as JSON")
+    table.add_argument("--markdown", action="store_true", help="the usual sizes, as the table in the README")
+    memory.set_defaults(command=_memory)
     return parser
 
 
@@ -183,9 +210,18 @@ def _train(options: argparse.Namespace) -> int:
     from experiments.config import load_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
+    out = options.out or Path("runs") / recipe.name
+    if options.launch is not None:
+        from experiments.launcher import launch
+
+        arguments = [options.recipe, *options.overrides]
+        launch(recipe, arguments, out, resume=options.resume, config=options.launch, processes=options.num_processes)
+        return 0
+    if options.num_processes is not None:
+        raise ConfigError("--num-processes: has no effect without --launch, such as --launch ddp")
     from experiments.train import train
 
-    final = train(recipe, options.out or Path("runs") / recipe.name, resume=options.resume)
+    final = train(recipe, out, resume=options.resume)
     if int(os.environ.get("RANK", "0")) == 0:
         print(f"{final} holds the trained policy; measure it with: candor probe {final} --out {final.parent / 'probe'}")
     return 0
@@ -274,6 +310,34 @@ def _audit(options: argparse.Namespace) -> int:
         for picture in pictures:
             print(picture)
     return 0 if found["safe"] else EXIT_HACKABLE
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from experiments.memory import markdown_table, requirements
+
+    if options.markdown:
+        print(markdown_table())
+        return 0
+    if options.parameters is None:
+        raise ConfigError("--parameters: missing; expected the policy's number of parameters, such as 7e9")
+    found = requirements(
+        options.parameters,
+        options.launch,
+        options.num_processes,
+        per_node=options.per_node,
+        reference=options.reference,
+        critic=options.critic,
+        completions=options.completions,
+        tokens=options.tokens,
+    )
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    table = Table("per GPU", "", box=None, header_style="bold")
+    for name, value in found.items():
+        table.add_row(name, f"{value:,g}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    return 0
 
 
 def _rewards(options: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ from experiments.folders import writable
 from experiments.models import open_policy
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import from_mapping
-from experiments.trainer_section import check_batch, trainer_arguments
+from experiments.trainer_section import check_batch, check_generation, trainer_arguments
 from rl.alarms import Subject
 from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.checkpoint import (
@@ -40,6 +40,7 @@ from rl.checkpoint import (
     write_text,
     writing,
 )
+from rl.distribution import reduce_through_gloo
 from rl.guard import FailedUpdateError
 from rl.heldout import HeldOutProbe
 from rl.monitors import Monitors
@@ -63,6 +64,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
         check_folder(out, recipe, resume=resume)
     if resume and is_complete(out / FINAL):
         return out / FINAL
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" or recipe.trainer.get("deepspeed"):
+        reduce_through_gloo()
     # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
     arguments = run_arguments(recipe, out)
     lora_config(recipe)
@@ -127,6 +130,7 @@ def run_arguments(recipe: Recipe, out: Path) -> Any:
     """The configuration of a recipe's trainer. Raises ConfigError for values that TRL refuses."""
     if recipe.method != "sft":
         check_batch(recipe.trainer, recipe.method)
+        check_generation(recipe.trainer)
     try:
         return trainer_arguments(recipe.method)(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
     except ValueError as error:
@@ -259,9 +263,10 @@ def lora_config(recipe: Recipe):
 
 def main() -> None:
     """Entry for launchers, which start a module once a rank."""
-    from experiments.cli import main as cli
+    from experiments import cli, launcher
 
-    sys.exit(cli(["train", *sys.argv[1:]]))
+    arguments = ["train", *sys.argv[1:]]
+    sys.exit(launcher.run_rank(cli.run, arguments) if launcher.launched() else cli.main(arguments))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 import typing
 from typing import Any
@@ -59,6 +60,17 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
             check_without_groups(rubric, checked.get("num_generations", kind.num_generations))
         except ValueError as error:
             raise ConfigError(str(error)) from error
+    if checked.get("vllm_mode"):
+        one_of("trainer.vllm_mode", checked["vllm_mode"], ("server", "colocate"))
+    if checked.get("train_on") == "confidence":
+        if template.confidence == "none":
+            raise ConfigError("trainer.train_on: 'confidence' needs one, task.template.confidence is 'none'")
+        weighted = zip(rubric.segments, rubric.weights, strict=True)
+        if not any(weight and "confidence" in segments for segments, weight in weighted):
+            raise ConfigError(
+                "trainer.train_on: 'confidence' leaves nothing to train, no term of the rubric is credited to the "
+                "confidence; add one, such as rubric.log.weight=0.1"
+            )
     if checked.get("confidence_loss_weight"):
         if template.levels is None:
             raise ConfigError(
@@ -87,17 +99,26 @@ def _check_signals(rubric: Rubric) -> None:
                     one_of(f"rubric.{term.name}.{field.name}", name, allowed)
 
 
-def check_batch(trainer: dict[str, Any], method: str = "grpo") -> None:
+def check_generation(trainer: dict[str, Any]) -> None:
+    """Raise ConfigError where a run is to generate with vLLM and vLLM is not installed. For training only."""
+    if trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "trainer.use_vllm: vLLM is not installed; the extra vllm installs it: pip install 'candor-rl[vllm]'"
+        )
+
+
+def check_batch(trainer: dict[str, Any], method: str = "grpo", processes: int | None = None) -> None:
     """Raise ConfigError where a batch, over the processes of this launch, is not made of whole groups.
 
-    For training only: a recipe that was launched on many processes is probed on one.
+    ``processes`` is for a launcher, which is none of them. For training only: a recipe that was launched on many
+    processes is probed on one.
     """
     defaults = trainer_arguments(method)
     group, per_device, accumulation = (
         trainer.get(name, getattr(defaults, name))
         for name in ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
     )
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = processes or int(os.environ.get("WORLD_SIZE", "1"))
     steps = trainer.get("steps_per_generation") or accumulation
     batch = trainer.get("generation_batch_size") or per_device * processes * steps
     if group < 2 and method == "grpo":

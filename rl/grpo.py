@@ -46,6 +46,8 @@ from rl.signals import SignalReader
 from rl.step_metrics import StepMetrics
 from rl.updates import ResumableRollouts
 
+TRAINED_TOKENS = ("all", "confidence")
+
 
 @dataclass
 class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
@@ -77,6 +79,13 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
         default=None,
         metadata={"help": "Where that bonus arrives, in a straight line, at the last step; constant if left out."},
     )
+    train_on: str = field(
+        default="all",
+        metadata={
+            "help": "all: every token; confidence: those of the confidence alone, for the policy gradient of every "
+            "term and for the KL, so that answers stay as they are (Rewarding Doubt, arXiv 2503.02623)."
+        },
+    )
     scale_rewards: str = field(
         default="none", metadata={"help": "TRL's scaling of the summed reward; replaced by `scaling`."}
     )
@@ -86,6 +95,8 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
             raise ValueError(f"trainer.credit: {self.credit!r} is not one of {', '.join(CREDITS)}")
         if self.scaling not in TRAINER_SCALINGS:
             raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(TRAINER_SCALINGS)}")
+        if self.train_on not in TRAINED_TOKENS:
+            raise ValueError(f"trainer.train_on: {self.train_on!r} is not one of {', '.join(TRAINED_TOKENS)}")
         if self.scale_rewards not in ("none", False):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:
@@ -220,6 +231,8 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
             self._aim_confidences(output, scored, local)
+        if self.args.train_on == "confidence":
+            self._leave_out_all_but_the_confidence(output, scored)
         advantages_N = self._credit(output, scored, weights_K, local)
         if self.args.group_filter == "mixed":
             advantages_N = self._keep_mixed(output, advantages_N, scored.outcomes, local)
@@ -273,6 +286,13 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         # start reaches it, which would hold it to the confidences that the run is there to change.
         columns_T = torch.arange(ids_BT.size(1), device=ids_BT.device)
         output["tool_mask"] = (columns_T != positions_B.unsqueeze(1)).to(output["completion_mask"].dtype)
+
+    def _leave_out_all_but_the_confidence(self, output: dict[str, Any], scored: Scored) -> None:
+        """Mask what is no confidence out of the loss and the KL, and out of the number of tokens they are over."""
+        mask_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
+        mask_BT = mask_BT.to(output["completion_mask"].dtype) * output.get("tool_mask", 1)
+        output["tool_mask"] = mask_BT
+        output["num_items_in_batch"] = self.accelerator.gather((mask_BT * output["completion_mask"]).sum()).sum()
 
     # -- the calibration terms in closed form ------------------------------------------------------------------------
     def _compute_loss(self, model, inputs):

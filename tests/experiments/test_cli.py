@@ -19,7 +19,10 @@ import yaml
 from experiments.cli import main
 from experiments.config import recipe_names
 
-COMMANDS = ("quickstart", "train", "probe", "report", "build-tiny", "recipes", "audit", "rewards", "replay", "metrics")
+COMMANDS = (
+    *("quickstart", "train", "probe", "ablate", "report", "build-tiny", "recipes", "audit", "rewards"),
+    *("replay", "metrics", "memory"),
+)
 Refusal = Callable[..., str]
 
 

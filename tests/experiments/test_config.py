@@ -18,6 +18,7 @@ from experiments.errors import ConfigError
 from experiments.tasks import Arithmetic
 from experiments.train import train
 from experiments.trainer_section import METHODS, check_batch, trainer_arguments
+from rl.checkpoint import mark_complete
 from rl.grpo import CalibratedGRPOConfig
 
 
@@ -268,7 +269,7 @@ def test_a_wrong_key_or_value_is_named_with_what_is_allowed(override: str, messa
 
 def test_a_rubric_that_pays_for_wrong_answers_names_where_and_the_cure() -> None:
     message = refusal("candor", "rubric.brier.weight=2")
-    assert "rubric is hackable: where P(correct) is in (0, 0.6428)" in message
+    assert "rubric is hackable: where P(correct) is in (0, 0.695)" in message
     assert "raise rubric.accuracy.weight from 1 to at least 2" in message
     assert load_recipe("candor", ["rubric.brier.weight=2", "rubric.allow_hackable=true"]).rubric.allow_hackable
 
@@ -303,7 +304,7 @@ def test_the_allowed_reductions_are_the_estimators() -> None:
 
 def test_a_supervised_recipe_takes_the_fields_of_its_own_method() -> None:
     message = refusal("warm_start", "trainer.num_generations=8")
-    assert "trainer.num_generations: unknown key, allowed: the fields of SFTConfig, method sft" in message
+    assert "trainer.num_generations: unknown key, allowed: the fields of SupervisedConfig, method sft" in message
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------
@@ -378,7 +379,7 @@ def test_each_method_has_a_configuration() -> None:
     assert {method: trainer_arguments(method).__name__ for method in METHODS} == {
         "grpo": "CalibratedGRPOConfig",
         "ppo": "CalibratedPPOConfig",
-        "sft": "SFTConfig",
+        "sft": "SupervisedConfig",
     }
 
 
@@ -449,7 +450,8 @@ def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     kept_run(tmp_path / "run")
-    (tmp_path / "run" / "final" / "calibration").mkdir(parents=True)
+    (tmp_path / "run" / "final").mkdir()
+    mark_complete(tmp_path / "run" / "final", 300)
     assert train(load_recipe("rlvr"), tmp_path / "run", resume=True) == tmp_path / "run" / "final"
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from experiments.config import load_recipe
 from experiments.errors import ConfigError
+from experiments.train import train
+from experiments.trainer_section import check_generation
 from rl.signals import SIGNALS
 
 
@@ -61,3 +65,36 @@ def test_evaluation_without_an_evaluation_set_is_refused(strategy: str) -> None:
             load_recipe(recipe, [f"trainer.eval_strategy={strategy}"])
         assert load_recipe(recipe, ["trainer.eval_strategy=no"]).trainer["eval_strategy"] == "no"
     assert "is not one of no, steps, epoch" in refusal("trainer.eval_strategy=stps")
+
+
+# -- what trains on the confidence alone, and what generates -----------------------------------------------------------
+def test_training_on_the_confidence_alone_needs_one_that_is_rewarded() -> None:
+    recipe = load_recipe("rewarding_doubt")
+    assert recipe.trainer["train_on"] == "confidence"
+    assert recipe.rubric.audit().safe
+    with pytest.raises(ConfigError, match=r"trainer\.train_on: 'confidence' leaves nothing to train"):
+        load_recipe("rewarding_doubt", ["rubric.log=null", "rubric.format=null"])
+    with pytest.raises(ConfigError, match=r"trainer\.train_on: 'confidence' needs one, task\.template\.confidence"):
+        load_recipe(
+            "rewarding_doubt", ["task.template.confidence=none", "task.template.levels=null", "rubric.log=null"]
+        )
+
+
+def test_the_hybrid_recipe_holds_the_confidence_to_verdict_and_group() -> None:
+    (brier,) = (term for term in load_recipe("dcpo").rubric.terms if term.name == "brier")
+    assert (brier.target, brier.mix) == ("hybrid", 0.5)
+
+
+def test_vllm_is_asked_for_before_the_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.trainer_section.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("experiments.train.open_policy", lambda *_, **__: pytest.fail("the model was loaded"))
+    for mode in ("colocate", "server"):
+        recipe = load_recipe("rlcr", ["trainer.use_vllm=true", f"trainer.vllm_mode={mode}"])
+        with pytest.raises(ConfigError, match=r"trainer\.use_vllm: vLLM is not installed; the extra vllm installs it"):
+            train(recipe, tmp_path / mode)
+    assert refusal("trainer.use_vllm=true", "trainer.vllm_mode=colocated") == (
+        "trainer.vllm_mode: 'colocated' is not one of server, colocate (did you mean colocate?)"
+    )
+    check_generation({"use_vllm": False})
+    monkeypatch.setattr("experiments.trainer_section.importlib.util.find_spec", lambda name: object())
+    check_generation({"use_vllm": True})

@@ -1,0 +1,254 @@
+"""``candor train --launch``: what is refused before a process starts, and runs on two ranks that end, fail and stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from experiments.cli import main
+from experiments.config import load_recipe
+from experiments.errors import ConfigError
+from experiments.launcher import launch_file, launch_names, process_count
+
+ROOT = Path(__file__).parents[2]
+LAUNCH = ROOT / "experiments" / "launch"
+TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+
+
+@pytest.fixture(scope="module")
+def recipe(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Groups of four, two completions on each of two ranks: every group is split."""
+    path = tmp_path_factory.mktemp("recipe") / "split.yaml"
+    template = {"levels": list(policy.template.levels)}
+    sections = {
+        "task": {"name": "arithmetic", "max_digits": 1, "train_size": 200, "template": template},
+        "model": {"path": str(policy.path), "attn_implementation": "eager"},
+        "rubric": {"accuracy": {}, "brier": {}, "format": {"weight": 0.5}},
+        "trainer": {
+            "method": "grpo", "confidence_loss_weight": 1.0, "max_steps": 4, "save_steps": 2, "save_total_limit": 3,
+            "learning_rate": 1e-3, "per_device_train_batch_size": 2, "num_generations": 4, "max_completion_length": 10,
+            "gradient_checkpointing": False,
+        },
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(sections))
+    return path
+
+
+@pytest.fixture
+def start(recipe: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[bytes]]:
+    """Starts a command of the recipe on two ranks, ``OUT`` being the run's folder; its output goes to files."""
+
+    def begin(module: str, *arguments: object) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        given = [str(recipe) if each == "RECIPE" else str(each) for each in arguments]
+        with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+            return subprocess.Popen(
+                [sys.executable, "-m", module, *given], env=environment, cwd=tmp_path, stdout=out, stderr=err
+            )
+
+    return begin
+
+
+def said(folder: Path) -> list[str]:
+    """What a run has written on standard error, without its progress bars, of which a line holds several."""
+    lines = [line.rpartition("\r")[2] for line in (folder / "err").read_text().splitlines()]
+    return [line for line in lines if line and "it/s]" not in line and "step/s" not in line]
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = [json.loads(line) for line in lines if line.endswith("}")]
+    return [{name: record[name] for name in record.keys() - TIMES} for record in kept if "loss" in record]
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 200
+    while not any(record["step"] >= step for record in records(run)):
+        assert process.poll() is None and time.monotonic() < deadline, "the run does not get on"
+        time.sleep(0.05)
+
+
+def ranks_of(process: subprocess.Popen[bytes]) -> dict[int, int]:
+    """Process id of each rank of a launch."""
+    found = {}
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        variables = dict(each.partition("=")[::2] for each in Path(f"/proc/{child}/environ").read_text().split("\0"))
+        if "RANK" in variables:
+            found[int(variables["RANK"])] = int(child)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# -- before a process starts -------------------------------------------------------------------------------------------
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(each) for each in arguments]) == 2
+    return capsys.readouterr().err.splitlines()[-1].removeprefix("candor: ")
+
+
+def test_what_cannot_be_launched_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = ("train", recipe, "--out", tmp_path / "run")
+    assert refusal(capsys, *train, "--launch", "zero4").startswith(
+        "--launch 'zero4' is not one of cpu2, ddp, zero2, zero3, zero3_offload (did you mean zero"
+    )
+    assert refusal(capsys, *train, "--launch", "zero4.yaml") == "--launch zero4.yaml: no such file"
+    assert "expected one process for each GPU" in refusal(capsys, *train, "--launch", "zero3")
+    assert "1 is below 2" in refusal(capsys, *train, "--launch", "zero3", "--num-processes", 1)
+    assert refusal(capsys, *train, "--num-processes", 2).startswith("--num-processes: has no effect without --launch")
+    batch = refusal(capsys, *train, "--launch", "ddp", "--num-processes", 3)
+    assert "6 completions, 2 a device x 3 processes x 1 steps a generation; use a batch of 4 or 8" in batch
+    absent = refusal(capsys, *train, "model.path=./absent", "--launch", "cpu2")
+    assert absent.startswith("model.path: ./absent: no such folder")
+    assert not (tmp_path / "run" / "logs").exists(), "nothing was started"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("distributed_type: MULTI_CPU", "distributed_type: 'MULTI_CPU' is not one of MULTI_GPU, DEEPSPEED, FSDP"),
+        ("num_processes: 2", "distributed_type: None is not one of"),
+        ("{distributed_type: MULTI_GPU, num_machines: 2}", "num_machines: 2 is not 1; many machines are started by"),
+        ("[", "not YAML"),
+    ],
+)
+def test_a_launch_file_that_starts_nothing_here_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        process_count(launch_file(str(path)), 2)
+    assert str(refused.value).startswith(f"--launch {path}: {message}")
+
+
+def test_the_shipped_files_are_accelerates_and_leave_the_number_of_processes_open() -> None:
+    from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
+
+    assert launch_names() == ["cpu2", "ddp", "zero2", "zero3", "zero3_offload"]
+    for name in launch_names():
+        settings = load_config_from_file(str(launch_file(name)))
+        assert isinstance(settings, ClusterConfig)
+        assert settings.num_processes == (2 if name == "cpu2" else -1)
+        assert process_count(launch_file(name), 7) == 7
+        stage = {"zero2": 2, "zero3": 3, "zero3_offload": 3}.get(name)
+        assert settings.deepspeed_config.get("zero_stage") == stage
+        # Anything else starts many nodes over ssh.
+        assert stage is None or settings.deepspeed_config["deepspeed_multinode_launcher"] == "standard"
+
+
+# -- two ranks ---------------------------------------------------------------------------------------------------------
+def test_an_interrupt_ends_every_rank_and_tells_how_to_go_on(start: Any, tmp_path: Path) -> None:
+    process = start("experiments.cli", "train", "RECIPE", "--launch", "cpu2", "--out", "run")
+    while len(ranks := ranks_of(process)) < 2:
+        assert process.poll() is None, said(tmp_path)
+        time.sleep(0.05)
+    assert set(ranks) == {0, 1}
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not any(alive(pid) for pid in ranks.values())
+    assert said(tmp_path) == ["candor: interrupted; the same command with --resume goes on from the last checkpoint"]
+
+
+def test_a_rank_that_is_killed_ends_the_run_and_is_named(start: Any, tmp_path: Path) -> None:
+    process = start("experiments.cli", "train", "RECIPE", "trainer.max_steps=10000", "--launch", "cpu2", "--out", "run")
+    wait_for_step(tmp_path / "run", 1, process)
+    ranks = ranks_of(process)
+    os.kill(ranks[1], signal.SIGKILL)
+    assert process.wait(60) == 1
+    assert not any(alive(pid) for pid in ranks.values())
+    errors = [line for line in said(tmp_path) if "candor:" in line]
+    assert errors == ["candor: rank 1 was ended by SIGKILL, which is what the system does when memory runs out"]
+    assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+def test_what_every_rank_refuses_is_said_once(start: Any, policy: Any, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(policy.path, broken)
+    (broken / "model.safetensors").write_bytes(b"not weights")
+    process = start("experiments.cli", "train", "RECIPE", f"model.path={broken}", "--launch", "cpu2", "--out", "run")
+    assert process.wait(120) == 2
+    (line,) = said(tmp_path)
+    assert line.startswith(f"candor: model.path: {broken} cannot be loaded: ")
+
+
+def test_under_zero_2_a_launch_by_hand_resumed_by_the_command_equals_one_that_was_not_stopped(
+    start: Any, tmp_path: Path
+) -> None:
+    by_hand = ("--config_file", LAUNCH / "zero2.yaml", "--num_processes", 2, "-m", "experiments.train")
+    process = start("accelerate.commands.launch", *by_hand, "RECIPE", "--out", "whole")
+    assert process.wait(280) == 0, (tmp_path / "err").read_text()[-4000:]
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    shutil.copytree(whole, halved, ignore=shutil.ignore_patterns("checkpoint-4", "final"))
+    process = start(
+        "experiments.cli", "train", "RECIPE", "--launch", "zero2", "--num-processes", 2, "--out", halved, "--resume"
+    )
+    assert process.wait(200) == 0, (tmp_path / "err").read_text()[-4000:]
+    for folder in ("checkpoint-4", "final"):
+        weights, resumed = (load_file(run / folder / "model.safetensors") for run in (whole, halved))
+        assert all((weights[name] == resumed[name]).all() for name in weights)
+    start_weights = load_file(whole / "checkpoint-2" / "model.safetensors")
+    assert any((weights[name] != start_weights[name]).any() for name in weights), "they moved after the checkpoint"
+    assert records(halved) == records(whole)
+    assert (tmp_path / "out").read_text().count("holds the trained policy") == 1, "rank 0 alone has the terminal"
+    assert len(list(halved.glob("logs/*/*/1/stderr.log"))) == 1, "the other rank's output is kept"
+    assert [record["step"] for record in records(whole)] == [1, 2, 3, 4]
+
+
+# -- many nodes --------------------------------------------------------------------------------------------------------
+STUBS = {
+    "scontrol": 'echo node-a; echo node-b; test "$*" = "show hostnames node-[a-b]"',
+    # What Slurm does on the second node, after its own options.
+    "srun": 'while [[ $1 == --* ]]; do echo "srun $1"; shift; done; SLURM_NODEID=1 exec "$@"',
+    "python": 'printf "%s\\n" "$@"',
+}
+
+
+def test_the_slurm_script_starts_accelerate_on_every_node(tmp_path: Path) -> None:
+    script = LAUNCH / "multinode_slurm.sh"
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    for name, body in STUBS.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHON": str(tmp_path / "python"), "CANDOR": str(ROOT),
+        "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node-[a-b]", "GPUS_PER_NODE": "4", "MASTER_PORT": "2345",
+    }  # fmt: skip
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(script), *arguments]
+        return subprocess.run(command, env={**environment, **variables}, capture_output=True, text=True, check=False)
+
+    given = ["candor", "trainer.max_steps=5", "rubric.accuracy={weight: 2}", "--out", "a folder", "--resume"]
+    done = run(*given, LAUNCH="zero2")
+    assert done.returncode == 0, done.stderr
+    options = [line for line in done.stdout.splitlines() if line.startswith("srun ")]
+    assert options == ["srun --nodes=2", "srun --ntasks-per-node=1", "srun --kill-on-bad-exit=1"]
+    expected = ["-m", "accelerate.commands.launch", "--machine_rank", "1", "--config_file", str(LAUNCH / "zero2.yaml")]
+    expected += ["--num_machines", "2", "--num_processes", "8", "--main_process_ip", "node-a"]
+    expected += ["--main_process_port", "2345", "-m", "experiments.train", *given]
+    assert done.stdout.splitlines()[len(options) :] == expected
+
+    from accelerate.commands.launch import launch_command_parser
+
+    parsed = launch_command_parser().parse_args(expected[2:])
+    assert (parsed.machine_rank, parsed.num_processes, parsed.training_script) == (1, 8, "experiments.train")
+    assert parsed.module and parsed.training_script_args == given
+    assert run().returncode == 2, "no recipe"
+    assert "own.yaml: no such file" in run("candor", LAUNCH="own.yaml").stderr
+    assert load_recipe(given[0], given[1:2]).trainer["max_steps"] == 5

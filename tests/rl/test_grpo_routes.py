@@ -1,0 +1,200 @@
+"""The routes through TRL that a recipe can switch on: its loss types, KL, several updates a generation, vLLM, and
+training on the confidence alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rewards.completion import SEGMENTS
+from rewards.rubric import Rubric
+from rl.grpo import CalibratedGRPOConfig
+from rl.segments import segment_masks
+
+LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
+ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "3=", "answer": "3"}] * 4
+COMPLETIONS = [
+    "<answer>3</answer><confidence>0.75</confidence>",
+    "<answer>4</answer><confidence>1.0</confidence>",
+    "<answer>3</answer>",
+    "<think>21</think><answer>3</answer><confidence>0.5</confidence>",
+    "<answer>3</answer><confidence>0.25</confidence>",
+    "<answer>5</answer><confidence>0.5</confidence>",
+    "<answer>3</answer><confidence>1.0</confidence>",
+    "<answer>7</answer><confidence>0.0</confidence>",
+]
+SIGNALS = {"accuracy": {}, "brier": {}, "format": {"weight": 0.5}, "capo": {"weight": 0.5}, "intuitor": {"weight": 0.1}}
+
+
+def steps(trainer: Any) -> list[dict[str, float]]:
+    trainer.train()
+    return [record for record in trainer.state.log_history if "loss" in record]
+
+
+def scored(trainer: Any) -> dict[str, torch.Tensor]:
+    trainer.model.train()
+    trainer.current_gradient_accumulation_steps = 1
+    rows = [dict(row) for row in trainer.train_dataset]
+    return trainer._generate_and_score_completions([rows[group] for group in (0, 1) for _ in range(4)])
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_every_loss_type_takes_segment_credit_kl_and_the_closed_form(
+    loss_type: str, make_trainer: Any, replay: Any
+) -> None:
+    level = "sequence" if loss_type == "luspo" else "token"
+    trainer = make_trainer(
+        rows=ROWS, loss_type=loss_type, importance_sampling_level=level, beta=0.1, confidence_loss_weight=1.0,
+        max_completion_length=12, max_steps=2,
+    )  # fmt: skip
+    replay(trainer, COMPLETIONS)
+    first, second = steps(trainer)
+    for record in (first, second):
+        assert math.isfinite(record["loss"]) and record["grad_norm"] > 1e-3
+    assert first["confidence_loss"] > second["confidence_loss"] > 0
+    assert first["kl"] == pytest.approx(0.0, abs=1e-6), "the policy is still its reference"
+    assert second["kl"] > 1e-6
+
+
+def test_a_generation_serves_several_updates(make_trainer: Any, replay: Any) -> None:
+    trainer = make_trainer(
+        rows=ROWS, num_iterations=2, steps_per_generation=2, per_device_train_batch_size=4, max_steps=8,
+        confidence_loss_weight=1.0, max_completion_length=12, learning_rate=1e-2, optim="sgd",
+    )  # fmt: skip
+    asked = []
+    replay(trainer, COMPLETIONS)
+    generate = trainer._generate_single_turn
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        asked.append(trainer.state.global_step)
+        return generate(*arguments, **named)
+
+    trainer._generate_single_turn = counting
+    history = steps(trainer)
+    assert asked == [0, 4], "two halves of it, twice each"
+    ratios = [record["clip_ratio/region_mean"] for record in history]
+    assert all(math.isfinite(record["loss"]) for record in history) and all(0 <= each <= 1 for each in ratios)
+    parts = [record["confidence_loss"] for record in history[:4]]
+    assert len(set(parts)) == 4 and parts[0] + parts[1] > parts[2] + parts[3] > 0, "the second pass is better"
+
+
+# -- the confidence alone ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
+def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: Any, replay: Any) -> None:
+    """The gradient with respect to each token's log-probability, KL included, is zero outside the confidence."""
+    choice = {"rows": ROWS, "credit": "segment", "beta": 0.5, "loss_type": loss_type, "max_completion_length": 12}
+    gradients, losses = {}, {}
+    for train_on in ("all", "confidence"):
+        trainer = make_trainer(train_on=train_on, **choice)
+        replay(trainer, COMPLETIONS)
+        batch = scored(trainer)
+        batch["ref_per_token_logps"] = batch["ref_per_token_logps"] - 0.5  # else the KL has no gradient yet
+        log_probs, read = [], trainer._get_per_token_logps_and_entropies
+
+        def keep(*arguments: Any, read: Any = read, log_probs: Any = log_probs, **named: Any) -> Any:
+            found = read(*arguments, **named)
+            leaf = found[0].detach().requires_grad_()
+            log_probs.append(leaf)
+            return (leaf, *found[1:])
+
+        trainer._get_per_token_logps_and_entropies = keep
+        losses[train_on] = trainer._compute_loss(trainer.model, batch)
+        losses[train_on].backward()
+        gradients[train_on] = log_probs[0].grad
+        inside = batch.get("tool_mask")
+    assert inside is not None
+    assert 0 < inside.sum() < batch["completion_mask"].sum()
+    assert (inside.sum(dim=1) > 0).tolist() == [True, True, False, *[True] * 5], "the third states none"
+    assert gradients["confidence"][inside == 0].abs().max() == 0
+    assert (gradients["confidence"][inside == 1].abs() > 1e-6).all()
+    assert gradients["all"][(inside == 0) & (batch["completion_mask"] == 1)].abs().max() > 1e-6
+    if loss_type == "dapo":  # a mean over the tokens that are trained on
+        assert batch["num_items_in_batch"] == inside.sum() == 7 * 3
+
+
+def test_the_mask_is_the_confidence_segment_and_the_closed_form_keeps_its_token(make_trainer: Any, replay: Any) -> None:
+    trainer = make_trainer(rows=ROWS, train_on="confidence", confidence_loss_weight=1.0, max_completion_length=12)
+    replay(trainer, COMPLETIONS)
+    kept = []
+    credit = trainer._credit
+    trainer._credit = lambda output, found, *rest: (kept.append(found.rollout), credit(output, found, *rest))[1]
+    batch = scored(trainer)
+    masks_BST = segment_masks(kept[0].parsed, kept[0].decoded, batch["completion_ids"].size(1))
+    confidence_BT = masks_BST[:, SEGMENTS.index("confidence")]
+    columns = torch.arange(confidence_BT.size(1))
+    at = columns == batch["confidence_positions"].unsqueeze(1)
+    assert (confidence_BT[at] == 1).all()
+    assert torch.equal(batch["tool_mask"], (confidence_BT * ~at).to(batch["tool_mask"].dtype))
+    (record, _) = steps(trainer)
+    assert record["confidence_loss"] > 0 and record["grad_norm"] > 1e-3
+
+
+def test_an_unknown_choice_of_tokens_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"trainer\.train_on: 'answer' is not one of all, confidence"):
+        CalibratedGRPOConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, train_on="answer")
+
+
+# -- vLLM, up to the engine --------------------------------------------------------------------------------------------
+class Engine:
+    """Stands in for ``trl.generation.vllm_generation.VLLMGeneration``: it answers what it is told to."""
+
+    made: Engine
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings, self.synced, self.completions = settings, 0, []
+        self.log_probs: list[list[float]] | None = None
+        Engine.made = self
+
+    def sync_weights(self) -> None:
+        self.synced += 1
+
+    def generate(self, prompts: Any, images: Any, num_generations: int, profiler: Any) -> Any:
+        assert len(prompts) == len(self.completions)
+        log_probs = self.log_probs or [[0.0] * len(ids) for ids in self.completions]
+        return prompts, self.completions, [[[each] for each in row] for row in log_probs], None
+
+
+@pytest.mark.parametrize("mode", ["colocate", "server"])
+def test_what_vllm_writes_is_scored_and_credited_as_what_transformers_writes(
+    mode: str, make_trainer: Any, dictate: Any, policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", Engine)
+    model, tokenizer = policy.load()
+    ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
+    choice = {"rows": ROWS, "rubric": Rubric.from_config(SIGNALS), "confidence_loss_weight": 1.0}
+    choice |= {"max_completion_length": 12, "max_steps": 2, "temperature": 1.0}
+    plain = make_trainer(model=model, tokenizer=tokenizer, **choice)
+    dictate(model, ids)
+    expected = scored(plain)
+
+    def with_vllm(log_probs: list[list[float]] | None) -> Any:
+        monkeypatch.setattr(Engine, "get_server_info", lambda self: {}, raising=False)
+        trainer = make_trainer(use_vllm=True, vllm_mode=mode, vllm_importance_sampling_mode="token_truncate", **choice)
+        Engine.made.completions, Engine.made.log_probs = ids, log_probs
+        return trainer
+
+    if mode == "server":  # TRL asks the server which log-probabilities it returns
+        Engine.vllm_client = type(
+            "Client", (), {"get_server_info": lambda self: {"model_config": {"logprobs_mode": "processed_logprobs"}}}
+        )()
+    trainer = with_vllm(None)
+    batch = scored(trainer)
+    engine = Engine.made
+    assert engine.settings["mode"] == mode and engine.synced == 1
+    for name in ("completion_ids", "completion_mask", "confidence_positions", "tool_mask"):
+        assert torch.equal(batch[name], expected[name]), name
+    torch.testing.assert_close(batch["advantages"], expected["advantages"], atol=1e-5, rtol=1e-4)
+    assert batch["advantages"].shape == batch["completion_ids"].shape
+    assert batch["importance_sampling_ratio"][batch["completion_mask"] == 1].max() < 1, "the policy was less sure"
+
+    true = [row[: len(each)].tolist() for row, each in zip(batch["old_per_token_logps"], ids, strict=True)]
+    trainer = with_vllm(true)
+    history = steps(trainer)
+    assert Engine.made.synced == 2, "the engine has the policy's weights before each generation"
+    assert history[0]["sampling/importance_sampling_ratio/mean"] == pytest.approx(1.0, abs=1e-4)
+    for record in history:
+        assert record["grad_norm"] > 1e-3 and math.isfinite(record["rewards/capo/mean"])
