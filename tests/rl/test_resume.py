@@ -190,7 +190,7 @@ def test_a_disk_that_is_full_for_metrics_ends_the_run_in_one_line(
 def test_a_run_killed_at_ten_random_times_ends_as_one_that_was_not(
     method: str, write_recipe: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Each kill falls some way into a step drawn at random: into the update, the sampling, the probe or a checkpoint."""
+    """Each kill falls some way into a random step: into the update, the sampling, the probe or a checkpoint."""
     monitors = {"monitors": {"window": 3}} if method == "grpo" else {}
     recipe = write_recipe(method, trainer={"max_steps": 100}, probe={"every": 4, "every_size": 8}, **monitors)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
