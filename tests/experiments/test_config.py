@@ -17,6 +17,7 @@ from experiments.errors import ConfigError
 from experiments.tasks import Arithmetic
 from experiments.train import train
 from experiments.trainer_section import METHODS, check_batch, trainer_arguments
+from rl.checkpoint import mark_complete
 from rl.grpo import CalibratedGRPOConfig
 
 
@@ -297,7 +298,7 @@ def test_the_allowed_reductions_are_the_estimators() -> None:
 
 def test_a_supervised_recipe_takes_the_fields_of_its_own_method() -> None:
     message = refusal("warm_start", "trainer.num_generations=8")
-    assert "trainer.num_generations: unknown key, allowed: the fields of SFTConfig, method sft" in message
+    assert "trainer.num_generations: unknown key, allowed: the fields of SupervisedConfig, method sft" in message
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------
@@ -371,7 +372,7 @@ def test_a_recipe_for_many_processes_can_be_read_on_one(monkeypatch: pytest.Monk
 def test_each_method_has_a_configuration() -> None:
     assert {method: trainer_arguments(method).__name__ for method in METHODS} == {
         "grpo": "CalibratedGRPOConfig",
-        "sft": "SFTConfig",
+        "sft": "SupervisedConfig",
     }
 
 
@@ -441,7 +442,14 @@ def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
     kept_run(tmp_path / "run")
     (tmp_path / "run" / "final" / "calibration").mkdir(parents=True)
+    mark_complete(tmp_path / "run" / "final", 300)
     assert train(load_recipe("rlvr"), tmp_path / "run", resume=True) == tmp_path / "run" / "final"
+
+
+def test_a_run_killed_while_its_last_files_were_written_is_gone_on_with(tmp_path: Path) -> None:
+    kept_run(tmp_path / "run", "model.path=./absent")
+    (tmp_path / "run" / "final" / "calibration").mkdir(parents=True)
+    assert "model.path" in training_refusal(tmp_path / "run", "rlvr", "model.path=./absent", resume=True)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
