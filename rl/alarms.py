@@ -43,8 +43,9 @@ class MonitorSettings:
     """Rise of the share of non-answers: learning the format makes it fall, never rise."""
     max_truncated_unread: float = 0.1
     """Share of completions cut off before their confidence: each of them earns the worst confidence reward."""
-    max_zero_share: float = 0.9
-    """Share of completions that a term gives no advantage: above it, less than one in ten carries its gradient."""
+    max_zero_share: float = 0.98
+    """Share of completions that a term gives no advantage: above it, less than one in fifty carries its gradient. A
+    policy that is sure of its answers, as the shipped ones, stays at .9 and learns calibration all the same."""
     max_uniform_push: float = 0.5
     """Mean size of the advantages in groups that were all right or all wrong, by that over the whole batch. Without
     scaling it is small, since only confidences differ there; scaled by the group it comes to 1."""
