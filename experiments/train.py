@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from experiments.config import Recipe
 from experiments.errors import ConfigError
 from experiments.folders import writable
-from experiments.models import open_policy
+from experiments.models import find_model, open_policy
 from experiments.schema import from_mapping
 from experiments.trainer_section import check_batch, trainer_arguments
 from rewards.verifiers.pool import VerifierPool
@@ -51,6 +51,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
     arguments, lora = _arguments(recipe, out), _lora(recipe)
     dataset = _training_set(recipe, arguments.seed)
+    if recipe.model.critic_path is not None:
+        find_model(recipe.model.critic_path, "model.critic_path", recipe.model.gguf_file)
     model, tokenizer = _open(recipe, recipe.model.path, "model.path")
     progress = Progress(recipe.name)
     callbacks = [MetricsFile(), WholeCheckpoints(recipe.template, recipe.rubric, recipe.source), progress]
@@ -133,6 +135,7 @@ def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callba
 
 
 def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
+    from rl.critic import check_vocabulary
     from rl.ppo import CalibratedPPOTrainer
 
     _check_levels(recipe, arguments, tokenizer)
@@ -140,6 +143,10 @@ def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
     if arguments.value_model == "separate":
         path, key = recipe.model.critic_path, "model.critic_path"
         critic, _ = _open(recipe, path, key) if path else _open(recipe, recipe.model.path, "model.path")
+        try:
+            check_vocabulary(model, critic)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     return CalibratedPPOTrainer(
         model,
         critic=critic,

@@ -65,8 +65,8 @@ def test_every_shipped_recipe_is_valid(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name, local)
     assert recipe.name == name
     assert recipe.rubric.weights.any()
-    if recipe.method == "grpo":
-        check_batch(recipe.trainer)
+    if recipe.method != "sft":
+        check_batch(recipe.trainer, recipe.method)
 
 
 def test_listings_say_what_each_recipe_trains() -> None:
@@ -87,6 +87,19 @@ def test_the_recipes_that_are_compared_differ_only_in_reward_and_credit() -> Non
     assert control.task == recommended.task
     assert control.model == recommended.model
     assert control.probe == recommended.probe
+
+
+def test_ppo_and_its_control_differ_from_the_others_in_the_method_alone() -> None:
+    for ppo, grpo in (("ppo", "candor"), ("ppo_control", "rlvr")):
+        ours, theirs = load_recipe(ppo), load_recipe(grpo)
+        assert ours.method == "ppo" and theirs.method == "grpo"
+        assert ours.rubric.to_config() == theirs.rubric.to_config()
+        assert (ours.task, ours.model, ours.probe) == (theirs.task, theirs.model, theirs.probe)
+    treated, control = load_recipe("ppo"), load_recipe("ppo_control")
+    assert {key for key in treated.trainer.keys() | control.trainer.keys()
+            if treated.trainer.get(key) != control.trainer.get(key)} <= {
+        "confidence_loss_weight", "confidence_entropy_coef"
+    }  # fmt: skip
 
 
 # -- overrides and files ---------------------------------------------------------------------------------------------
@@ -243,7 +256,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
             "estimators.answer_probability.reduction=median",
             "estimators.answer_probability.reduction: 'median' is not one of product, mean, min",
         ),
-        ("trainer.method=gropo", "trainer.method: 'gropo' is not one of grpo, sft"),
+        ("trainer.method=gropo", "trainer.method: 'gropo' is not one of grpo, ppo, sft"),
         ("trainer.method=gropo", "(did you mean grpo?)"),
         ("trainer.max_steps=many", "trainer.max_steps: 'many' is no whole number"),
         ("trainer.learning_rate=fast", "trainer.learning_rate: 'fast' is no number"),
@@ -300,6 +313,19 @@ def test_a_supervised_recipe_takes_the_fields_of_its_own_method() -> None:
     assert "trainer.num_generations: unknown key, allowed: the fields of SFTConfig, method sft" in message
 
 
+def test_what_ppo_has_no_groups_or_no_critic_for_is_refused() -> None:
+    assert refusal("rlvr", "trainer.gae_lambda=0.95").startswith("trainer.gae_lambda: unknown key")
+    message = refusal("ppo", "rubric.brier.target=leave_one_out")
+    assert message.startswith("trainer.num_generations: 1 leaves rubric.brier nothing to compare with")
+    assert load_recipe("ppo", ["rubric.brier.target=leave_one_out", "trainer.num_generations=4"])
+    assert refusal("ppo", "rubric.brier.scaling=group").startswith("rubric.brier.scaling: 'group' is of groups")
+    for name, own in (("rlvr", []), ("ppo", []), ("ppo", ["trainer.value_model=head"])):
+        message = refusal(name, "model.critic_path=tiny-large", *own)
+        assert message.startswith("model.critic_path: has no effect without a separate critic")
+    separate = load_recipe("ppo", ["model.critic_path=tiny-large", "trainer.value_model=separate"])
+    assert separate.model.critic_path == "tiny-large"
+
+
 # -- batches ---------------------------------------------------------------------------------------------------------
 def batch_refusal(monkeypatch: pytest.MonkeyPatch, processes: int | None, **trainer: Any) -> str | None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -348,6 +374,16 @@ def test_groups_of_one_and_empty_batches_are_refused(monkeypatch: pytest.MonkeyP
     assert "generation batch of 0 completions is empty" in empty
 
 
+def test_ppo_takes_completions_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    check_batch({"per_device_train_batch_size": 5}, "ppo")
+    check_batch({"num_generations": 1}, "ppo")
+    with pytest.raises(ConfigError, match="4 does not divide the generation batch of 6 completions"):
+        check_batch({"per_device_train_batch_size": 6, "num_generations": 4}, "ppo")
+    with pytest.raises(ConfigError, match=r"trainer\.num_generations: 0 is below 1"):
+        check_batch({"num_generations": 0}, "ppo")
+
+
 @pytest.mark.parametrize("per_device", [3, 8, 12, 16])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_trl_agrees_on_which_batches_are_made_of_whole_groups(
@@ -371,6 +407,7 @@ def test_a_recipe_for_many_processes_can_be_read_on_one(monkeypatch: pytest.Monk
 def test_each_method_has_a_configuration() -> None:
     assert {method: trainer_arguments(method).__name__ for method in METHODS} == {
         "grpo": "CalibratedGRPOConfig",
+        "ppo": "CalibratedPPOConfig",
         "sft": "SFTConfig",
     }
 
@@ -402,6 +439,15 @@ def test_training_refuses_before_it_loads_or_writes(tmp_path: Path, override: st
     assert message in training_refusal(tmp_path / "run", "candor", override)
     # The folder is as good as new: the same command with the value put right is not told that a run is there.
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_critic_that_is_not_there_is_named_before_the_policy_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.train.open_policy", None)
+    separate = ("trainer.value_model=separate", "model.critic_path=./absent", "task.train_size=200")
+    message = training_refusal(tmp_path / "run", "ppo", *separate)
+    assert message.startswith("model.critic_path: ./absent: no such folder")
 
 
 def test_broken_training_data_names_file_and_line(tmp_path: Path) -> None:
