@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from experiments.config import Recipe
 from experiments.errors import ConfigError, RunError
 from experiments.folders import writable
-from experiments.models import open_policy
+from experiments.models import find_model, open_policy
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import from_mapping
 from experiments.trainer_section import check_batch, check_generation, trainer_arguments
@@ -71,6 +71,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     lora_config(recipe)
     dataset = training_set(recipe, arguments.seed)
     heldout = validation_rows(recipe) if recipe.probe.every else []
+    if recipe.model.critic_path is not None:
+        find_model(recipe.model.critic_path, "model.critic_path", recipe.model.gguf_file)
     model, tokenizer = open_weights(recipe, recipe.model.path, "model.path")
     progress = Progress(recipe.name)
     # Taken over from transformers, which deletes the last whole checkpoint before the new one is known to be whole.
@@ -201,6 +203,7 @@ def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callba
 
 
 def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
+    from rl.critic import check_vocabulary
     from rl.ppo import CalibratedPPOTrainer
 
     _check_levels(recipe, arguments, tokenizer)
@@ -208,6 +211,10 @@ def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
     if arguments.value_model == "separate":
         path, key = recipe.model.critic_path, "model.critic_path"
         critic, _ = open_weights(recipe, path or recipe.model.path, key if path else "model.path")
+        try:
+            check_vocabulary(model, critic)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
     return CalibratedPPOTrainer(
         model,
         critic=critic,

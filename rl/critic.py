@@ -46,11 +46,7 @@ class Critic(nn.Module):
     ) -> None:
         super().__init__()
         reader = policy if trunk is None else trunk
-        ours, theirs = (model.config.get_text_config().vocab_size for model in (policy, reader))
-        if theirs < ours:
-            raise ValueError(
-                f"model.critic_path: its vocabulary of {theirs} tokens is smaller than the policy's {ours}"
-            )
+        check_vocabulary(policy, reader)
         self.streams, self.trunk, self.trains_policy = tuple(streams), trunk, trains_policy
         # In the policy's type: ZeRO-3 gathers parameters of one type together.
         self.head = nn.Linear(reader.config.get_text_config().hidden_size, len(streams), dtype=policy.dtype)
@@ -87,6 +83,13 @@ class Critic(nn.Module):
             yield self._read
         finally:
             self._tokens, self._read = None, []
+
+
+def check_vocabulary(policy: PreTrainedModel, critic: PreTrainedModel) -> None:
+    """Raise ValueError where the critic has no embedding for some of the policy's tokens."""
+    ours, theirs = (model.config.get_text_config().vocab_size for model in (policy, critic))
+    if theirs < ours:
+        raise ValueError(f"model.critic_path: its vocabulary of {theirs} tokens is smaller than the policy's {ours}")
 
 
 def critic_tensors(critic: Critic, state: Mapping[str, torch.Tensor] | None) -> dict[str, torch.Tensor]:

@@ -67,8 +67,8 @@ def test_every_shipped_recipe_is_valid(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name, local)
     assert recipe.name == name
     assert recipe.rubric.weights.any()
-    if recipe.method == "grpo":
-        check_batch(recipe.trainer)
+    if recipe.method != "sft":
+        check_batch(recipe.trainer, recipe.method)
 
 
 def test_listings_say_what_each_recipe_trains() -> None:
@@ -89,6 +89,20 @@ def test_the_recipes_that_are_compared_differ_only_in_reward_and_credit() -> Non
     assert control.task == recommended.task
     assert control.model == recommended.model
     assert control.probe == dataclasses.replace(recommended.probe, confidence="stated")
+
+
+def test_ppo_and_its_control_differ_from_the_others_in_the_method_alone() -> None:
+    for ppo, grpo in (("ppo", "candor"), ("ppo_control", "rlvr")):
+        ours, theirs = load_recipe(ppo), load_recipe(grpo)
+        assert ours.method == "ppo" and theirs.method == "grpo"
+        assert ours.rubric.names == theirs.rubric.names
+        assert ours.rubric.weights.tolist() == theirs.rubric.weights.tolist()
+        assert (ours.task, ours.model, ours.probe) == (theirs.task, theirs.model, theirs.probe)
+    treated, control = load_recipe("ppo"), load_recipe("ppo_control")
+    assert {key for key in treated.trainer.keys() | control.trainer.keys()
+            if treated.trainer.get(key) != control.trainer.get(key)} <= {
+        "confidence_loss_weight", "confidence_entropy_coef", "confidence_entropy_end"
+    }  # fmt: skip
 
 
 # -- overrides and files ---------------------------------------------------------------------------------------------
@@ -248,7 +262,6 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ),
         ("probe.confidence=stted", "probe.confidence: 'stted' is not one of stated, answer_probability, "),
         ("trainer.method=gropo", "trainer.method: 'gropo' is not one of grpo, ppo, sft"),
-        ("probe.confidence=stted", "probe.confidence: 'stted' is not one of stated, answer_probability, "),
         ("trainer.method=gropo", "(did you mean grpo?)"),
         ("trainer.max_steps=many", "trainer.max_steps: 'many' is no whole number"),
         ("trainer.learning_rate=fast", "trainer.learning_rate: 'fast' is no number"),
@@ -307,6 +320,19 @@ def test_a_supervised_recipe_takes_the_fields_of_its_own_method() -> None:
     assert "trainer.num_generations: unknown key, allowed: the fields of SupervisedConfig, method sft" in message
 
 
+def test_what_ppo_has_no_groups_or_no_critic_for_is_refused() -> None:
+    assert refusal("rlvr", "trainer.gae_lambda=0.95").startswith("trainer.gae_lambda: unknown key")
+    message = refusal("ppo", "rubric.brier.target=leave_one_out")
+    assert message.startswith("trainer.num_generations: 1 leaves rubric.brier nothing to compare with")
+    assert load_recipe("ppo", ["rubric.brier.target=leave_one_out", "trainer.num_generations=4"])
+    assert refusal("ppo", "rubric.brier.scaling=group").startswith("rubric.brier.scaling: 'group' is of groups")
+    for name, own in (("rlvr", []), ("ppo", []), ("ppo", ["trainer.value_model=head"])):
+        message = refusal(name, "model.critic_path=tiny-large", *own)
+        assert message.startswith("model.critic_path: has no effect without a separate critic")
+    separate = load_recipe("ppo", ["model.critic_path=tiny-large", "trainer.value_model=separate"])
+    assert separate.model.critic_path == "tiny-large"
+
+
 # -- batches ---------------------------------------------------------------------------------------------------------
 def batch_refusal(monkeypatch: pytest.MonkeyPatch, processes: int | None, **trainer: Any) -> str | None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -353,6 +379,16 @@ def test_groups_of_one_and_empty_batches_are_refused(monkeypatch: pytest.MonkeyP
     empty = batch_refusal(monkeypatch, None, per_device_train_batch_size=0)
     assert empty is not None
     assert "generation batch of 0 completions is empty" in empty
+
+
+def test_ppo_takes_completions_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    check_batch({"per_device_train_batch_size": 5}, "ppo")
+    check_batch({"num_generations": 1}, "ppo")
+    with pytest.raises(ConfigError, match="4 does not divide the generation batch of 6 completions"):
+        check_batch({"per_device_train_batch_size": 6, "num_generations": 4}, "ppo")
+    with pytest.raises(ConfigError, match=r"trainer\.num_generations: 0 is below 1"):
+        check_batch({"num_generations": 0}, "ppo")
 
 
 @pytest.mark.parametrize("per_device", [3, 8, 12, 16])
@@ -412,6 +448,15 @@ def test_training_refuses_before_it_loads_or_writes(tmp_path: Path, override: st
     assert message in training_refusal(tmp_path / "run", "candor", override)
     # The folder is as good as new: the same command with the value put right is not told that a run is there.
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_critic_that_is_not_there_is_named_before_the_policy_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.train.open_policy", None)
+    separate = ("trainer.value_model=separate", "model.critic_path=./absent", "task.train_size=200")
+    message = training_refusal(tmp_path / "run", "ppo", *separate)
+    assert message.startswith("model.critic_path: ./absent: no such folder")
 
 
 def test_broken_training_data_names_file_and_line(tmp_path: Path) -> None:
