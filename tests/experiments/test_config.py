@@ -174,7 +174,7 @@ def test_an_override_that_cannot_be_read_is_refused(override: str, message: str)
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
     message = refusal("cando")
-    assert message.startswith("recipe 'cando' is not one of candor, ppo, ppo_control, rlcr, rlvr, ")
+    assert message.startswith("recipe 'cando' is not one of candor, dcpo, ppo, ppo_control, rewarding_doubt, rlcr, ")
     assert message.endswith("(did you mean candor?)")
     assert refusal("absent/mine.yaml") == "recipe absent/mine.yaml: no such file"
 
