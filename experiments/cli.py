@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.errors import ConfigError, DataError, RunError
+from experiments.memory import add_arguments as add_memory
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
@@ -170,19 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--markdown", action="store_true", help="as the table in the README")
     metrics.set_defaults(command=_metrics)
 
-    memory = commands.add_parser("memory", help="by calculation: memory of a GPU and time of a step, before a launch")
-    memory.add_argument("--parameters", type=float, metavar="N", help="of the policy, such as 7e9")
-    memory.add_argument("--launch", default="zero3", help="ddp, zero2, zero3 (default) or zero3_offload")
-    memory.add_argument("--num-processes", type=int, default=8, metavar="N", help="GPUs of all nodes (default 8)")
-    memory.add_argument("--per-node", type=int, default=8, metavar="N", help="GPUs of a node (default 8)")
-    memory.add_argument("--reference", action="store_true", help="with a frozen policy for a KL (trainer.beta above 0)")
-    memory.add_argument("--critic", action="store_true", help="with a separate critic of the policy's size")
-    memory.add_argument("--completions", type=int, default=512, metavar="N", help="of a step (default 512)")
-    memory.add_argument("--tokens", type=int, default=1024, metavar="N", help="of a completion (default 1024)")
-    table = memory.add_mutually_exclusive_group()
-    table.add_argument("--json", action="store_true", help="as JSON")
-    table.add_argument("--markdown", action="store_true", help="the usual sizes, as the table in the README")
-    memory.set_defaults(command=_memory)
+    add_memory(
+        commands.add_parser("memory", help="by calculation: memory of a GPU and time of a step, before a launch")
+    )
     return parser
 
 
@@ -310,34 +301,6 @@ def _audit(options: argparse.Namespace) -> int:
         for picture in pictures:
             print(picture)
     return 0 if found["safe"] else EXIT_HACKABLE
-
-
-def _memory(options: argparse.Namespace) -> int:
-    from experiments.memory import markdown_table, requirements
-
-    if options.markdown:
-        print(markdown_table())
-        return 0
-    if options.parameters is None:
-        raise ConfigError("--parameters: missing; expected the policy's number of parameters, such as 7e9")
-    found = requirements(
-        options.parameters,
-        options.launch,
-        options.num_processes,
-        per_node=options.per_node,
-        reference=options.reference,
-        critic=options.critic,
-        completions=options.completions,
-        tokens=options.tokens,
-    )
-    if options.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    table = Table("per GPU", "", box=None, header_style="bold")
-    for name, value in found.items():
-        table.add_row(name, f"{value:,g}" if isinstance(value, float) else str(value))
-    Console().print(table)
-    return 0
 
 
 def _rewards(options: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ def test_an_adapter_is_trained_saved_with_its_calibration_and_probed(
     def brier(checkpoint: Path, name: str) -> float:
         out = tmp_path / name
         assert main(["probe", str(checkpoint), "--recipe", str(recipe), "--out", str(out)]) == 0
-        (metrics,) = json.loads((out / "metrics.json").read_text())["checkpoints"].values()
+        (metrics,) = json.loads((out / "metrics.json").read_text()).values()
         return float(metrics["brier"]["value"])
 
     assert brier(run / "final", "adapter") != brier(policy.path, "base"), "the probe reads the adapter"
