@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -34,12 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # here, where a reader who has left can be told from a failure
         return status
     except BrokenPipeError:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it exits
-            return EXIT_UNREAD
-        raise  # of another pipe
+        if not _is_unread(sys.stdout.fileno()):
+            raise  # of another pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more as it exits
+        return EXIT_UNREAD
     except (ConfigError, DataError) as error:
         print(f"candor: {error}", file=sys.stderr)
         return EXIT_USAGE
@@ -50,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         resumable = "; the same command with --resume goes on from the last checkpoint" if "resume" in options else ""
         print(f"\ncandor: interrupted{resumable}", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _is_unread(descriptor: int) -> bool:
+    """Whether whoever read a pipe has closed their end."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 class _Console(Console):
