@@ -17,7 +17,7 @@ TABLE_ENDS = "<!-- end of training metrics -->"
 @dataclass(frozen=True)
 class TrainingMetric:
     """A key of ``metrics.jsonl``, capitals standing for what varies, the methods that log it (``rl``: those
-    with rollouts), and its meaning."""
+    with rollouts, grpo and ppo), and its meaning."""
 
     key: str
     methods: str
@@ -77,7 +77,7 @@ completions/clipped_ratio | rl | share of completions that reached max_completio
 completions/mean_terminated_length | rl | tokens of those that did not; min_ and max_ likewise
 completions/min_terminated_length | rl | shortest of those
 completions/max_terminated_length | rl | longest of those
-kl | rl | divergence from the reference policy per token, where beta is above 0
+kl | rl | divergence from the reference policy per token, where beta is above 0; under kl_in_reward the mean log-ratio
 clip_ratio/BOUND | rl | share of tokens whose ratio was clipped: low_mean low_min high_mean high_max region_mean
 cispo_clip_ratio | rl | the same under loss_type cispo
 vespo/phi_seq_mean | rl | mean weight of a sequence under loss_type vespo
@@ -85,6 +85,14 @@ policy_loss | rl | loss without the entropy bonus, where trainer.entropy_coef is
 entropy_coef | rl | weight of that bonus at this step
 aux_loss | all | load-balancing loss of a mixture of experts
 sampling/QUANTITY/STATISTIC | rl | how far vLLM's log-probabilities are from the trainer's
+filter/kept | rl | share of completions in groups that are neither all right nor all wrong, under trainer.group_filter
+difficulty/NAME | rl | share of prompts of each difficulty, under trainer.difficulty_mix: hard medium easy unmeasured
+approx_kl | ppo | divergence of the policy from the one that sampled (k3), per token; 0 in the first pass over a rollout
+value/loss | ppo | half the squared error of the values, clipped, mean over credited tokens and streams
+value/mean | ppo | what the critic expected, before the update
+value/return | ppo | the return that it is trained on
+value/explained_variance | ppo | share of the returns' variance that the values explain, about each stream's own mean
+value/clip_ratio | ppo | share of values that moved beyond trainer.clip_range_value
 mean_token_accuracy | sft | share of tokens that the policy ranks first
 heldout/accuracy | all | share of right answers on held-out questions, greedy, every probe.every steps
 heldout/brier | all | mean squared distance of confidence and correctness on them
