@@ -27,7 +27,7 @@ def trainer_arguments(method: str) -> type:
         from rl.ppo_config import CalibratedPPOConfig
 
         return CalibratedPPOConfig
-    from rl.grpo import CalibratedGRPOConfig
+    from rl.grpo_config import CalibratedGRPOConfig
 
     return CalibratedGRPOConfig
 

@@ -16,13 +16,13 @@ terms.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
@@ -30,85 +30,20 @@ from rewards.rubric import RewardMatrix, Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verdict import Judge
 from rl.advantages import (
-    CREDITS,
-    TRAINER_SCALINGS,
     batch_scale,
     segment_advantages,
     sequence_advantages,
     term_advantages,
 )
 from rl.closed_form import ConfidenceLoss
-from rl.guard import GuardConfig, GuardedUpdates
+from rl.grpo_config import CalibratedGRPOConfig
+from rl.guard import GuardedUpdates
 from rl.rollout import JudgedRollout, advantage_metrics, batch_metrics, gather_outcomes, judge
-from rl.sampling import ChosenGroups, ChosenGroupsConfig
+from rl.sampling import ChosenGroups
 from rl.segments import confidence_mask, segment_masks
 from rl.signals import SignalReader
 from rl.step_metrics import StepMetrics
 from rl.updates import ResumableRollouts
-
-TRAINED_TOKENS = ("all", "confidence")
-
-
-@dataclass
-class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
-    """TRL's ``GRPOConfig`` with the choices that calibration adds."""
-
-    credit: str = field(
-        default="segment",
-        metadata={"help": "sequence: one advantage a completion, as in GRPO; segment: each term on its own tokens."},
-    )
-    scaling: str = field(
-        default="none",
-        metadata={"help": "What an advantage is divided by: none, batch, group, gdpo; or leave_one_out baseline."},
-    )
-    confidence_loss_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "Above 0, the calibration terms leave the policy gradient and are taken in closed form over the "
-            "confidence levels, with this factor on their rubric weights. Needs a template with levels."
-        },
-    )
-    confidence_entropy_coef: float = field(
-        default=0.0,
-        metadata={
-            "help": "Bonus on the entropy of the confidence levels, in units of reward per nat, in the closed form: "
-            "keeps levels alive that the policy has left, so that it can come back to them (arXiv 2005.06392)."
-        },
-    )
-    confidence_entropy_end: float | None = field(
-        default=None,
-        metadata={"help": "Where that bonus arrives, in a straight line, at the last step; constant if left out."},
-    )
-    train_on: str = field(
-        default="all",
-        metadata={
-            "help": "all: every token; confidence: those of the confidence alone, for the policy gradient of every "
-            "term and for the KL, so that answers stay as they are (Rewarding Doubt, arXiv 2503.02623)."
-        },
-    )
-    scale_rewards: str = field(
-        default="none", metadata={"help": "TRL's scaling of the summed reward; replaced by `scaling`."}
-    )
-
-    def __post_init__(self) -> None:
-        if self.credit not in CREDITS:
-            raise ValueError(f"trainer.credit: {self.credit!r} is not one of {', '.join(CREDITS)}")
-        if self.scaling not in TRAINER_SCALINGS:
-            raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(TRAINER_SCALINGS)}")
-        if self.train_on not in TRAINED_TOKENS:
-            raise ValueError(f"trainer.train_on: {self.train_on!r} is not one of {', '.join(TRAINED_TOKENS)}")
-        if self.scale_rewards not in ("none", False):
-            raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
-        if self.confidence_loss_weight < 0:
-            raise ValueError(f"trainer.confidence_loss_weight: {self.confidence_loss_weight} is below 0")
-        for name in ("confidence_entropy_coef", "confidence_entropy_end"):
-            if (getattr(self, name) or 0.0) < 0:
-                raise ValueError(f"trainer.{name}: {getattr(self, name)} is below 0")
-        if (self.confidence_entropy_coef or self.confidence_entropy_end) and not self.confidence_loss_weight:
-            raise ValueError(
-                "trainer.confidence_entropy_coef: has no effect without the closed form, set confidence_loss_weight"
-            )
-        super().__post_init__()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rewards.rubric import Rubric
 from rl.critic import VALUE_MODELS
-from rl.grpo import CalibratedGRPOConfig
+from rl.grpo_config import CalibratedGRPOConfig
 
 
 @dataclass

@@ -36,7 +36,8 @@ MASTER_PORT=${MASTER_PORT:-29500}
 if [[ -z ${PYTHON:-} ]]; then
   if [[ -x $CANDOR/.venv/bin/python ]]; then PYTHON=$CANDOR/.venv/bin/python; else PYTHON=python3; fi
 fi
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+HOSTNAMES=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+MASTER_ADDR=${HOSTNAMES%%$'\n'*}  # not through head, which may end scontrol by SIGPIPE and so this script
 
 # $SLURM_NODEID differs between the nodes, so it is read on each of them; the arguments go through as they are.
 # --kill-on-bad-exit: a node that fails ends the others, which would wait for it.

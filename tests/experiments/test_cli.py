@@ -131,7 +131,7 @@ def test_what_cannot_be_run_ends_with_2_and_one_line(tmp_path: Path, refusal: Re
     assert refusal("train", "cander", *out).endswith("(did you mean candor?)")
     assert refusal("train", "rlvr", "trainer.max_steps", *out).startswith("override 'trainer.max_steps': expected ")
     assert "hackable" in refusal("train", "rlcr", "rubric.brier.weight=2", *out)
-    assert "use a batch of 8" in refusal("train", "rlvr", "trainer.per_device_train_batch_size=4", *out)
+    assert "use a batch of 4 or 8" in refusal("train", "rlvr", "trainer.per_device_train_batch_size=6", *out)
     assert refusal("train", "rlvr", "model.path=./absent", *out).startswith("model.path: ./absent: no such folder")
     assert refusal("report", tmp_path).endswith("records.parquet: no such file")
     (tmp_path / "file").write_text("")

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 from estimators.answer_span import REDUCTIONS
-from experiments.config import AnswerProbability, describe_recipes, load_recipe, recipe_names, recipe_path
+from experiments.config import AnswerProbability, describe_recipes, load_recipe, recipe_names
 from experiments.errors import ConfigError
 from experiments.tasks import Arithmetic
 from experiments.train import train
 from experiments.trainer_section import METHODS, check_batch, trainer_arguments
 from rl.checkpoint import mark_complete
-from rl.grpo import CalibratedGRPOConfig
+from rl.grpo_config import CalibratedGRPOConfig
 
 
 @pytest.fixture(autouse=True)
@@ -62,8 +62,7 @@ def gsm8k_lines(folder: Path, *lines: str) -> list[str]:
 # -- what is shipped -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_is_valid(name: str, tmp_path: Path) -> None:
-    source = yaml.safe_load(recipe_path(name).read_text(encoding="utf-8"))
-    local = gsm8k_lines(tmp_path) if source.get("task", {}).get("name") == "gsm8k" else []
+    local = gsm8k_lines(tmp_path) if "gsm8k" in name else []
     recipe = load_recipe(name, local)
     assert recipe.name == name
     assert recipe.rubric.weights.any()

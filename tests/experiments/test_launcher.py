@@ -25,6 +25,7 @@ from experiments.launcher import launch_file, launch_names, process_count
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "experiments" / "launch"
 TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+TIMES |= {"time/generate", "time/score", "time/update"}
 
 
 @pytest.fixture(scope="module")

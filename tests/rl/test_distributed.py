@@ -131,7 +131,8 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
     from peft import LoraConfig
 
     from rewards.rubric import Rubric
-    from rl.grpo import CalibratedGRPOConfig, CalibratedGRPOTrainer
+    from rl.grpo import CalibratedGRPOTrainer
+    from rl.grpo_config import CalibratedGRPOConfig
     from rl.ppo import CalibratedPPOTrainer
     from rl.ppo_config import CalibratedPPOConfig
 

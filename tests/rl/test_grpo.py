@@ -28,7 +28,7 @@ from rewards.terms import BrierTerm
 from rl import closed_form
 from rl.advantages import CREDITS, TRAINER_SCALINGS, sequence_advantages
 from rl.closed_form import level_token_ids
-from rl.grpo import CalibratedGRPOConfig
+from rl.grpo_config import CalibratedGRPOConfig
 from rl.rollout import batch_metrics
 
 ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "3=", "answer": "3"}, {"prompt": "1+1+1=", "answer": "3"}] * 4

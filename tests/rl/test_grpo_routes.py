@@ -12,7 +12,7 @@ import torch
 
 from rewards.completion import SEGMENTS
 from rewards.rubric import Rubric
-from rl.grpo import CalibratedGRPOConfig
+from rl.grpo_config import CalibratedGRPOConfig
 from rl.segments import segment_masks
 
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.robustness import DIFFICULTY_BINS
-from rl.grpo import CalibratedGRPOConfig
+from rl.grpo_config import CalibratedGRPOConfig
 from rl.sampling import STATE_FILE, UNMEASURED, DifficultySampler, checked_mix
 
 MIX = {"hard": 1, "medium": 2, "easy": 1}
