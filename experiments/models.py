@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,8 +63,12 @@ def open_policy(
     gguf_file: str | None = None,
     dtype: str = "float32",
     attn_implementation: str | None = None,
+    check: Callable[[PreTrainedTokenizerBase], None] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a policy and its tokenizer. Raises ConfigError, naming ``key`` and the reason, where that cannot be done."""
+    """Load a policy and its tokenizer, which ``check`` sees before the weights are loaded.
+
+    Raises ConfigError, naming ``key`` and the reason, where that cannot be done, and what ``check`` raises.
+    """
     found = find_model(name, key, gguf_file)
     gguf_file = PACKAGED[str(name)][1] if str(name) in PACKAGED else gguf_file
     # Imported here: finding a model needs none of it.
@@ -72,7 +77,11 @@ def open_policy(
     from rl.checkpoint import load_policy
 
     try:
-        return load_policy(found, gguf_file=gguf_file, dtype=dtype, attn_implementation=attn_implementation)
+        return load_policy(
+            found, gguf_file=gguf_file, dtype=dtype, attn_implementation=attn_implementation, check=check
+        )
+    except ConfigError:
+        raise
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         if isinstance(found, Path):

@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,12 @@ def open_weights(recipe: Recipe, path: str, key: str) -> tuple[PreTrainedModel, 
     """Weights for a run to start from, and their tokenizer. Raises ConfigError where they cannot be loaded."""
     section = recipe.model
     model, tokenizer = open_policy(
-        path, key, gguf_file=section.gguf_file, dtype=section.dtype, attn_implementation=section.attn_implementation
+        path,
+        key,
+        gguf_file=section.gguf_file,
+        dtype=section.dtype,
+        attn_implementation=section.attn_implementation,
+        check=partial(_check_levels, recipe),
     )
     if section.add_template_tokens:
         add_template_tokens(model, tokenizer, recipe.template)
@@ -188,7 +194,6 @@ def _monitors(recipe: Recipe, arguments: Any) -> Monitors | None:
 def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
     from rl.grpo import CalibratedGRPOTrainer
 
-    _check_levels(recipe, arguments, tokenizer)
     return CalibratedGRPOTrainer(
         model,
         rubric=recipe.rubric,
@@ -206,7 +211,6 @@ def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
     from rl.critic import check_vocabulary
     from rl.ppo import CalibratedPPOTrainer
 
-    _check_levels(recipe, arguments, tokenizer)
     critic = None
     if arguments.value_model == "separate":
         path, key = recipe.model.critic_path, "model.critic_path"
@@ -229,10 +233,10 @@ def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
     )
 
 
-def _check_levels(recipe: Recipe, arguments: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_levels(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
     from rl.closed_form import level_token_ids
 
-    if arguments.confidence_loss_weight:
+    if recipe.trainer.get("confidence_loss_weight") and not recipe.model.add_template_tokens:
         try:
             level_token_ids(tokenizer, recipe.template.levels)
         except ValueError as error:

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -43,9 +43,11 @@ def load_policy(
     gguf_file: str | None = None,
     dtype: str = "float32",
     attn_implementation: str | None = None,
+    check: Callable[[PreTrainedTokenizerBase], None] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, padding on the left as generation needs it.
 
+    ``check`` sees the tokenizer before the weights are loaded, and raises what it has against it.
     Raises OSError naming the path where there is no model, and ValueError for an unknown dtype.
     """
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
@@ -55,13 +57,15 @@ def load_policy(
     extra: dict[str, Any] = {} if gguf_file else {"use_safetensors": True}
     if attn_implementation:
         extra["attn_implementation"] = attn_implementation
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **shared, **extra)
-    if gguf_file:
-        model = _dequantized(model)
     tokenizer = AutoTokenizer.from_pretrained(path, **shared)
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if check is not None:
+        check(tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), **shared, **extra)
+    if gguf_file:
+        model = _dequantized(model)
     return model, tokenizer
 
 

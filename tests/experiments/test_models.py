@@ -130,3 +130,20 @@ def test_code_that_comes_with_a_model_is_not_run_nor_asked_about(folder: Path, m
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
     assert "cannot be loaded" in refusal(open_policy, folder, "model.path")
     assert not mark.exists()
+
+
+def test_levels_that_are_no_tokens_are_refused_before_the_weights_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from experiments.config import load_recipe
+    from experiments.train import train
+
+    def loaded(*arguments: object, **options: object) -> None:
+        raise AssertionError("the weights were loaded")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", loaded)
+    recipe = load_recipe("candor", ["task.template.levels=['0.05', '0.9']", "task.train_size=10"])
+    with pytest.raises(ConfigError, match=r"task\.template\.levels: 0\.05 are not single tokens"):
+        train(recipe, tmp_path / "run")
