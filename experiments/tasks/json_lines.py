@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class LocalQuestions(JudgedTask):
+class LocalQuestions(JudgedTask, ABC):
     """Questions read from ``train_path`` and ``test_path``; a subclass says what a line holds.
 
     Raises ValueError naming the file where one is missing; a broken line names file and line.
@@ -41,9 +42,9 @@ class LocalQuestions(JudgedTask):
         if self.train_size is not None and self.train_size < 1:
             raise ValueError(f"task.train_size: {self.train_size} is below 1")
 
+    @abstractmethod
     def row(self, record: dict[str, Any], name: str) -> dict[str, Any]:
         """The row of one line, ``question`` not yet a prompt, ``name`` told from file and number. Raises ValueError."""
-        raise NotImplementedError
 
     def rows(self, split: str, size: int | None = None, seed: int = 0) -> list[dict]:
         """Rows of ``train`` or ``test``, all in file order or ``size`` of them drawn by ``seed``.
