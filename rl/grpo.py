@@ -175,9 +175,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
         logged.extend(advantages_N.tolist())
-        metrics = self._metrics["train" if self.model.training else "eval"]
-        for name, value in advantage_metrics(scored.matrix, scored.outcomes, advantages_N.cpu().numpy()).items():
-            metrics[name].append(value)
+        self._log_advantages(scored, advantages_N)
         ids_BT = output["completion_ids"]
         mask_BT = confidence_mask(scored.rollout.parsed, scored.rollout.decoded, ids_BT.size(1))
         output["confidence_mask"] = mask_BT.to(ids_BT.device)
@@ -202,6 +200,12 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
             output["advantages"] = output["advantages"] / batch_scale(advantages_N)
             advantages_N = advantages_N / batch_scale(advantages_N)
         return advantages_N
+
+    def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
+        """Log where the gradient comes from, by the groups that are the baseline."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, value in advantage_metrics(scored.matrix, scored.outcomes, advantages_N.cpu().numpy()).items():
+            metrics[name].append(value)
 
     def _segment_masks(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
         """Masks (B, S, T) of this rank's completions."""

@@ -132,6 +132,9 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
             self._metrics[mode].pop("frac_reward_zero_std", None)  # of groups of one, which never vary
         return self.accelerator.gather(advantages_BT.sum(dim=1) / credited_BT.sum(dim=1).clamp(min=1))
 
+    def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
+        """Nothing: the baseline is the critic, and siblings that are level take no advantage away."""
+
     def _before_the_update(self, output: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities (B, T) and values (B, R, T) of the policy and critic that sampled."""
         input_ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)

@@ -49,8 +49,8 @@ reward_std | rl | its standard deviation over the batch
 frac_reward_zero_std | rl | share of completions in groups whose weighted sums are all alike
 rewards/TERM/mean | rl | mean of a reward term before its weight, over the completions that it could judge
 rewards/TERM/std | rl | its standard deviation over the batch
-advantages/TERM/zero_share | rl | share of completions without an advantage by a term: siblings level, or unjudged
-advantages/uniform_push | rl | mean size of advantages in groups all right or all wrong, by that over the batch
+advantages/TERM/zero_share | grpo | share of completions without an advantage by a term: siblings level, or unjudged
+advantages/uniform_push | grpo | mean size of advantages in groups all right or all wrong, by that over the batch
 groups/all_right | rl | share of groups of which every completion was judged right
 groups/all_wrong | rl | share of groups of which every completion was judged wrong
 calibration/accuracy | rl | share of right answers among the judged, of the sampled batch as all of these

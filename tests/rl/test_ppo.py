@@ -415,3 +415,10 @@ def test_a_rubric_with_nothing_left_for_the_critic_is_refused(make_trainer: Any)
     rubric = Rubric.from_config({"accuracy": {"weight": 0.0}, "brier": {}}, allow_hackable=True)
     with pytest.raises(ValueError, match="every term of the rubric is taken in closed form"):
         make_trainer(method="ppo", rubric=rubric, confidence_loss_weight=1.0)
+
+
+def test_no_metric_takes_groups_for_the_baseline(make_trainer: Any) -> None:
+    """Siblings that are level, or none at all, would look like a term that gives no advantage, and raise an alarm."""
+    trainer = make_trainer(method="ppo", max_steps=1)
+    trainer.train()
+    assert not [key for record in trainer.state.log_history for key in record if key.startswith("advantages/")]
