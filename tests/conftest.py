@@ -224,6 +224,7 @@ def write_recipe(policy: TinyPolicy, tmp_path_factory: pytest.TempPathFactory) -
     }
     of_method = {
         "grpo": {"confidence_loss_weight": 1.0, "num_generations": 4, "max_completion_length": 10},
+        "ppo": {"confidence_loss_weight": 1.0, "max_completion_length": 10},
         "sft": {"max_length": 64},
     }
 

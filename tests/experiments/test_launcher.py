@@ -211,6 +211,29 @@ def test_under_zero_2_a_launch_by_hand_resumed_by_the_command_equals_one_that_wa
     assert [record["step"] for record in records(whole)] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ppo", "sft"])
+def test_under_zero_2_the_other_methods_go_on_as_if_they_had_not_stopped(
+    method: str, write_recipe: Callable[..., Path], start: Any, tmp_path: Path
+) -> None:
+    recipe = write_recipe(method)
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    for out, more in ((whole, ()), (halved, ("--resume",))):
+        if more:
+            shutil.copytree(whole, halved, ignore=shutil.ignore_patterns("checkpoint-6", "final"))
+        process = start(
+            "experiments.cli", "train", recipe, "--launch", "zero2", "--num-processes", 2, "--out", out, *more
+        )
+        assert process.wait(280) == 0, (tmp_path / "err").read_text()[-4000:]
+    names = ["model.safetensors", *(["critic/critic.safetensors"] if method == "ppo" else [])]
+    for name in names:
+        weights, resumed = (load_file(run / "final" / name) for run in (whole, halved))
+        assert all((weights[key] == resumed[key]).all() for key in weights)
+        before = load_file(whole / "checkpoint-3" / name)
+        assert any((weights[key] != before[key]).any() for key in weights), "they moved after the checkpoint"
+    assert records(halved) == records(whole)
+
+
 # -- many nodes --------------------------------------------------------------------------------------------------------
 STUBS = {
     "scontrol": 'echo node-a; echo node-b; test "$*" = "show hostnames node-[a-b]"',

@@ -100,6 +100,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     # Six updates on each rollout, so that a checkpoint at the third is in the middle of it.
     "grpo_iterations": {"trainer": {"num_iterations": 3, "steps_per_generation": 2, "per_device_train_batch_size": 4}},
+    "ppo": {"trainer": {"num_iterations": 2, "critic_learning_rate": 0.01}, "probe": {"every": 2, "every_size": 8}},
+    "ppo_separate": {"trainer": {"value_model": "separate"}},
     "sft": {"probe": {"every": 2, "every_size": 8}},
 }
 """What to change in a recipe of six steps with a checkpoint after the third; the method is the name's first part."""
@@ -186,12 +188,12 @@ def test_a_disk_that_is_full_for_metrics_ends_the_run_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("method", ["grpo", "sft"])
+@pytest.mark.parametrize("method", ["grpo", "ppo", "sft"])
 def test_a_run_killed_at_ten_random_times_ends_as_one_that_was_not(
     method: str, write_recipe: Callable[..., Path], tmp_path: Path
 ) -> None:
     """Each kill falls some way into a step drawn at random: an update, the sampling, the probe or a checkpoint."""
-    monitors = {"monitors": {"window": 3}} if method == "grpo" else {}
+    monitors = {"monitors": {"window": 3}} if method != "sft" else {}
     recipe = write_recipe(method, trainer={"max_steps": 100}, probe={"every": 4, "every_size": 8}, **monitors)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     killed, draw = tmp_path / "killed", random.Random(0)
@@ -225,7 +227,8 @@ def same_run(whole: Path, resumed: Path) -> None:
     last = last_complete_checkpoint(whole)
     assert last is not None
     ours, theirs = resumed / last.name, last
-    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+    critic = ("critic/critic.safetensors",) if (whole / "final" / "critic").is_dir() else ()
+    for name in ("model.safetensors", "tokenizer.json", "config.json", *critic):
         assert (resumed / "final" / name).read_bytes() == (whole / "final" / name).read_bytes(), name
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         loaded = [torch.load(run / name, weights_only=name != "rng_state.pth") for run in (ours, theirs)]
@@ -305,27 +308,6 @@ def test_a_run_changes_its_weights_on_the_way(uninterrupted: Path, policy: Any) 
     assert checkpoints == {f"checkpoint-{STEPS - SAVE}", f"checkpoint-{STEPS}"}, "two are kept"
     losses = [record["confidence_loss"] for record in records_in(uninterrupted) if "loss" in record]
     assert len(set(losses)) == STEPS
-
-
-@pytest.mark.parametrize("separate", [False, True])
-def test_policy_and_critic_go_on_as_if_they_had_never_stopped(separate: bool, recipe: Path, tmp_path: Path) -> None:
-    overrides = [
-        "trainer.method=ppo", "trainer.num_generations=1", "trainer.max_steps=4", "trainer.save_steps=2",
-        "trainer.critic_learning_rate=0.01", "trainer.num_iterations=2",
-        *(["trainer.value_model=separate"] if separate else []),
-    ]  # fmt: skip
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert main(["train", str(recipe), *overrides, "--out", str(whole)]) == 0
-    shutil.copytree(whole, parts, ignore=shutil.ignore_patterns("final", "checkpoint-4"))
-    assert main(["train", str(recipe), *overrides, "--out", str(parts), "--resume"]) == 0
-    for name in ("model.safetensors", "critic/critic.safetensors"):
-        assert (parts / "final" / name).read_bytes() == (whole / "final" / name).read_bytes(), name
-        assert (whole / "final" / name).read_bytes() != (whole / "checkpoint-2" / name).read_bytes(), name
-    for ours, theirs in zip(records_in(parts), records_in(whole), strict=True):
-        if "loss" in ours:
-            assert {k: v for k, v in ours.items() if k not in TIMES} == {
-                k: v for k, v in theirs.items() if k not in TIMES
-            }
 
 
 def test_a_finished_run_is_left_as_it_is(recipe: Path, uninterrupted: Path) -> None:
