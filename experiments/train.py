@@ -93,10 +93,10 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
         checkpoint = last_complete_checkpoint(out) if resume else None
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-            if monitors is not None and monitors.stopped and trainer.state.global_step < trainer.state.max_steps:
+            if monitors is not None and monitors.stopped_by and trainer.state.global_step < trainer.state.max_steps:
                 kept = f"checkpoint-{trainer.state.global_step}"
                 raise RunError(
-                    f"monitors.on_alarm stopped the run: {monitors.stopped_by or 'see the main process'}; {out / kept} "
+                    f"monitors.on_alarm stopped the run: {monitors.stopped_by}; {out / kept} "
                     "holds the policy, and the same command with --resume goes on all the same"
                 )
             with writing(out / FINAL):

@@ -33,10 +33,8 @@ class Monitors(TrainerCallback):
         self.settings, self.subject = settings, subject
         self.history = History(settings.window)
         self.raised: list[str] = []
-        self.stopped = False
-        """Whether the run was ended, on every process."""
-        self.stopped_by: Alarm | None = None
-        """The alarm that ended it, on the main process."""
+        self.stopped_by: str | None = None
+        """The alarm that ended the run, on every process."""
 
     def on_train_begin(self, args, state, control, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
@@ -55,12 +53,12 @@ class Monitors(TrainerCallback):
                 if sighting is not None and name not in self.raised:
                     self._raise(Path(args.output_dir), Alarm(name, state.global_step, *sighting, ALARMS[name][1]))
         if self.settings.on_alarm == "stop":
-            stops = [self.stopped_by is not None]
+            stopped_by = [self.stopped_by]
             if PartialState().num_processes > 1:
-                broadcast_object_list(stops)
-            self.stopped = stops[0]
-            control.should_training_stop |= self.stopped
-            control.should_save |= self.stopped
+                broadcast_object_list(stopped_by)
+            self.stopped_by = stopped_by[0]
+            control.should_training_stop |= self.stopped_by is not None
+            control.should_save |= self.stopped_by is not None
 
     def on_save(self, args, state, control, **kwargs: Any) -> None:
         if state.is_world_process_zero:
@@ -71,7 +69,7 @@ class Monitors(TrainerCallback):
     def _raise(self, run: Path, alarm: Alarm) -> None:
         self.raised.append(alarm.alarm)
         if self.settings.on_alarm == "stop":
-            self.stopped_by = self.stopped_by or alarm
+            self.stopped_by = self.stopped_by or str(alarm)
         with (run / ALARMS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(alarm)) + "\n")
         tqdm.write(f"candor: {alarm}")
