@@ -38,6 +38,8 @@ from experiments.report.glossary import METRICS
 from experiments.schema import from_mapping, nearest, one_of
 
 MEASURED = ("accuracy", "brier", "ece", "auroc")
+ROUTED = "escalation_rate_to_parity"
+"""Measured of the final policies too, where the recipe names a model to escalate to."""
 CURVE_SIZE = 1000
 """Validation questions at each measured checkpoint."""
 _MEASURES, _LOG = "measures.json", "log.txt"
@@ -150,7 +152,8 @@ def ablate(study: Study, out: str | Path, *, jobs: int = 1, say: Callable[[str],
                 line = {"variant": run.variant, "setting": run.setting, "seed": run.seed, **entry}
                 file.write(json.dumps(line) + "\n")
     summary = {
-        name: {"setting": best[name].setting} | {metric: _over_seeds(metric, runs) for metric in MEASURED}
+        name: {"setting": best[name].setting}
+        | {metric: _over_seeds(metric, runs) for metric in (*MEASURED, ROUTED) if metric in best[name].measures[-1]}
         for name, runs in chosen.items()
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -165,10 +168,14 @@ def ablate(study: Study, out: str | Path, *, jobs: int = 1, say: Callable[[str],
 
 def markdown_summary(summary: dict[str, Any]) -> str:
     """The summary as a table: mean over seeds and 95% t-interval of each metric, and the setting that was best."""
-    lines = [f"| variant | setting | {' | '.join(MEASURED)} |", f"| --- | --- |{' --- |' * len(MEASURED)}"]
+    metrics = [metric for metric in (*MEASURED, ROUTED) if any(metric in row for row in summary.values())]
+    lines = [f"| variant | setting | {' | '.join(metrics)} |", f"| --- | --- |{' --- |' * len(metrics)}"]
     for name, row in summary.items():
         setting = ", ".join(f"{key.rpartition('.')[2]} {value:g}" for key, value in row["setting"].items()) or "–"
-        cells = [f"{row[each]['value']:.3f} ({row[each]['low']:.3f}-{row[each]['high']:.3f})" for each in MEASURED]
+        cells = [
+            f"{row[each]['value']:.3f} ({row[each]['low']:.3f}-{row[each]['high']:.3f})" if each in row else "–"
+            for each in metrics
+        ]
         lines.append(f"| `{name}` | {setting} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -235,7 +242,7 @@ def _train_and_measure(run: Run, jobs: int) -> None:
 
 
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
-    from experiments.probe.checkpoint import probe_checkpoint
+    from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
     from experiments.probe.measure import measure
 
     on_test = load_recipe(run.recipe, run.overrides)
@@ -249,11 +256,20 @@ def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
     places.append((places[-1][0], final, on_test))
     measures = []
     with on_test.task.open_verifier() as verifier:
+        large = large_verdicts(on_test, verifier) if on_test.probe.escalate_to is not None else None
         for step, path, recipe in places:
-            records = probe_checkpoint(path, recipe, "probe", verifier, confidence=recipe.probe.confidence)
+            last = recipe is on_test
+            records = probe_checkpoint(
+                path,
+                recipe,
+                "probe",
+                verifier,
+                confidence=recipe.probe.confidence,
+                large_correct=large if last else None,
+            )
             found = measure(records, resamples=2)["probe"]
-            entry = {"step": step, "split": recipe.probe.split if recipe is on_validation else "test"}
-            measures.append(entry | {metric: found[metric]["value"] for metric in MEASURED})
+            entry = {"step": step, "split": "test" if last else recipe.probe.split}
+            measures.append(entry | {key: found[key]["value"] for key in (*MEASURED, ROUTED) if key in found})
     return measures
 
 

@@ -40,7 +40,7 @@ def recipe(policy: Any, tmp_path: Path) -> str:
             "gradient_checkpointing": False,
             "use_cpu": True,
         },
-        probe={"size": 40, "max_new_tokens": 10},
+        probe={"size": 40, "max_new_tokens": 10, "escalate_to": str(policy.path)},
     )
 
 
@@ -93,6 +93,7 @@ def test_a_study_trains_chooses_measures_and_draws(recipe: str, tmp_path: Path) 
         assert row["setting"]["trainer.learning_rate"] == min(last, key=lambda rate: last[rate])
         values = [line["brier"] for line in lines if line["variant"] == name and line["split"] == "test"]
         assert row["brier"]["low"] <= row["brier"]["value"] <= row["brier"]["high"]
+        assert 0.0 <= row["escalation_rate_to_parity"]["value"] <= 1.0
         assert len(row["brier"]["seeds"]) == 2 and set(row["brier"]["seeds"]) <= set(values)
     assert markdown_summary(summary) == (out / "summary.md").read_text()
     assert (out / "curves.png").stat().st_size > 10_000
