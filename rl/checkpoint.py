@@ -23,6 +23,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
@@ -72,11 +73,33 @@ def load_policy(
 def add_template_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: AnswerTemplate
 ) -> list[str]:
-    """Make each tag and level of the template one token, its embedding the mean of the others; return the new ones."""
-    new = [token for token in template.tokens if len(tokenizer.encode(token, add_special_tokens=False)) != 1]
+    """Make each tag and level of the template one token; return the new ones.
+
+    A new token starts as the mean of the tokens that wrote it before: so the levels differ from the first step on, and
+    a tag has something of its word.
+    """
+    pieces = {token: tokenizer.encode(token, add_special_tokens=False) for token in template.tokens}
+    new = [token for token, ids in pieces.items() if len(ids) != 1]
     tokenizer.add_tokens(new)  # not as special tokens, which decoding would hide from the parser
     model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    tables = {id(table.weight): table.weight for table in (model.get_input_embeddings(), model.get_output_embeddings())}
+    with torch.no_grad(), _whole(list(tables.values())):
+        for weight in tables.values():
+            for token in new:
+                weight[tokenizer.convert_tokens_to_ids(token)] = weight[pieces[token]].mean(dim=0)
     return new
+
+
+@contextmanager
+def _whole(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+    """Inside, parameters that ZeRO-3 splits over the ranks are whole on each, and may be changed alike."""
+    if not is_deepspeed_zero3_enabled():
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+        yield
 
 
 def write_calibration(
