@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -30,12 +31,14 @@ import numpy as np
 import yaml
 from scipy import stats
 
-from experiments.config import SUFFIXES, load_recipe
-from experiments.errors import ConfigError
+from experiments.config import SUFFIXES, Recipe, load_recipe
+from experiments.errors import ConfigError, RunError
 from experiments.folders import writable
+from experiments.models import find_model
 from experiments.report.curves import save_curves
 from experiments.report.glossary import METRICS
 from experiments.schema import from_mapping, nearest, one_of
+from experiments.train import KEPT_RECIPE, check_folder, train
 
 MEASURED = ("accuracy", "brier", "ece", "auroc")
 ROUTED = "escalation_rate_to_parity"
@@ -127,8 +130,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
         study.set[key] = yaml.safe_load(value)
     for variant in study.variants:  # every recipe is checked before the first one is trained
         for setting in study.settings():
-            run = _run(study, variant, setting, study.seeds[0], Path())
-            load_recipe(run.recipe, run.overrides)
+            _check_measuring(*_measured_by(_run(study, variant, setting, study.seeds[0], Path())))
     return study
 
 
@@ -136,8 +138,8 @@ def ablate(study: Study, out: str | Path, *, jobs: int = 1, say: Callable[[str],
     """Run a study in ``out``, ``jobs`` trainings at a time, and return its summary: variant -> metric -> value, bounds.
 
     ``value`` is the mean over seeds on the test questions, ``low`` and ``high`` its 95% t-interval, ``median`` and
-    ``seeds`` what there was. Raises ConfigError for a folder that cannot be written, RuntimeError naming the log of a
-    run that failed.
+    ``seeds`` what there was. Raises ConfigError for a folder that cannot be written, RunError naming the log of a run
+    that failed.
     """
     out = writable(out)
     first, rest = study.seeds[0], study.seeds[1:]
@@ -171,7 +173,7 @@ def markdown_summary(summary: dict[str, Any]) -> str:
     metrics = [metric for metric in (*MEASURED, ROUTED) if any(metric in row for row in summary.values())]
     lines = [f"| variant | setting | {' | '.join(metrics)} |", f"| --- | --- |{' --- |' * len(metrics)}"]
     for name, row in summary.items():
-        setting = ", ".join(f"{key.rpartition('.')[2]} {value:g}" for key, value in row["setting"].items()) or "–"
+        setting = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["setting"].items()) or "–"
         cells = [
             f"{row[each]['value']:.3f} ({row[each]['low']:.3f}-{row[each]['high']:.3f})" if each in row else "–"
             for each in metrics
@@ -193,6 +195,8 @@ def _over_seeds(metric: str, runs: Iterable[Run]) -> dict[str, Any]:
 def _loss(metric: str, run: Run) -> float:
     """What is lowest for the best setting: the metric of the last checkpoint on validation questions."""
     last = [entry for entry in run.measures if entry["split"] != "test"][-1][metric]
+    if last is None:  # undefined, as the AUROC of one class
+        return math.inf
     higher = next(each.better for each in METRICS if each.key == metric) == "higher"
     return -last if higher else last
 
@@ -207,6 +211,9 @@ def _run(study: Study, variant: str, setting: dict[str, Any], seed: int, out: Pa
 
 
 def _run_all(runs: list[Run], every: int, jobs: int, say: Callable[[str], None]) -> None:
+    for run in runs:  # what is there may be of other settings
+        if run.folder.exists():
+            check_folder(run.folder, load_recipe(run.recipe, run.overrides), resume=True)
     left = [run for run in runs if not (run.folder / _MEASURES).exists()]
     # A fresh process for each run, so that none sees what another left in the libraries' state.
     context = multiprocessing.get_context("spawn")
@@ -220,7 +227,7 @@ def _run_all(runs: list[Run], every: int, jobs: int, say: Callable[[str], None])
                 if error is not None:
                     for other in waiting:
                         other.cancel()
-                    raise RuntimeError(f"{run.folder} failed: {error}; its log is {run.folder / _LOG}") from error
+                    raise RunError(f"{run.folder} failed: {error}; its log is {run.folder / _LOG}") from error
                 say(f"{run.variant} {run.folder.parent.name} seed {run.seed} done, {len(waiting)} to go")
 
 
@@ -229,8 +236,6 @@ def _train_and_measure(run: Run, jobs: int) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / _LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         import torch
-
-        from experiments.train import KEPT_RECIPE, train
 
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
         recipe = load_recipe(run.recipe, run.overrides)
@@ -241,15 +246,29 @@ def _train_and_measure(run: Run, jobs: int) -> None:
     partial.replace(run.folder / _MEASURES)
 
 
+def _measured_by(run: Run) -> tuple[Recipe, Recipe]:
+    """The recipe of a run, and the same for checkpoints on the way: fewer questions, of the validation split."""
+    on_test = load_recipe(run.recipe, run.overrides)
+    validation = "validation" if "validation" in on_test.task.splits else on_test.probe.split
+    size = min(CURVE_SIZE, on_test.probe.size)
+    return on_test, load_recipe(run.recipe, [*run.overrides, f"probe.split={validation}", f"probe.size={size}"])
+
+
+def _check_measuring(*recipes: Recipe) -> None:
+    from experiments.probe.checkpoint import probe_rows
+
+    for recipe in recipes:
+        recipe.task.require_binary()
+        probe_rows(recipe)
+        if recipe.probe.escalate_to is not None:
+            find_model(recipe.probe.escalate_to, "probe.escalate_to")
+
+
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
     from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
     from experiments.probe.measure import measure
 
-    on_test = load_recipe(run.recipe, run.overrides)
-    splits = on_test.task.splits
-    validation = "validation" if "validation" in splits else on_test.probe.split
-    size = min(CURVE_SIZE, on_test.probe.size)
-    on_validation = load_recipe(run.recipe, [*run.overrides, f"probe.split={validation}", f"probe.size={size}"])
+    on_test, on_validation = _measured_by(run)
     checkpoints = sorted(run.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     places: list[tuple[int, str | Path, Any]] = [(0, on_test.model.path, on_validation)]
     places += [(int(path.name.rpartition("-")[2]), path, on_validation) for path in checkpoints]

@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.set_defaults(command=commands.run_probe)
 
     ablate = subparsers.add_parser("ablate", help="compare variants of a recipe over settings and seeds")
-    ablate.add_argument("study", metavar="STUDY", help="a shipped study (learning_curves) or a YAML file")
+    ablate.add_argument("study", metavar="STUDY", help="a shipped study (learning_curves, seeds) or a YAML file")
     ablate.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
     ablate.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
     ablate.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")

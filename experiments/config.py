@@ -20,6 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from experiments.errors import ConfigError
+from experiments.models import PACKAGED
 from experiments.schema import convert, from_mapping, known_keys, nearest, one_of
 from experiments.tasks import TASKS, Task
 from experiments.trainer_section import METHODS, check_trainer
@@ -255,6 +256,8 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     )
     one_of("probe.split", recipe.probe.split, task.splits)
     one_of("probe.confidence", recipe.probe.confidence, (STATED, *recipe.estimators))
+    if recipe.model.lora is not None:
+        _check_lora(recipe.model)
     if recipe.model.critic_path and (method, trainer.get("value_model")) != ("ppo", "separate"):
         raise ConfigError(
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
@@ -264,6 +267,20 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
         raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
     return dataclasses.replace(recipe, trainer=checked)
+
+
+def _check_lora(model: ModelSection) -> None:
+    """Raise ConfigError for adapters that could not be loaded again: their base is not the model that they fit."""
+    if model.add_template_tokens:
+        raise ConfigError(
+            "model.lora: an adapter does not hold the new tokens of model.add_template_tokens; add them in a "
+            "supervised warm start without lora, and start from its final folder"
+        )
+    if model.gguf_file is not None or model.path in PACKAGED:
+        raise ConfigError(
+            f"model.lora: an adapter on {model.path} finds no base, which is a GGUF file; train it whole first (method "
+            "sft without lora), and start from its final folder"
+        )
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:

@@ -21,7 +21,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.errors import ConfigError
@@ -194,6 +193,8 @@ def add_arguments(memory: argparse.ArgumentParser) -> None:
 
 
 def _print(options: argparse.Namespace) -> int:
+    from experiments.commands import Terminal
+
     if options.markdown:
         print(markdown_table())
         return 0
@@ -215,5 +216,5 @@ def _print(options: argparse.Namespace) -> int:
     table = Table("per GPU", "", box=None, header_style="bold")
     for name, value in found.items():
         table.add_row(name, f"{value:,g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    Terminal().print(table)
     return 0

@@ -5,6 +5,7 @@ The update of all ranks is made on one process: what each of them averaged over 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import tempfile
@@ -19,9 +20,10 @@ from rich.table import Table
 from rich.text import Text
 from torch.nn.utils import get_total_norm
 
-from experiments.config import load_recipe
+from experiments.config import Recipe, load_recipe
 from experiments.errors import ConfigError
 from experiments.train import build_trainer, open_weights, run_arguments, training_set
+from experiments.trainer_section import trainer_arguments
 from rl.updates import MicroBatch, read_micro_batches, set_random_states
 
 _SHOWN = 8
@@ -53,7 +55,7 @@ def replay(folder: str | Path) -> Replayed:
     recipe = load_recipe(str(folder / "recipe.yaml"))
     batches = [batch for rank in range(recorded["processes"]) for batch in read_micro_batches(folder, rank)]
     with tempfile.TemporaryDirectory() as scratch, recipe.task.open_verifier() as verifier:
-        arguments = run_arguments(recipe, Path(scratch))
+        arguments = run_arguments(_on_one_process(recipe, recorded["processes"]), Path(scratch))
         arguments.report_to = []
         dataset = training_set(recipe, arguments.seed)
         trainer = build_trainer(
@@ -65,12 +67,22 @@ def replay(folder: str | Path) -> Replayed:
         return _update(trainer, batches, recorded)
 
 
+def _on_one_process(recipe: Recipe, processes: int) -> Recipe:
+    """The recipe with the batches of all its processes on one, so that they are made of whole groups."""
+    name = "per_device_train_batch_size"
+    size = recipe.trainer.get(name, getattr(trainer_arguments(recipe.method), name))
+    return dataclasses.replace(recipe, trainer={**recipe.trainer, name: size * processes})
+
+
 def _update(trainer: Any, batches: list[MicroBatch], recorded: dict[str, Any]) -> Replayed:
     trainer._prepare_inputs = lambda inputs: inputs  # they were prepared before they were saved
     trainer.current_gradient_accumulation_steps = recorded["accumulation"] * recorded["processes"]
     model = trainer.accelerator.prepare_model(trainer.model)
     device, loss = trainer.accelerator.device, 0.0
     for batch in batches:
+        for name in ("num_items_in_batch", "num_values"):  # each process has divided by its share of them
+            if name in batch.inputs:
+                batch.inputs[name] = batch.inputs[name] / recorded["processes"]
         set_random_states(batch.random_states)
         loss += trainer.training_step(model, _on(batch.inputs, device), _moved(batch.num_items, device)).item()
     parameters = {name: each for name, each in model.named_parameters() if each.grad is not None}

@@ -71,6 +71,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     arguments = run_arguments(recipe, out)
     lora_config(recipe)
     dataset = training_set(recipe, arguments.seed)
+    _check_groups(recipe, arguments, len(dataset))
     heldout = validation_rows(recipe) if recipe.probe.every else []
     if recipe.model.critic_path is not None:
         find_model(recipe.model.critic_path, "model.critic_path", recipe.model.gguf_file)
@@ -171,6 +172,16 @@ def training_set(recipe: Recipe, seed: int) -> Dataset:
             for row in rows
         ]
     )
+
+
+def _check_groups(recipe: Recipe, arguments: Any, prompts: int) -> None:
+    if recipe.method == "sft" or arguments.difficulty_mix is None:
+        return
+    groups = arguments.generation_batch_size // arguments.num_generations
+    if groups > prompts:
+        raise ConfigError(
+            f"trainer.difficulty_mix: a batch asks {groups} different prompts and the task has {prompts} to train on"
+        )
 
 
 def build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks=()) -> Trainer:

@@ -115,7 +115,7 @@ def check_batch(trainer: dict[str, Any], method: str = "grpo", processes: int | 
     """
     defaults = trainer_arguments(method)
     group, per_device, accumulation = (
-        trainer.get(name, getattr(defaults, name))
+        getattr(defaults, name) if trainer.get(name) is None else trainer[name]
         for name in ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
     )
     processes = processes or int(os.environ.get("WORLD_SIZE", "1"))

@@ -67,6 +67,11 @@ class CalibratedPPOConfig(CalibratedGRPOConfig):
             )
         if self.kl_in_reward and not self.beta:
             raise ValueError("trainer.kl_in_reward: has no effect without a KL penalty, set beta above 0")
+        if self.train_on != "all":
+            raise ValueError(
+                f"trainer.train_on: {self.train_on!r} leaves rewards of answers without a token to stand on, PPO takes "
+                "only 'all'"
+            )
         if self.sync_ref_model:
             raise ValueError("trainer.sync_ref_model: TRL copies the policy with its critic, only false is allowed")
         if self.ddp_find_unused_parameters:

@@ -6,9 +6,7 @@ TRL's data loader reads batches ahead of training, so a sampler inside it would 
 it goes by are known, and a resumed run would choose at other moments than one that was never stopped. So the loader
 only says when a batch is due and how large it is; the trainer draws the prompts itself, at the moment it generates,
 from the outcomes of all batches before: on every rank the same, because outcomes are gathered, and after a resume the
-same, because the state is saved with each checkpoint, next to the random states. As with those, TRL makes a resume
-exact where a checkpoint does not fall between two uses of one generation (``num_iterations``,
-``steps_per_generation``): that generation is lost, and new prompts are drawn in its place.
+same, because the state is saved with each checkpoint, next to the random states.
 
 Shapes: P training prompts, G groups of the global batch, N its completions, B those of this rank, T tokens.
 """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.config import STATED, Recipe
@@ -17,8 +19,10 @@ from experiments.models import find_model, open_policy
 from experiments.probe.generate import Policy, generate, judge_generations
 from experiments.probe.readers import READERS
 from experiments.probe.records import as_records
+from rewards.template import AnswerTemplate
 from rewards.verifiers.verdict import Judge
 from rl.checkpoint import read_template
+from rl.closed_form import level_token_ids
 
 
 def probe_checkpoint(
@@ -40,10 +44,19 @@ def probe_checkpoint(
     settings = recipe.probe
     rows = probe_rows(recipe)
     gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
+    template = read_template(find_model(path, method, gguf_file)) or recipe.template
+    readings = (confidence, *others)
     model, tokenizer = open_policy(
-        path, f"probe {method}", gguf_file=gguf_file, attn_implementation=recipe.model.attn_implementation
+        path,
+        f"probe {method}",
+        gguf_file=gguf_file,
+        dtype=recipe.model.dtype,
+        attn_implementation=recipe.model.attn_implementation,
+        check=partial(_check_levels, template) if "expected_confidence" in readings else None,
     )
-    policy = Policy(model, tokenizer, read_template(find_model(path, method, gguf_file)) or recipe.template)
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    policy = Policy(model, tokenizer, template)
     generations = generate(
         policy,
         [row["prompt"] for row in rows],
@@ -54,7 +67,7 @@ def probe_checkpoint(
     stated = judge_generations(policy, rows, generations, method, verifier)
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
     frames = []
-    for reading in (confidence, *others):
+    for reading in readings:
         named = stated.assign(method=method if reading == confidence else f"{method}_{reading}")
         if reading == STATED:
             frames.append(named)
@@ -70,6 +83,15 @@ def probe_checkpoint(
             )
         )
     return as_records(pd.concat(frames, ignore_index=True))
+
+
+def _check_levels(template: AnswerTemplate, tokenizer: PreTrainedTokenizerBase) -> None:
+    try:
+        if template.levels is None:
+            raise ValueError("the template saved beside the weights declares no levels")
+        level_token_ids(tokenizer, template.levels)
+    except ValueError as error:
+        raise ConfigError(f"estimators.expected_confidence: {error}") from error
 
 
 def other_readings(recipe: Recipe) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def save_curves(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH * len(metrics) * 0.78, 2.9))
         for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
-            for colour, (_, seeds) in zip(_COLOURS, curves.items(), strict=False):
+            for colour, seeds in zip(cycle(_COLOURS), curves.values(), strict=False):
                 steps = [entry["step"] for entry in seeds[0]]
                 values = np.array(
                     [[np.nan if entry[metric] is None else entry[metric] for entry in each] for each in seeds]
@@ -39,7 +40,9 @@ def save_curves(
             axes.set_xlabel("step")
             axes.grid(axis="y", color=FAINT, linewidth=0.5)
             axes.set_axisbelow(True)
-        handles = [Line2D([], [], color=colour, linewidth=1.6) for colour, _ in zip(_COLOURS, curves, strict=False)]
+        handles = [
+            Line2D([], [], color=colour, linewidth=1.6) for colour, _ in zip(cycle(_COLOURS), curves, strict=False)
+        ]
         figure.legend(handles, list(curves), loc="upper center", ncols=len(curves), frameon=False, fontsize=8.5)
         figure.tight_layout(rect=(0, 0, 1, 0.9))
         paths = [out / "curves.svg", out / "curves.png"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,25 @@ def test_a_study_trains_chooses_measures_and_draws(recipe: str, tmp_path: Path) 
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == trained
 
 
+def test_a_folder_with_a_run_of_other_settings_is_refused(recipe: str, tmp_path: Path) -> None:
+    study = write(tmp_path / "study.yaml", variants={"a": {"recipe": recipe}}, seeds=[0])
+    kept = tmp_path / "out" / "a" / "only" / "seed-0"
+    kept.mkdir(parents=True)
+    (kept / "recipe.yaml").write_text("another: run\n")
+    (kept / "measures.json").write_text("[]")
+    with pytest.raises(ConfigError, match="differs from the recipe asked for"):
+        ablate(load_study(study), tmp_path / "out")
+
+
 @pytest.mark.slow
-def test_a_run_that_fails_names_its_log(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = write(tmp_path / "study.yaml", variants={"a": {"recipe": recipe}}, seeds=[0])
-    out = tmp_path / "out"
-    (out / "a" / "only" / "seed-0" / "final").mkdir(parents=True)
-    (out / "a" / "only" / "seed-0" / "recipe.yaml").write_text("another: run\n")
-    with pytest.raises(RuntimeError, match=r"log\.txt"):
-        main(["ablate", broken, "--out", str(out)])
+def test_a_run_that_fails_names_its_log(
+    recipe: str, policy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(policy.path, broken)
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    variants = {"a": {"recipe": recipe, "set": {"model.path": str(broken)}}}
+    study = write(tmp_path / "study.yaml", variants=variants, seeds=[0])
+    assert main(["ablate", study, "--out", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "seed-0 failed: model.path: " in message and message.endswith("log.txt")

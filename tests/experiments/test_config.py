@@ -516,3 +516,21 @@ def test_the_template_is_the_tasks() -> None:
     recipe = load_recipe("rlvr")
     assert isinstance(recipe.task, Arithmetic)
     assert recipe.template is recipe.task.template
+
+
+def test_adapters_that_could_not_be_loaded_again_are_refused() -> None:
+    message = refusal("candor", "model.lora={r: 4}", "model.add_template_tokens=true")
+    assert message.startswith("model.lora: an adapter does not hold the new tokens of model.add_template_tokens")
+    message = refusal("candor", "model.lora={r: 4}", "model.path=smollm2-135m-instruct")
+    assert message.startswith("model.lora: an adapter on smollm2-135m-instruct finds no base")
+
+
+def test_a_mix_needs_as_many_prompts_as_a_batch_has_groups(tmp_path: Path) -> None:
+    mix = "trainer.difficulty_mix={hard: 1, easy: 1}"
+    message = training_refusal(tmp_path / "run", "rlvr", mix, "task.train_size=8")
+    assert message == "trainer.difficulty_mix: a batch asks 32 different prompts and the task has 8 to train on"
+
+
+def test_ppo_trains_all_tokens(tmp_path: Path) -> None:
+    message = training_refusal(tmp_path / "run", "ppo", "trainer.train_on=confidence")
+    assert message.startswith("trainer.train_on: 'confidence' leaves rewards of answers without a token")
