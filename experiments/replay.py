@@ -62,7 +62,7 @@ def replay(folder: str | Path) -> Replayed:
             recipe, arguments, *open_weights(recipe, recipe.model.path, "model.path"), dataset, verifier
         )
         trainer._load_from_checkpoint(str(folder))
-        trainer.state.global_step = recorded["step"] - 1
+        trainer.state.global_step, trainer.state.max_steps = recorded["step"] - 1, recorded["max_steps"]
         trainer.guards = False
         return _update(trainer, batches, recorded)
 

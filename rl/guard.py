@@ -116,6 +116,8 @@ class GuardedUpdates:
         self.accelerator.wait_for_everyone()
         write_micro_batches(folder, rank, self._micro_batches)
         self.save_model(str(folder))
+        losses = torch.tensor(self._losses, dtype=torch.float64, device=self.accelerator.device)
+        losses = self.accelerator.reduce(losses, reduction="mean").tolist()
         if self.accelerator.is_main_process:
             (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and the recipe says it all
             if self.recipe is not None:
@@ -123,8 +125,9 @@ class GuardedUpdates:
             after_step = grad_norm is not None and self.accelerator.distributed_type == DistributedType.DEEPSPEED
             update = {
                 "step": self.state.global_step + 1,
+                "max_steps": self.state.max_steps,
                 "reason": reason,
-                "loss": [None if not math.isfinite(loss) else loss for loss in self._losses],
+                "loss": [None if not math.isfinite(loss) else loss for loss in losses],
                 "grad_norm": grad_norm if grad_norm is not None and math.isfinite(grad_norm) else None,
                 "processes": processes,
                 "accumulation": self.current_gradient_accumulation_steps,

@@ -21,6 +21,7 @@ from experiments.cli import main
 from experiments.config import load_recipe
 from experiments.errors import ConfigError
 from experiments.launcher import launch_file, launch_names, process_count
+from experiments.replay import replay
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "experiments" / "launch"
@@ -232,6 +233,21 @@ def test_under_zero_2_the_other_methods_go_on_as_if_they_had_not_stopped(
         before = load_file(whole / "checkpoint-3" / name)
         assert any((weights[key] != before[key]).any() for key in weights), "they moved after the checkpoint"
     assert records(halved) == records(whole)
+
+
+@pytest.mark.slow
+def test_an_update_of_two_ranks_is_made_again_on_one(recipe: Path, start: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(
+        "experiments.cli", "train", "RECIPE", "trainer.save_batch_at=[3]",
+        "--launch", "cpu2", "--num-processes", 2, "--out", run,
+    )  # fmt: skip
+    assert process.wait(200) == 0, (tmp_path / "err").read_text()[-4000:]
+    logged = records(run)[2]
+    again = replay(run / "batches" / "step-3")
+    assert again.loss == pytest.approx(logged["loss"], rel=1e-4, abs=1e-6)
+    assert again.grad_norm == pytest.approx(logged["grad_norm"], rel=1e-4)
+    assert sum(again.recorded["loss"]) == pytest.approx(logged["loss"], rel=1e-4, abs=1e-6)
 
 
 # -- many nodes --------------------------------------------------------------------------------------------------------
