@@ -144,10 +144,10 @@ def ablate(study: Study, out: str | Path, *, jobs: int = 1, say: Callable[[str],
     out = writable(out)
     first, rest = study.seeds[0], study.seeds[1:]
     tried = {name: [_run(study, name, each, first, out) for each in study.settings()] for name in study.variants}
-    _run_all(list(itertools.chain(*tried.values())), study.every, jobs, say)
+    _run_all(list(itertools.chain(*tried.values())), jobs, say)
     best = {name: min(runs, key=lambda run: _loss(study.select, run)) for name, runs in tried.items()}
     chosen = {name: [run, *(_run(study, name, run.setting, seed, out) for seed in rest)] for name, run in best.items()}
-    _run_all(list(itertools.chain(*chosen.values())), study.every, jobs, say)
+    _run_all(list(itertools.chain(*chosen.values())), jobs, say)
     with (out / "curves.jsonl").open("w", encoding="utf-8") as file:
         for run in {run.folder: run for runs in [*tried.values(), *chosen.values()] for run in runs}.values():
             for entry in run.measures:
@@ -210,7 +210,7 @@ def _run(study: Study, variant: str, setting: dict[str, Any], seed: int, out: Pa
     return Run(variant, setting, seed, chosen.recipe, overrides, out / variant / folder / f"seed-{seed}")
 
 
-def _run_all(runs: list[Run], every: int, jobs: int, say: Callable[[str], None]) -> None:
+def _run_all(runs: list[Run], jobs: int, say: Callable[[str], None]) -> None:
     for run in runs:  # what is there may be of other settings
         if run.folder.exists():
             check_folder(run.folder, load_recipe(run.recipe, run.overrides), resume=True)

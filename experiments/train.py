@@ -206,15 +206,7 @@ def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callba
     from rl.grpo import CalibratedGRPOTrainer
 
     return CalibratedGRPOTrainer(
-        model,
-        rubric=recipe.rubric,
-        template=recipe.template,
-        verifier=verifier,
-        args=arguments,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        peft_config=lora,
+        model, **_rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callbacks, lora)
     )
 
 
@@ -231,17 +223,22 @@ def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
         except ValueError as error:
             raise ConfigError(str(error)) from error
     return CalibratedPPOTrainer(
-        model,
-        critic=critic,
-        rubric=recipe.rubric,
-        template=recipe.template,
-        verifier=verifier,
-        args=arguments,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        peft_config=lora,
+        model, critic=critic, **_rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callbacks, lora)
     )
+
+
+def _rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callbacks, lora) -> dict[str, Any]:
+    """What every trainer with rollouts is built from."""
+    return {
+        "rubric": recipe.rubric,
+        "template": recipe.template,
+        "verifier": verifier,
+        "args": arguments,
+        "train_dataset": dataset,
+        "processing_class": tokenizer,
+        "callbacks": callbacks,
+        "peft_config": lora,
+    }
 
 
 def _check_levels(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
