@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
+from torch.utils.data import Sampler
+from trl.trainer.utils import RepeatSampler
 
 from rewards.outcomes import Outcomes
 from rewards.robustness import DIFFICULTY_BINS, difficulty_weights, mixed_groups, of_difficulty
@@ -132,6 +134,27 @@ class DifficultySampler:
         self.solve_rates, self.asked, self._draws = state["solve_rates"], state["asked"], int(state["draws"][0])
 
 
+class PassesInOrder(Sampler[int]):
+    """TRL's order of prompts, found again in every pass over them from the seed and the number of passes before it.
+
+    TRL's own sampler draws each pass's order from a generator that has drawn those before, so that a run resumed in its
+    second pass would ask in the order of the first. ``passes_before`` is called as a pass begins.
+    """
+
+    def __init__(self, sampler: RepeatSampler, passes_before: Callable[[], int]) -> None:
+        self._sampler, self._passes_before = sampler, passes_before
+
+    def __iter__(self) -> Iterator[int]:
+        if self._sampler.shuffle:
+            self._sampler.generator.manual_seed(self._sampler.seed)
+            for _ in range(self._passes_before()):
+                torch.randperm(self._sampler.num_samples, generator=self._sampler.generator)
+        return iter(self._sampler)
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+
 @dataclass
 class ChosenGroupsConfig:
     """Fields of a configuration whose trainer chooses its prompts and groups; to stand before TRL's among the bases."""
@@ -172,6 +195,9 @@ class ChosenGroups:
         super().__init__(*arguments, **options)
         mix = self.args.difficulty_mix
         self._sampler = None if mix is None else DifficultySampler(len(self.train_dataset), mix, self.args.seed)
+
+    def _get_train_sampler(self, dataset=None):
+        return PassesInOrder(super()._get_train_sampler(dataset), lambda: int(self.state.epoch or 0))
 
     def _generate_and_score_completions(self, inputs):
         if self._sampler is None or not self.model.training:

@@ -100,6 +100,10 @@ CASES: dict[str, dict[str, Any]] = {
     },
     # Six updates on each rollout, so that a checkpoint at the third is in the middle of it.
     "grpo_iterations": {"trainer": {"num_iterations": 3, "steps_per_generation": 2, "per_device_train_batch_size": 4}},
+    # Two steps are a pass over all questions, so that step 3 is in the middle of the second.
+    "grpo_passes": {"task": {"train_size": 4}},
+    "ppo_passes": {"task": {"train_size": 16}},
+    "sft_passes": {"task": {"train_size": 16}},
     "ppo": {"trainer": {"num_iterations": 2, "critic_learning_rate": 0.01}, "probe": {"every": 2, "every_size": 8}},
     "ppo_separate": {"trainer": {"value_model": "separate"}},
     "sft": {"probe": {"every": 2, "every_size": 8}},
