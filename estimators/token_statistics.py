@@ -37,6 +37,11 @@ class TokenStatistics:
         """The statistics with each field indexed, as a tensor is."""
         return TokenStatistics(*(getattr(self, each.name)[index] for each in fields(self)))
 
+    def spread(self, mask: torch.Tensor) -> TokenStatistics:
+        """Statistics (P,) of the P true places of ``mask`` (*), in the shape of it; 0 in the others."""
+        zeros = torch.zeros(mask.shape, device=mask.device)
+        return TokenStatistics(*(zeros.masked_scatter(mask, getattr(self, each.name)) for each in fields(self)))
+
 
 def token_statistics(logits: torch.Tensor, tokens: torch.Tensor) -> TokenStatistics:
     """Statistics (*) of the ``tokens`` (*) drawn from ``logits`` (*, V), V >= 2.

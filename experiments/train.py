@@ -244,7 +244,8 @@ def _rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callback
 def _check_levels(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
     from rl.closed_form import level_token_ids
 
-    if recipe.trainer.get("confidence_loss_weight") and not recipe.model.add_template_tokens:
+    read = recipe.probe.every and recipe.probe.confidence == "expected_confidence"
+    if (read or recipe.trainer.get("confidence_loss_weight")) and not recipe.model.add_template_tokens:
         try:
             level_token_ids(tokenizer, recipe.template.levels)
         except ValueError as error:

@@ -40,7 +40,7 @@ from rl.grpo_config import CalibratedGRPOConfig
 from rl.guard import GuardedUpdates
 from rl.rollout import JudgedRollout, advantage_metrics, batch_metrics, gather_outcomes, judge
 from rl.sampling import ChosenGroups
-from rl.segments import confidence_mask, segment_masks
+from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader
 from rl.step_metrics import StepMetrics
 from rl.updates import ResumableRollouts
@@ -177,7 +177,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         logged.extend(advantages_N.tolist())
         self._log_advantages(scored, advantages_N)
         ids_BT = output["completion_ids"]
-        mask_BT = confidence_mask(scored.rollout.parsed, scored.rollout.decoded, ids_BT.size(1))
+        mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, "confidence", ids_BT.size(1))
         output["confidence_mask"] = mask_BT.to(ids_BT.device)
         return output
 

@@ -58,7 +58,8 @@ def judge(
     stop_ids: Collection[int] | None = None,
 ) -> JudgedRollout:
     """Decode, parse and verify completions; ``stop_ids`` as in :func:`rl.segments.decode_completion`."""
-    decoded = tuple(decode_completion(tokenizer, ids, stop_ids) for ids in completion_ids)
+    alone: dict[int, str] = {}
+    decoded = tuple(decode_completion(tokenizer, ids, stop_ids, alone) for ids in completion_ids)
     parsed = tuple(template.parse(each.text, truncated=not each.finished) for each in decoded)
     verdicts = tuple(verifier.verify(golds=golds, answers=[each.answer for each in parsed]))
     return JudgedRollout(decoded, parsed, verdicts)

@@ -7,9 +7,11 @@ string in several ways, and the ids that were sampled are the only ones that car
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -34,15 +36,19 @@ class DecodedCompletion:
 
 
 def decode_completion(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], stop_ids: Collection[int] | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    ids: Sequence[int],
+    stop_ids: Collection[int] | None = None,
+    alone: dict[int, str] | None = None,
 ) -> DecodedCompletion:
     """Decode sampled ids up to the first stop token, keeping where each token ends in the text.
 
     ``stop_ids`` are the tokens that end a generation, the tokenizer's end-of-sequence and padding tokens if left out
     (a chat model may have more of them). Special tokens inside the completion stay visible (a tag may be one). A
-    character whose bytes are spread over several tokens belongs to the last of them.
+    character whose bytes are spread over several tokens belongs to the last of them. ``alone`` keeps what tokens decode
+    to by themselves from one completion to the next.
     """
-    ids = list(ids)
+    ids, alone = list(ids), {} if alone is None else alone
     stop_ids = (tokenizer.eos_token_id, tokenizer.pad_token_id) if stop_ids is None else stop_ids
     stops = [i for i, token in enumerate(ids) if token in stop_ids]
     length = stops[0] if stops else len(ids)
@@ -52,7 +58,8 @@ def decode_completion(
         return tokenizer.decode(ids[start:stop], **_AS_WRITTEN)
 
     # Where tokens decode to the same text alone as together, as they mostly do, one decoding of each is enough.
-    alone = {token: tokenizer.decode([token], **_AS_WRITTEN) for token in set(ids[:length])}
+    for token in set(ids[:length]).difference(alone):
+        alone[token] = tokenizer.decode([token], **_AS_WRITTEN)
     text = decode(0, length)
     if "".join(alone[token] for token in ids[:length]) == text:
         ends = list(itertools.accumulate(len(alone[token]) for token in ids[:length]))
@@ -83,36 +90,39 @@ def segment_masks(
     end-of-sequence token among them, are reasoning.
     Raises ValueError where a completion has more than ``length`` tokens.
     """
-    masks = torch.zeros(len(parsed), len(SEGMENTS), length)
+    rows = []
     for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
         if len(tokens.ends) > length:
             raise ValueError(f"completion {row} has {len(tokens.ends)} tokens, the batch is padded to {length}")
-        start = 0
-        for column, end in enumerate(tokens.ends):
-            segment = 0
-            for index, name in enumerate(SEGMENTS):
-                block = completion.blocks.get(name)
-                if block is not None and start < block.end and end > block.start:
-                    segment = index
-            masks[row, segment, column] = 1.0
-            start = end
-    return masks
+        segments = [0] * len(tokens.ends) + [-1] * (length - len(tokens.ends))
+        for index, name in enumerate(SEGMENTS):
+            block = completion.blocks.get(name)
+            if block is not None:
+                first = bisect_right(tokens.ends, block.start)
+                behind = min(bisect_left(tokens.ends, block.end) + 1, len(tokens.ends))
+                segments[first:behind] = [index] * (behind - first)
+        rows.append(segments)
+    segments_BT = torch.tensor(rows).view(len(rows), length)
+    return (segments_BT.unsqueeze(1) == torch.arange(len(SEGMENTS)).view(-1, 1)).float()
 
 
-def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]:
-    """Indices of the tokens that write the characters ``[start, end)``; none for an empty range.
+def first_token(start: int, decoded: DecodedCompletion) -> int:
+    """Index of the token that begins to write the character at ``start``.
 
     A token that holds the first bytes of a character adds no text: it goes with the token that completes it.
     """
-    inside, unfinished, before = [], [], 0
-    for index, after in enumerate(decoded.ends):
-        unfinished.append(index)
-        if after > before:
-            if max(before, start) < min(after, end):
-                inside += unfinished
-            unfinished = []
-        before = after
-    return inside
+    if start == 0:
+        return 0
+    ending = bisect_left(decoded.ends, start)
+    return ending + (decoded.ends[ending : ending + 1] == (start,))
+
+
+def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]:
+    """Indices of the tokens that write the characters ``[start, end)``; none for an empty range."""
+    if start == end:
+        return []
+    last = min(bisect_left(decoded.ends, end), len(decoded.ends) - 1)
+    return list(range(first_token(start, decoded), last + 1))
 
 
 def confidence_token(
@@ -129,13 +139,16 @@ def confidence_token(
     return levels[0] if len(levels) == 1 else None
 
 
-def confidence_mask(
-    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int
+def field_mask(
+    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], field: str, length: int
 ) -> torch.Tensor:
-    """Mask (B, T) of 0 and 1 of the tokens that write the confidence itself, without its tags; none if it is unread."""
-    mask = torch.zeros(len(parsed), length)
+    """Mask (B, T), bool, of the tokens that write a field's content, without its tags; none where it was not read.
+
+    ``field`` is "answer" or "confidence".
+    """
+    mask = np.zeros((len(parsed), length), dtype=bool)
     for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
-        if completion.confidence is not None:
-            span = completion.spans["confidence"]
-            mask[row, tokens_inside(span.start, span.end, tokens)] = 1.0
-    return mask
+        if getattr(completion, field) is not None:
+            span = completion.spans[field]
+            mask[row, tokens_inside(span.start, span.end, tokens)] = True
+    return torch.from_numpy(mask)

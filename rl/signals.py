@@ -6,12 +6,11 @@ turns them into statistics, a thousand tokens at a time. Only ``reference_probab
 model has not written the gold answer, so it must be asked (arXiv 2506.18254): one forward of every completion up to
 its answer, and for ``reference_probability_prior`` one of every prompt.
 
-Shapes: B completions of this rank, T completion tokens (padded), H hidden size, V vocabulary.
+Shapes: B completions of this rank, T completion tokens (padded), P tokens read, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from functools import partial
 
 import torch
 from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -28,7 +28,7 @@ from rewards.markup import TAG_NAMES
 from rewards.verifiers.text import token_f1
 from rl.losses import model_logits
 from rl.rollout import JudgedRollout
-from rl.segments import DecodedCompletion, tokens_inside
+from rl.segments import DecodedCompletion, field_mask, first_token
 
 _NGRAM = 4
 
@@ -151,7 +151,7 @@ class SignalReader:
         """
         values: dict[str, torch.Tensor] = {}
         if self.watches:
-            values = completion_signals(self._names, self._statistics(completion_ids), rollout.parsed, rollout.decoded)
+            values = self._completion_signals(rollout, completion_ids)
         if self.asks:
             values |= self._references(rollout, prompt_ids, completion_ids, references or golds)
         for name, measure in TEXT_SIGNALS.items():
@@ -160,7 +160,22 @@ class SignalReader:
                 values[name] = torch.tensor([measure(*row) for row in rows], dtype=torch.float64)
         return {name: values[name] for name in self._names}
 
-    def _statistics(self, completion_ids: Sequence[Sequence[int]]) -> TokenStatistics:
+    def _completion_signals(
+        self, rollout: JudgedRollout, completion_ids: Sequence[Sequence[int]]
+    ) -> dict[str, torch.Tensor]:
+        hidden_BTH = self._hidden_states(completion_ids)
+        device, length = hidden_BTH.device, hidden_BTH.size(1)
+        tokens_BT = pad_sequence([torch.tensor(ids) for ids in completion_ids], batch_first=True).to(device)
+        ends_B = torch.tensor([len(each.ends) for each in rollout.decoded], device=device)
+        written_BT = torch.arange(length, device=device) < ends_B.unsqueeze(1)
+        answer_BT = field_mask(rollout.parsed, rollout.decoded, "answer", length).to(device)
+        # With a large vocabulary the head is what this costs: only tokens that a signal is read off go through it.
+        read_BT = written_BT if any(name in COMPLETION_SIGNALS for name in self._names) else answer_BT
+        statistics_BT = self._statistics(hidden_BTH[read_BT], tokens_BT[read_BT]).spread(read_BT)
+        return _reduced(self._names, statistics_BT, written_BT, answer_BT)
+
+    def _hidden_states(self, completion_ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Of the positions (B, T, H) that wrote the completions' tokens."""
         kept, self._kept = self._kept, None
         if not kept:
             raise RuntimeError("the policy made no pass over the completions whose hidden states could be read")
@@ -172,9 +187,9 @@ class SignalReader:
             hidden_BTH = torch.cat(kept, dim=0)[:size, -(padded + 1) : -1][:, :length]
         if hidden_BTH.shape[:2] != (size, length):
             raise RuntimeError(f"saw hidden states of {tuple(hidden_BTH.shape[:2])} tokens, expected {(size, length)}")
-        tokens_BT = torch.zeros(size, length, dtype=torch.long)
-        for row, ids in enumerate(completion_ids):
-            tokens_BT[row, : len(ids)] = torch.tensor(ids)
+        return hidden_BTH
+
+    def _statistics(self, hidden_PH: torch.Tensor, tokens_P: torch.Tensor) -> TokenStatistics:
         head, config = self._policy.get_output_embeddings(), self._policy.config.get_text_config()
         project = head
         with ExitStack() as gathered:
@@ -188,7 +203,7 @@ class SignalReader:
             def logits_of(rows: torch.Tensor) -> torch.Tensor:
                 return model_logits(project(rows.to(head.weight.dtype)).float(), config)
 
-            return hidden_statistics(hidden_BTH, tokens_BT.to(hidden_BTH.device), logits_of)
+            return hidden_statistics(hidden_PH, tokens_P, logits_of)
 
     def _references(
         self,
@@ -238,14 +253,10 @@ class SignalReader:
             self._kept.append(hidden[:, -1:].clone() if self._generates else hidden)
 
 
-def completion_signals(
-    names: Sequence[str],
-    statistics_BT: TokenStatistics,
-    parsed: Sequence[ParsedCompletion],
-    decoded: Sequence[DecodedCompletion],
+def _reduced(
+    names: Sequence[str], statistics_BT: TokenStatistics, written_BT: torch.Tensor, answer_BT: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Those of ``names`` that are read off token statistics, each (B,); NaN where there are no tokens to read."""
-    written_BT, answer_BT = _masks(parsed, decoded, statistics_BT.log_prob)
+    """Those of ``names`` that are read off tokens, each (B,), from the masks of all and of those of the answer."""
     values: dict[str, torch.Tensor] = {}
     for name in names:
         if name in COMPLETION_SIGNALS:
@@ -266,9 +277,7 @@ def before_answer(parsed: ParsedCompletion, decoded: DecodedCompletion) -> tuple
     span = parsed.spans.get("answer")
     if span is None:
         return None
-    # Tokens behind the one that ends there and that end there too hold the first bytes of the answer.
-    ending = bisect_left(decoded.ends, span.start)
-    count = ending + (decoded.ends[ending : ending + 1] == (span.start,))
+    count = first_token(span.start, decoded)
     return count, decoded.text[decoded.ends[count - 1] if count else 0 : span.start]
 
 
@@ -277,18 +286,6 @@ def _encode(tokenizer: PreTrainedTokenizerBase, bridge: str, gold: str) -> tuple
     encoded = tokenizer(bridge + gold, add_special_tokens=False, return_offsets_mapping=True)
     inside = [index for index, (_, end) in enumerate(encoded["offset_mapping"]) if end > len(bridge)]
     return encoded["input_ids"], inside if gold.strip() else []
-
-
-def _masks(
-    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    written, answer = torch.zeros(2, *like.shape, dtype=torch.bool)
-    for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
-        written[row, : len(tokens.ends)] = True
-        span = completion.spans.get("answer")
-        if span is not None:
-            answer[row, tokens_inside(span.start, span.end, tokens)] = True
-    return written.to(like.device), answer.to(like.device)
 
 
 def _mean(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:

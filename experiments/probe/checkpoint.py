@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from experiments.config import STATED, Recipe
 from experiments.errors import ConfigError
 from experiments.models import find_model, open_policy
-from experiments.probe.generate import Policy, generate, judge_generations
+from experiments.probe.generate import Generation, Policy, generate, judge_generations
 from experiments.probe.readers import READERS
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
@@ -68,21 +68,22 @@ def probe_checkpoint(
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
     frames = []
     for reading in readings:
-        named = stated.assign(method=method if reading == confidence else f"{method}_{reading}")
-        if reading == STATED:
-            frames.append(named)
-            continue
-        options = dataclasses.asdict(recipe.estimators[reading])
-        values = READERS[reading](policy, generations, batch_size=settings.batch_size, **options)
-        read = pd.Series(values, dtype=float, index=stated.index)
-        frames.append(
-            named.assign(
-                confidence=read.fillna(0.0),
-                parsed=read.notna(),
-                confidence_source=np.where(read.notna(), "computed", "unread"),
-            )
-        )
+        named = method if reading == confidence else f"{method}_{reading}"
+        frames.append(_read(recipe, reading, policy, generations, stated).assign(method=named))
     return as_records(pd.concat(frames, ignore_index=True))
+
+
+def _read(
+    recipe: Recipe, reading: str, policy: Policy, generations: Sequence[Generation], stated: pd.DataFrame
+) -> pd.DataFrame:
+    """Records of what completions state, with the confidence of another reading of them."""
+    if reading == STATED:
+        return stated
+    options = dataclasses.asdict(recipe.estimators[reading])
+    values = READERS[reading](policy, generations, batch_size=recipe.probe.batch_size, **options)
+    read = pd.Series(values, dtype=float, index=stated.index)
+    source = np.where(read.notna(), "computed", "unread")
+    return stated.assign(confidence=read.fillna(0.0), parsed=read.notna(), confidence_source=source)
 
 
 def _check_levels(template: AnswerTemplate, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -125,7 +126,10 @@ def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
 def answer_validation(
     recipe: Recipe, rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, pool: Judge
 ) -> Callable[[PreTrainedModel, Sequence[int]], list[tuple[float | None, float | None]]]:
-    """Answers questions of ``rows`` by number, greedily: confidence and correctness of each, None without one."""
+    """Answers questions of ``rows`` by number, greedily: confidence and correctness of each, None without one.
+
+    The confidence is of the reading that the recipe is measured by.
+    """
 
     def answer(model: PreTrainedModel, numbers: Sequence[int]) -> list[tuple[float | None, float | None]]:
         policy, asked = Policy(model, tokenizer, recipe.template), [rows[number] for number in numbers]
@@ -136,7 +140,8 @@ def answer_validation(
             batch_size=recipe.probe.batch_size,
             title=None,
         )
-        records = judge_generations(policy, asked, generations, "training", pool)
+        stated = judge_generations(policy, asked, generations, "training", pool)
+        records = _read(recipe, recipe.probe.confidence, policy, generations, stated)
         return [
             (float(confidence) if parsed else None, None if pd.isna(correct) else float(correct))
             for confidence, parsed, correct in zip(

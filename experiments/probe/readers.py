@@ -42,20 +42,22 @@ def expected_confidences(policy: Policy, generations: Sequence[Generation], *, b
     if levels is None:
         raise ValueError("expected_confidence needs task.template.levels, a known set of confidences")
     level_ids = level_token_ids(policy.tokenizer, levels)
-    values: list[float | None] = [None] * len(generations)
-    stated: list[tuple[int, list[int]]] = []
-    for row, each in enumerate(generations):
-        token = confidence_token(_parse(policy, each), each.decoded, each.completion_ids, level_ids)
-        if token is not None:
-            stated.append((row, [*each.prompt_ids, *each.completion_ids[:token]]))
-    for first in range(0, len(stated), batch_size):
-        batch = stated[first : first + batch_size]
+    placed = [
+        (each, confidence_token(_parse(policy, each), each.decoded, each.completion_ids, level_ids))
+        for each in generations
+    ]
+    values: list[float | None] = []
+    # What states no level is read too, for nothing: with weights split over ranks all make the same number of passes.
+    for first in range(0, len(placed), batch_size):
+        batch = placed[first : first + batch_size]
         log_probabilities_BL = level_log_probabilities(
-            policy.model, [prefix for _, prefix in batch], level_ids, pad_token_id=policy.tokenizer.pad_token_id
+            policy.model,
+            [[*each.prompt_ids, *each.completion_ids[: token or 0]] for each, token in batch],
+            level_ids,
+            pad_token_id=policy.tokenizer.pad_token_id,
         )
-        read_B = expected_confidence(log_probabilities_BL, policy.template.level_values)
-        for (row, _), value in zip(batch, read_B.tolist(), strict=True):
-            values[row] = value
+        read_B = expected_confidence(log_probabilities_BL, policy.template.level_values).tolist()
+        values += [None if token is None else value for (_, token), value in zip(batch, read_B, strict=True)]
     return values
 
 

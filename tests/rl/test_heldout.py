@@ -27,11 +27,17 @@ def records_in(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("method", ["grpo", "sft"])
+@pytest.mark.parametrize(
+    ("method", "reading"),
+    [("grpo", "stated"), ("sft", "stated"), ("grpo", "expected_confidence"), ("sft", "answer_probability")],
+)
 def test_a_probe_in_training_measures_what_candor_probe_would_and_changes_nothing(
-    method: str, write_recipe: Callable[..., Path], tmp_path: Path, verifier: Any
+    method: str, reading: str, write_recipe: Callable[..., Path], tmp_path: Path, verifier: Any
 ) -> None:
-    recipe = write_recipe(method, trainer={"max_steps": 4, "save_steps": 2})
+    estimators = {} if reading == "stated" else {"estimators": {reading: {}}}
+    recipe = write_recipe(
+        method, trainer={"max_steps": 4, "save_steps": 2}, probe={"confidence": reading}, **estimators
+    )
     for name, every in (("off", 0), ("on", 2)):
         out = str(tmp_path / name)
         assert main(["train", str(recipe), f"probe.every={every}", "probe.every_size=20", "--out", out]) == 0
@@ -46,7 +52,8 @@ def test_a_probe_in_training_measures_what_candor_probe_would_and_changes_nothin
     assert list(probed) == [2, 4] and not any("heldout/brier" in record for record in off)
 
     settings = ["probe.split=validation", "probe.size=20"]
-    records = probe_checkpoint(tmp_path / "on" / "final", load_recipe(str(recipe), settings), "final", verifier)
+    probed_recipe = load_recipe(str(recipe), settings)
+    records = probe_checkpoint(tmp_path / "on" / "final", probed_recipe, "final", verifier, confidence=reading)
     expected = calibration_metrics(records["confidence"].to_numpy(), records["correct"].to_numpy())
     expected["unparsable"] = 1 - records["parsed"].mean()
     for name, value in expected.items():

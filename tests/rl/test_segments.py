@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -9,11 +10,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus
+from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.advantages import segment_advantages
-from rl.segments import DecodedCompletion, decode_completion, segment_masks, tokens_inside
+from rl.segments import DecodedCompletion, decode_completion, field_mask, segment_masks, tokens_inside
 
 TEMPLATE = AnswerTemplate(thinking="optional", analysis="optional")
 THOUGHTS = [
@@ -257,6 +258,31 @@ def test_a_span_maps_to_the_tokens_that_write_it(seed: int) -> None:
         assert starts[-1] < span.end <= decoded.ends[tokens[-1]], "the last token holds the last character"
         # At the borders a token may hold characters of the tag too, and so of a neighbour.
         assert {SEGMENTS[masks_ST[:, index].argmax()] for index in tokens[1:-1]} <= {name}
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=12), st.data())
+def test_spans_and_blocks_reach_the_tokens_that_the_definitions_name(sizes: list[int], data: st.DataObject) -> None:
+    """The definitions, token by token, for any lengths of the tokens' texts; 0 is the first bytes of a character."""
+    ends = tuple(itertools.accumulate(sizes))
+    text = "x" * ends[-1]
+    decoded = DecodedCompletion(text, ends, False)
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    inside, unfinished = [], []
+    for index, (before, after) in enumerate(itertools.pairwise((0, *ends))):
+        unfinished.append(index)
+        if after > before:
+            inside += unfinished if max(before, start) < min(after, end) else []
+            unfinished = []
+    assert tokens_inside(start, end, decoded) == inside
+
+    block = Span(start, end)
+    parsed = ParsedCompletion("4", None, ParseStatus.OK, {"answer": block}, {"answer": block} if start < end else {})
+    masks_ST = segment_masks([parsed], [decoded], len(ends))[0]
+    overlapping = [before < end and after > start for before, after in itertools.pairwise((0, *ends))]
+    assert masks_ST[SEGMENTS.index("answer")].tolist() == [float(start < end and each) for each in overlapping]
+    assert field_mask([parsed], [decoded], "answer", len(ends))[0].nonzero().flatten().tolist() == inside
+    assert not field_mask([parsed], [decoded], "confidence", len(ends)).any()
 
 
 def test_the_first_bytes_of_a_character_go_with_it() -> None:
