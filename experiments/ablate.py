@@ -4,8 +4,8 @@
 
 A study is a YAML file: ``variants`` (name -> ``recipe`` and what to ``set`` in it), ``set`` for all of them, a ``grid``
 of settings of which each variant takes the best by ``select`` (trained with the first seed, measured on the task's
-validation questions), ``seeds``, and ``every`` how many steps a checkpoint is measured. Each run is a process of its
-own in ``OUT/VARIANT/SETTING/seed-N``; a finished one is not run again, an interrupted one goes on.
+validation questions), ``seeds``, and ``every`` how many steps a checkpoint is measured. Each run is a job of its own
+in ``OUT/VARIANT/SETTING/seed-N``; a finished one is not run again, an interrupted one goes on.
 
 Leaves ``curves.jsonl`` (one line a measured checkpoint), ``summary.json``, ``summary.md`` and ``curves.svg|png``.
 """
@@ -15,12 +15,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import multiprocessing
-import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from importlib import resources
@@ -34,6 +31,7 @@ from scipy import stats
 from experiments.config import SUFFIXES, Recipe, load_recipe
 from experiments.errors import ConfigError, RunError
 from experiments.folders import writable
+from experiments.jobs import open_executor, run_jobs
 from experiments.models import find_model
 from experiments.report.curves import save_curves
 from experiments.report.glossary import METRICS
@@ -45,7 +43,7 @@ ROUTED = "escalation_rate_to_parity"
 """Measured of the final policies too, where the recipe names a model to escalate to."""
 CURVE_SIZE = 1000
 """Validation questions at each measured checkpoint."""
-_MEASURES, _LOG = "measures.json", "log.txt"
+_MEASURES, _LOG, _JOBS = "measures.json", "log.txt", ".jobs"
 
 
 @dataclass(frozen=True)
@@ -134,20 +132,31 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
     return study
 
 
-def ablate(study: Study, out: str | Path, *, jobs: int = 1, say: Callable[[str], None] = print) -> dict[str, Any]:
+def ablate(
+    study: Study,
+    out: str | Path,
+    *,
+    jobs: int = 1,
+    cluster: str = "local",
+    request: Mapping[str, Any] | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
     """Run a study in ``out``, ``jobs`` trainings at a time, and return its summary: variant -> metric -> value, bounds.
+
+    For ``cluster`` and ``request`` see :func:`experiments.jobs.open_executor`.
 
     ``value`` is the mean over seeds on the test questions, ``low`` and ``high`` its 95% t-interval, ``median`` and
     ``seeds`` what there was. Raises ConfigError for a folder that cannot be written, RunError naming the log of a run
     that failed.
     """
     out = writable(out)
+    executor = open_executor(cluster, request or {}, out / _JOBS)
     first, rest = study.seeds[0], study.seeds[1:]
     tried = {name: [_run(study, name, each, first, out) for each in study.settings()] for name in study.variants}
-    _run_all(list(itertools.chain(*tried.values())), jobs, say)
+    _run_all(executor, list(itertools.chain(*tried.values())), jobs, say)
     best = {name: min(runs, key=lambda run: _loss(study.select, run)) for name, runs in tried.items()}
     chosen = {name: [run, *(_run(study, name, run.setting, seed, out) for seed in rest)] for name, run in best.items()}
-    _run_all(list(itertools.chain(*chosen.values())), jobs, say)
+    _run_all(executor, list(itertools.chain(*chosen.values())), jobs, say)
     with (out / "curves.jsonl").open("w", encoding="utf-8") as file:
         for run in {run.folder: run for runs in [*tried.values(), *chosen.values()] for run in runs}.values():
             for entry in run.measures:
@@ -210,34 +219,25 @@ def _run(study: Study, variant: str, setting: dict[str, Any], seed: int, out: Pa
     return Run(variant, setting, seed, chosen.recipe, overrides, out / variant / folder / f"seed-{seed}")
 
 
-def _run_all(runs: list[Run], jobs: int, say: Callable[[str], None]) -> None:
+def _run_all(executor: Any, runs: list[Run], jobs: int, say: Callable[[str], None]) -> None:
     for run in runs:  # what is there may be of other settings
         if run.folder.exists():
             check_folder(run.folder, load_recipe(run.recipe, run.overrides), resume=True)
     left = [run for run in runs if not (run.folder / _MEASURES).exists()]
-    # A fresh process for each run, so that none sees what another left in the libraries' state.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        waiting: dict[Future[None], Run] = {pool.submit(_train_and_measure, run, jobs): run for run in left}
-        while waiting:
-            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                run = waiting.pop(future)
-                error = future.exception()
-                if error is not None:
-                    for other in waiting:
-                        other.cancel()
-                    raise RunError(f"{run.folder} failed: {error}; its log is {run.folder / _LOG}") from error
-                say(f"{run.variant} {run.folder.parent.name} seed {run.seed} done, {len(waiting)} to go")
+    failed = None
+    for count, (run, error) in enumerate(run_jobs(executor, _train_and_measure, left, jobs=jobs), 1):
+        if error is not None:
+            failed = failed or RunError(f"{run.folder} failed: {error}; its log is {run.folder / _LOG}")
+        ended = "done" if error is None else "failed"
+        say(f"{run.variant} {run.folder.parent.name} seed {run.seed} {ended}, {len(left) - count} to go")
+    if failed is not None:
+        raise failed
 
 
-def _train_and_measure(run: Run, jobs: int) -> None:
-    """One run in a process of its own: train it, then measure its checkpoints in order and its final policy."""
+def _train_and_measure(run: Run) -> None:
+    """One run in a job of its own: train it, then measure its checkpoints in order and its final policy."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / _LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-        import torch
-
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
         recipe = load_recipe(run.recipe, run.overrides)
         final = train(recipe, run.folder, resume=(run.folder / KEPT_RECIPE).exists())
         measures = _measure_checkpoints(run, final)

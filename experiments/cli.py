@@ -129,6 +129,14 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
     ablate.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
     ablate.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
+    ablate.add_argument("--cluster", choices=("local", "slurm"), default="local", help="where (default %(default)s)")
+    ablate.add_argument(
+        "--request",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what each job asks of Slurm: timeout_min=600 gpus_per_node=1 cpus_per_task=8 slurm_partition=gpu",
+    )
     ablate.set_defaults(command=commands.run_ablate)
 
     report = subparsers.add_parser("report", help="write report.html again from a run's files")

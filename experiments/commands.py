@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -89,8 +90,15 @@ def run_ablate(options: argparse.Namespace) -> int:
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")
+    request = {}
+    for asked in options.request:
+        key, equals, value = asked.partition("=")
+        if not equals:
+            raise ConfigError(f"--request {asked!r}: expected KEY=VALUE")
+        request[key] = yaml.safe_load(value)
     study = load_study(options.study, options.overrides)
-    summary = ablate(study, options.out or Path("runs") / Path(options.study).stem, jobs=options.jobs)
+    out = options.out or Path("runs") / Path(options.study).stem
+    summary = ablate(study, out, jobs=options.jobs, cluster=options.cluster, request=request)
     print(markdown_summary(summary), end="")
     return 0
 

@@ -1,0 +1,151 @@
+"""Jobs of a sweep, by submitit on this machine and by what stands in for Slurm's commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.cli import main
+from experiments.errors import ConfigError
+from experiments.jobs import _gpu, open_executor, run_jobs
+
+ROOT = Path(__file__).parents[2]
+
+SBATCH = """#!/usr/bin/env bash
+# Does at once what Slurm does at some time, on this machine: the lines that would go to a node, with its variables.
+set -eu
+echo "$1" >> "$SLURM_LOG"; grep '^#SBATCH' "$1" >> "$SLURM_LOG"
+job=$((1000 + $(ls "$SLURM_LOG".* 2>/dev/null | wc -l))); touch "$SLURM_LOG.$job"
+SLURM_JOB_ID=$job SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0 \
+  bash "$1" > "$SLURM_LOG.$job" 2>&1 &
+echo "Submitted batch job $job"
+"""
+SRUN = """#!/usr/bin/env bash
+while [[ $1 != *python* ]]; do shift; done
+exec "$@"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts Slurm's commands on the path; the file in which they write what they were given."""
+    folder, log = tmp_path / "bin", tmp_path / "slurm.log"
+    folder.mkdir()
+    for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": "#!/bin/sh\n", "scancel": "#!/bin/sh\n"}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_LOG", str(log))
+    return log
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(__file__).parent}")
+
+
+def note(task: tuple[Path, str]) -> None:
+    folder, name = task
+    if name == "bad":
+        raise ValueError("no such weights")
+    if name == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name == "long":
+        (folder / "long").write_text(str(os.getpid()))
+        time.sleep(60)
+    started = time.time()
+    time.sleep(0.3)
+    gpus, threads = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
+    (folder / name).write_text(f"{os.getpid()} {started} {time.time()} {gpus} {threads}")
+
+
+def test_each_task_has_an_interpreter_of_its_own_and_so_many_run_at_a_time(tmp_path: Path) -> None:
+    executor = open_executor("local", {}, tmp_path / "jobs")
+    tasks = [(tmp_path, f"task{number}") for number in range(3)]
+    ended = list(run_jobs(executor, note, tasks, jobs=2))
+    assert sorted(ended) == [(task, None) for task in tasks]
+    pids, starts, ends, *_ = zip(*[(folder / name).read_text().split() for folder, name in tasks], strict=True)
+    assert len({*pids, str(os.getpid())}) == 4
+    assert float(starts[2]) > min(map(float, ends[:2])), "the third waits for a free place"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("bad", "no such weights"), pytest.param("killed", "", marks=pytest.mark.slow)]
+)
+def test_a_failure_is_told_and_starts_nothing_more(name: str, said: str, tmp_path: Path) -> None:
+    executor = open_executor("local", {}, tmp_path / "jobs")
+    ended = list(run_jobs(executor, note, [(tmp_path, name), (tmp_path, "next")], jobs=1))
+    assert [task for task, _ in ended] == [(tmp_path, name)] and not (tmp_path / "next").exists()
+    assert ended[0][1] and said in ended[0][1]
+    traces = [path.read_text() for path in (tmp_path / "jobs").glob("*.err")]
+    assert name == "killed" or any("ValueError: no such weights" in trace for trace in traces)
+
+
+def test_an_interrupt_ends_the_jobs(tmp_path: Path) -> None:
+    code = (
+        "import test_jobs, pathlib; from experiments.jobs import *; "
+        f"place = pathlib.Path({str(tmp_path)!r}); "
+        "list(run_jobs(open_executor('local', {}, place / 'jobs'), test_jobs.note, [(place, 'long')], jobs=1))"
+    )
+    # In a group of its own, so that the signal reaches it alone, as one that is sent by hand does.
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+    started = tmp_path / "long"
+    deadline = time.monotonic() + 60
+    while not (started.exists() and started.read_text()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0
+    job = int(started.read_text())
+    while Path(f"/proc/{job}").exists() and "zombie" not in Path(f"/proc/{job}/status").read_text():
+        assert time.monotonic() < deadline, "the job goes on"
+        time.sleep(0.05)
+
+
+def test_slurm_is_the_same_call(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.jobs._POLL_S", {"slurm": 0.1})
+    request = {"timeout_min": 90, "gpus_per_node": 2, "slurm_partition": "big"}
+    executor = open_executor("slurm", request, tmp_path / "jobs")
+    tasks = [(tmp_path, "one"), (tmp_path, "bad")]
+    assert list(run_jobs(executor, note, tasks, jobs=1)) == [(tasks[0], None), (tasks[1], "no such weights")]
+    asked = slurm.read_text()
+    for option in ("time=90", "gpus-per-node=2", "partition=big", "job-name=candor"):
+        assert len(re.findall(f"#SBATCH --{option}$", asked, re.M)) == 2, option
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cluster", "slurm", "--request", "timeout_min=9"], "--cluster slurm: Could not detect"),
+        (["--cluster", "slurm"], "--request timeout_min: is missing"),
+        (["--request", "gpus_per_node=1"], "--request gpus_per_node: is asked of a cluster, add --cluster slurm"),
+        (["--request", "gpus"], "--request 'gpus': expected KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_first(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ablate", "learning_curves", "--out", str(tmp_path / "out"), *options]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("request_", [{"gpus": 1}, {"slurm_partitoin": "a"}, {"gpus_per_node": "many"}])
+def test_a_request_that_slurm_would_not_know_is_refused(request_: dict[str, Any], slurm: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"--request: .*{next(iter(request_))}"):
+        open_executor("slurm", {"timeout_min": 9} | request_, tmp_path)
+    assert not slurm.exists()
+
+
+def test_local_jobs_share_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert [_gpu(slot) for slot in range(3)] == ["2", "5", "2"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert _gpu(1) == ""
