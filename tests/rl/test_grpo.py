@@ -19,6 +19,7 @@ from transformers import (
     GraniteConfig,
     GraniteForCausalLM,
 )
+from written import COMPLETIONS, ROWS, scored, steps
 
 from rewards.completion import SEGMENTS, ParseStatus
 from rewards.outcomes import Outcomes
@@ -31,17 +32,6 @@ from rl.closed_form import level_token_ids
 from rl.grpo_config import CalibratedGRPOConfig
 from rl.rollout import batch_metrics
 
-ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "3=", "answer": "3"}, {"prompt": "1+1+1=", "answer": "3"}] * 4
-COMPLETIONS = [
-    "<answer>3</answer><confidence>0.75</confidence>",
-    "<answer>4</answer><confidence>1.0</confidence>",
-    "<answer>3</answer>",
-    "<think>21</think><answer>3</answer><confidence>0.5</confidence>",
-    "<answer>3</answer><confidence>0.25</confidence>",
-    "<answer>5</answer><confidence>0.5</confidence>",
-    "<answer>3</answer><confidence>1.0</confidence>",
-    "<answer>7</answer><confidence>0.0</confidence>",
-]
 TERM_LOGS = {f"rewards/{term}/{statistic}" for term in ("accuracy", "brier", "format") for statistic in ("mean", "std")}
 BATCH_LOGS = {
     "calibration/accuracy", "calibration/brier", "calibration/ece", "calibration/auroc", "calibration/mean_confidence",
@@ -52,20 +42,6 @@ BATCH_LOGS = {
 def weights_of(trainer: Any) -> torch.Tensor:
     model = trainer.accelerator.unwrap_model(trainer.model)
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def scored(trainer: Any) -> dict[str, torch.Tensor]:
-    """One generation of the trainer, scored: the batch that its loss takes."""
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    rows = [dict(row) for row in trainer.train_dataset]
-    groups = range(trainer.args.generation_batch_size // trainer.num_generations)
-    return trainer._generate_and_score_completions([rows[g] for g in groups for _ in range(trainer.num_generations)])
-
-
-def steps(trainer: Any) -> list[dict[str, float]]:
-    trainer.train()
-    return [record for record in trainer.state.log_history if "loss" in record]
 
 
 # -- whole runs --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from written import COMPLETIONS, ROWS, scored, steps
 
 from rewards.completion import SEGMENTS
 from rewards.rubric import Rubric
@@ -16,30 +17,7 @@ from rl.grpo_config import CalibratedGRPOConfig
 from rl.segments import segment_masks
 
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
-ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "3=", "answer": "3"}] * 4
-COMPLETIONS = [
-    "<answer>3</answer><confidence>0.75</confidence>",
-    "<answer>4</answer><confidence>1.0</confidence>",
-    "<answer>3</answer>",
-    "<think>21</think><answer>3</answer><confidence>0.5</confidence>",
-    "<answer>3</answer><confidence>0.25</confidence>",
-    "<answer>5</answer><confidence>0.5</confidence>",
-    "<answer>3</answer><confidence>1.0</confidence>",
-    "<answer>7</answer><confidence>0.0</confidence>",
-]
 SIGNALS = {"accuracy": {}, "brier": {}, "format": {"weight": 0.5}, "capo": {"weight": 0.5}, "intuitor": {"weight": 0.1}}
-
-
-def steps(trainer: Any) -> list[dict[str, float]]:
-    trainer.train()
-    return [record for record in trainer.state.log_history if "loss" in record]
-
-
-def scored(trainer: Any) -> dict[str, torch.Tensor]:
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    rows = [dict(row) for row in trainer.train_dataset]
-    return trainer._generate_and_score_completions([rows[group] for group in (0, 1) for _ in range(4)])
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
@@ -48,7 +26,7 @@ def test_every_loss_type_takes_segment_credit_kl_and_the_closed_form(
 ) -> None:
     level = "sequence" if loss_type == "luspo" else "token"
     trainer = make_trainer(
-        rows=ROWS, loss_type=loss_type, importance_sampling_level=level, beta=0.1, confidence_loss_weight=1.0,
+        rows=ROWS[:2], loss_type=loss_type, importance_sampling_level=level, beta=0.1, confidence_loss_weight=1.0,
         max_completion_length=12, max_steps=2,
     )  # fmt: skip
     replay(trainer, COMPLETIONS)
@@ -62,7 +40,7 @@ def test_every_loss_type_takes_segment_credit_kl_and_the_closed_form(
 
 def test_a_generation_serves_several_updates(make_trainer: Any, replay: Any) -> None:
     trainer = make_trainer(
-        rows=ROWS, num_iterations=2, steps_per_generation=2, per_device_train_batch_size=4, max_steps=8,
+        rows=ROWS[:2], num_iterations=2, steps_per_generation=2, per_device_train_batch_size=4, max_steps=8,
         confidence_loss_weight=1.0, max_completion_length=12, learning_rate=1e-2, optim="sgd",
     )  # fmt: skip
     asked = []
@@ -86,7 +64,7 @@ def test_a_generation_serves_several_updates(make_trainer: Any, replay: Any) -> 
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
 def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: Any, replay: Any) -> None:
     """The gradient with respect to each token's log-probability, KL included, is zero outside the confidence."""
-    choice = {"rows": ROWS, "credit": "segment", "beta": 0.5, "loss_type": loss_type, "max_completion_length": 12}
+    choice = {"rows": ROWS[:2], "credit": "segment", "beta": 0.5, "loss_type": loss_type, "max_completion_length": 12}
     gradients, losses = {}, {}
     for train_on in ("all", "confidence"):
         trainer = make_trainer(train_on=train_on, **choice)
@@ -117,7 +95,7 @@ def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: An
 
 
 def test_the_mask_is_the_confidence_segment_and_the_closed_form_keeps_its_token(make_trainer: Any, replay: Any) -> None:
-    trainer = make_trainer(rows=ROWS, train_on="confidence", confidence_loss_weight=1.0, max_completion_length=12)
+    trainer = make_trainer(rows=ROWS[:2], train_on="confidence", confidence_loss_weight=1.0, max_completion_length=12)
     replay(trainer, COMPLETIONS)
     kept = []
     credit = trainer._credit
@@ -165,7 +143,7 @@ def test_what_vllm_writes_is_scored_and_credited_as_what_transformers_writes(
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", Engine)
     model, tokenizer = policy.load()
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
-    choice = {"rows": ROWS, "rubric": Rubric.from_config(SIGNALS), "confidence_loss_weight": 1.0}
+    choice = {"rows": ROWS[:2], "rubric": Rubric.from_config(SIGNALS), "confidence_loss_weight": 1.0}
     choice |= {"max_completion_length": 12, "max_steps": 2, "temperature": 1.0}
     plain = make_trainer(model=model, tokenizer=tokenizer, **choice)
     dictate(model, ids)

@@ -14,39 +14,16 @@ import torch
 from peft import LoraConfig
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
+from written import COMPLETIONS, ROWS, scored, steps
 
 from rewards.rubric import Rubric
 from rl.critic import load_critic
 from rl.ppo import CalibratedPPOTrainer
 from rl.ppo_config import CalibratedPPOConfig
 
-ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "3=", "answer": "3"}] * 4
-COMPLETIONS = [
-    "<answer>3</answer><confidence>0.75</confidence>",
-    "<answer>4</answer><confidence>1.0</confidence>",
-    "<answer>3</answer>",
-    "<think>21</think><answer>3</answer><confidence>0.5</confidence>",
-    "<answer>3</answer><confidence>0.25</confidence>",
-    "<answer>5</answer><confidence>0.5</confidence>",
-    "<answer>3</answer><confidence>1.0</confidence>",
-    "<answer>7</answer><confidence>0.0</confidence>",
-]
 UPDATE_LOGS = {"value/loss", "value/clip_ratio", "approx_kl"}
 VALUE_LOGS = UPDATE_LOGS | {"value/mean", "value/return", "value/explained_variance"}
 LORA = LoraConfig(task_type="CAUSAL_LM", r=4)
-
-
-def scored(trainer: Any) -> dict[str, torch.Tensor]:
-    """One generation of the trainer, scored: the batch that its loss takes."""
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
-    rows = [dict(row) for row in trainer.train_dataset]
-    return trainer._generate_and_score_completions(rows[: trainer.args.generation_batch_size])
-
-
-def steps(trainer: Any) -> list[dict[str, float]]:
-    trainer.train()
-    return [record for record in trainer.state.log_history if "loss" in record]
 
 
 def trained_weights(trainer: Any) -> tuple[torch.Tensor, torch.Tensor]:

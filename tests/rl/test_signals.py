@@ -25,6 +25,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from written import ROWS
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
@@ -394,7 +395,6 @@ def test_an_unknown_name_is_refused(tokenizer: Any, make_trainer: Any) -> None:
 # -- in the trainer ----------------------------------------------------------------------------------------------------
 
 ALL = {"accuracy": {"weight": 1.0}, "pessimistic": {"weight": 0.0, "signals": list(SIGNALS)}}
-ROWS = [{"prompt": "1+2=", "answer": "3"}, {"prompt": "3=", "answer": "3"}, {"prompt": "1+1+1=", "answer": "3"}] * 4
 CHARACTERS: list[Written] = [
     ("<answer>", "3", "</answer><confidence>0.75</confidence>", "3", True),
     ("<answer>", "40-1", "</answer><confidence>1.0</confidence>", "3", True),
