@@ -24,7 +24,7 @@ def level_log_probabilities(
     A prefix is a prompt and its completion up to the confidence token. Each row's probabilities sum to at most 1.
     """
     ids, mask, positions = (each.to(model.device) for each in left_padded(prefix_ids, pad_token_id))
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode, whose tensors a model in training cannot use afterwards
         logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
         return torch.log_softmax(logits.float(), dim=-1)[:, list(level_ids)]
 

@@ -123,7 +123,7 @@ def _one_pass(
     ids, mask, positions = left_padded(sequences, pad_token_id)  # so that completions end together
     width = ids.size(1)
     device = model.device
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode, whose tensors a model in training cannot use afterwards
         logits = model(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),

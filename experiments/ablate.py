@@ -16,7 +16,7 @@ import itertools
 import json
 import math
 import re
-import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -226,10 +226,11 @@ def _run_all(executor: Any, runs: list[Run], jobs: int, say: Callable[[str], Non
     left = [run for run in runs if not (run.folder / _MEASURES).exists()]
     failed = None
     for count, (run, error) in enumerate(run_jobs(executor, _train_and_measure, left, jobs=jobs), 1):
-        if error is not None:
-            failed = failed or RunError(f"{run.folder} failed: {error}; its log is {run.folder / _LOG}")
-        ended = "done" if error is None else "failed"
-        say(f"{run.variant} {run.folder.parent.name} seed {run.seed} {ended}, {len(left) - count} to go")
+        ended = f"done, {len(left) - count} to go" if error is None else "failed; those that run go on to their end"
+        say(f"{run.variant} {run.folder.parent.name} seed {run.seed} {ended}")
+        if error is not None and failed is None:
+            log = run.folder / _LOG
+            failed = RunError(f"{run.folder} failed: {error}" + f"; its log is {log}" * log.exists())
     if failed is not None:
         raise failed
 
@@ -238,9 +239,13 @@ def _train_and_measure(run: Run) -> None:
     """One run in a job of its own: train it, then measure its checkpoints in order and its final policy."""
     run.folder.mkdir(parents=True, exist_ok=True)
     with (run.folder / _LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
-        recipe = load_recipe(run.recipe, run.overrides)
-        final = train(recipe, run.folder, resume=(run.folder / KEPT_RECIPE).exists())
-        measures = _measure_checkpoints(run, final)
+        try:
+            recipe = load_recipe(run.recipe, run.overrides)
+            final = train(recipe, run.folder, resume=(run.folder / KEPT_RECIPE).exists())
+            measures = _measure_checkpoints(run, final)
+        except Exception:
+            traceback.print_exc()
+            raise
     partial = run.folder / f".{_MEASURES}"
     partial.write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
     partial.replace(run.folder / _MEASURES)
@@ -290,9 +295,3 @@ def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
             entry = {"step": step, "split": "test" if last else recipe.probe.split}
             measures.append(entry | {key: found[key]["value"] for key in (*MEASURED, ROUTED) if key in found})
     return measures
-
-
-if __name__ == "__main__":
-    from experiments.cli import main
-
-    sys.exit(main(["ablate", *sys.argv[1:]]))

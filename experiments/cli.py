@@ -13,6 +13,7 @@ from pathlib import Path
 
 from experiments import commands
 from experiments.errors import ConfigError, DataError, RunError
+from experiments.jobs import CLUSTERS
 from experiments.memory import add_arguments as add_memory
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
@@ -129,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
     ablate.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
     ablate.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
-    ablate.add_argument("--cluster", choices=("local", "slurm"), default="local", help="where (default %(default)s)")
+    ablate.add_argument("--cluster", choices=CLUSTERS, default=CLUSTERS[0], help="where (default %(default)s)")
     ablate.add_argument(
         "--request",
         nargs="+",

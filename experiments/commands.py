@@ -9,8 +9,8 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -90,12 +90,15 @@ def run_ablate(options: argparse.Namespace) -> int:
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")
-    request = {}
+    request: dict[str, Any] = {}
     for asked in options.request:
         key, equals, value = asked.partition("=")
         if not equals:
             raise ConfigError(f"--request {asked!r}: expected KEY=VALUE")
-        request[key] = yaml.safe_load(value)
+        try:
+            request[key] = json.loads(value)
+        except ValueError:  # a text; YAML would make a number of 1:30:00
+            request[key] = value
     study = load_study(options.study, options.overrides)
     out = options.out or Path("runs") / Path(options.study).stem
     summary = ablate(study, out, jobs=options.jobs, cluster=options.cluster, request=request)

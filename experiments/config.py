@@ -65,7 +65,7 @@ class ProbeSection:
     confidence: str = "stated"
     """The reading by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
     every: int = 0
-    """Steps of training between two measurements on held-out questions, logged as ``heldout/*``; 0: none."""
+    """Steps between two measurements on held-out questions in training, by ``confidence``: ``heldout/*``; 0: none."""
     every_size: int = 256
     """Questions of each of them: from the task's validation split, or from ``split`` where it has none."""
 

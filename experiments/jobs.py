@@ -1,17 +1,20 @@
 """The trainings of a sweep as jobs, a few at a time: processes of this machine or jobs of Slurm, by the same call.
 
 Through submitit, which starts each job in an interpreter of its own, and on Slurm by ``sbatch``; its files and what a
-job prints lie in the folder given, which all nodes must share.
+job prints lie in a folder of their own, which all nodes must share.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import signal
+import tempfile
+import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,25 +23,35 @@ from experiments.errors import ConfigError
 Task = TypeVar("Task")
 
 CLUSTERS = ("local", "slurm")
+_ONE = ("nodes", "tasks_per_node", "gpus_per_node")
+"""What a job has no more than one of: it is one process, which trains on one GPU."""
 _MINUTES_LOCALLY = 60 * 24 * 365
 """Submitit ends a job after two minutes unless told otherwise; a training on this machine takes as long as it takes."""
 _POLL_S = {"local": 0.1, "slurm": 5.0}
 
 
 def open_executor(cluster: str, request: Mapping[str, Any], folder: Path) -> Any:
-    """A submitit executor. Raises ConfigError for a cluster that is not there, or a request that it does not know.
+    """A submitit executor with a new folder in ``folder``. Raises ConfigError for what the cluster does not know.
 
-    ``request`` is what each job asks for, by submitit's names: ``timeout_min``, ``cpus_per_task``, ``gpus_per_node``,
-    ``mem_gb``, and sbatch's options behind ``slurm_``.
+    ``request`` is what each job asks Slurm for, by submitit's names: ``timeout_min``, which it must name,
+    ``cpus_per_task``, ``gpus_per_node``, ``mem_gb``, and sbatch's options behind ``slurm_``.
     """
     import submitit
 
     if cluster == "local" and request:
         raise ConfigError(f"--request {next(iter(request))}: is asked of a cluster, add --cluster slurm")
-    if cluster == "slurm" and "timeout_min" not in request:
-        raise ConfigError("--request timeout_min: is missing, the minutes after which Slurm may end a job")
+    if cluster == "slurm":
+        minutes = request.get("timeout_min")
+        if not isinstance(minutes, int) or minutes < 1:
+            given = "is missing" if minutes is None else f"{minutes!r} is no whole number from 1"
+            raise ConfigError(f"--request timeout_min: {given}; the minutes after which Slurm may end a job")
+        for name in _ONE:
+            if request.get(name, 1) not in (0, 1):
+                raise ConfigError(f"--request {name}: {request[name]!r} is above 1; a job is one process on one GPU")
+    folder.mkdir(parents=True, exist_ok=True)
+    own = tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=folder)  # ids of local jobs may come again
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        executor = submitit.AutoExecutor(folder=own, cluster=cluster)
         executor.update_parameters(**{"name": "candor", "timeout_min": _MINUTES_LOCALLY} | dict(request))
     except RuntimeError as error:
         raise ConfigError(f"--cluster {cluster}: {error}") from error
@@ -52,31 +65,43 @@ def run_jobs(
 ) -> Iterator[tuple[Task, str | None]]:
     """Call ``function`` on each task, ``jobs`` at a time; yields each that has ended, with its error or None.
 
-    No job is started after one has failed, those that run go on to their end. An interrupt ends them.
+    No job is started after one has failed, those that run go on to their end. An interrupt ends them, and so does a
+    hang-up or a termination of this process, which raise KeyboardInterrupt.
     """
+    from submitit.core.utils import FailedSubmissionError, UncompletedJobError
+
     local = executor.cluster == "local"
     threads = max(1, (os.cpu_count() or 1) // jobs) if local else None
     waiting, free, running = deque(tasks), set(range(jobs)), dict[Any, tuple[int, Task]]()
-    try:
-        while waiting or running:
-            while waiting and free:
-                slot, task = free.pop(), waiting.popleft()
-                running[executor.submit(_in_job, function, task, _gpu(slot) if local else None, threads)] = slot, task
-            for job in [job for job in running if job.done()]:
-                slot, task = running.pop(job)
-                free.add(slot)
-                error = _error_of(job)
-                if error is not None:
-                    waiting.clear()
-                yield task, error
-            time.sleep(_POLL_S[executor.cluster])
-    finally:
-        for job in running:
-            job.cancel()
+    with _ended_as_by_an_interrupt():
+        try:
+            while waiting or running:
+                while waiting and free:
+                    slot, task = free.pop(), waiting.popleft()
+                    gpu = _gpu(slot) if local else None
+                    try:
+                        running[executor.submit(_in_job, function, task, gpu, threads)] = slot, task
+                    except (FailedSubmissionError, UncompletedJobError) as error:
+                        waiting.clear()
+                        yield task, f"was not submitted: {_one_line(error)}"
+                for job in [job for job in running if job.done()]:
+                    slot, task = running.pop(job)
+                    free.add(slot)
+                    try:
+                        error = job.result()
+                    except UncompletedJobError:
+                        error = f"ended without a result ({job.state}), see {job.paths.stderr}"
+                    if error is not None:
+                        waiting.clear()
+                    yield task, error
+                time.sleep(_POLL_S[executor.cluster])
+        finally:
+            for job in running:
+                job.cancel(check=False)
 
 
 def _in_job(function: Callable[[Task], None], task: Task, gpu: str | None, threads: int | None) -> str | None:
-    """Runs in the job: the function's error in one line, its traceback where the job prints."""
+    """Runs in the job; returns the function's error. Importing what the function needs has not yet looked for GPUs."""
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if threads is not None:
@@ -86,9 +111,12 @@ def _in_job(function: Callable[[Task], None], task: Task, gpu: str | None, threa
     try:
         function(task)
     except Exception as error:
-        traceback.print_exc()
-        return f"{error}" or type(error).__name__
+        return _one_line(error)
     return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _gpu(slot: int) -> str:
@@ -100,6 +128,18 @@ def _gpu(slot: int) -> str:
     return str(next(itertools.islice(itertools.cycle(visible), slot, None), ""))
 
 
-def _error_of(job: Any) -> str | None:
-    failure = job.exception()
-    return job.result() if failure is None else str(failure).strip().splitlines()[-1]
+@contextmanager
+def _ended_as_by_an_interrupt() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -17,7 +17,7 @@ from rl.rollout import calibration_metrics
 from rl.updates import random_states, set_random_states
 
 Answer = tuple[float | None, float | None]
-"""Stated confidence, None where none was read; correctness in [0, 1], None where it cannot be judged."""
+"""Confidence, None where none was read; correctness in [0, 1], None where it cannot be judged."""
 AnswerQuestions = Callable[[PreTrainedModel, Sequence[int]], list[Answer]]
 """Answers to the questions of some numbers, in their order, as the policy gives them."""
 

@@ -107,14 +107,13 @@ def segment_masks(
 
 
 def first_token(start: int, decoded: DecodedCompletion) -> int:
-    """Index of the token that begins to write the character at ``start``.
+    """Index of the first of the tokens that write the character at ``start``.
 
     A token that holds the first bytes of a character adds no text: it goes with the token that completes it.
     """
-    if start == 0:
-        return 0
-    ending = bisect_left(decoded.ends, start)
-    return ending + (decoded.ends[ending : ending + 1] == (start,))
+    holder = bisect_right(decoded.ends, start)
+    before = decoded.ends[holder - 1] if holder else 0
+    return bisect_left(decoded.ends, before) + 1 if before else 0
 
 
 def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]:

@@ -165,13 +165,13 @@ class SignalReader:
     ) -> dict[str, torch.Tensor]:
         hidden_BTH = self._hidden_states(completion_ids)
         device, length = hidden_BTH.device, hidden_BTH.size(1)
-        tokens_BT = pad_sequence([torch.tensor(ids) for ids in completion_ids], batch_first=True).to(device)
+        tokens_BT = pad_sequence([torch.tensor(ids, dtype=torch.long) for ids in completion_ids], batch_first=True)
         ends_B = torch.tensor([len(each.ends) for each in rollout.decoded], device=device)
         written_BT = torch.arange(length, device=device) < ends_B.unsqueeze(1)
         answer_BT = field_mask(rollout.parsed, rollout.decoded, "answer", length).to(device)
         # With a large vocabulary the head is what this costs: only tokens that a signal is read off go through it.
         read_BT = written_BT if any(name in COMPLETION_SIGNALS for name in self._names) else answer_BT
-        statistics_BT = self._statistics(hidden_BTH[read_BT], tokens_BT[read_BT]).spread(read_BT)
+        statistics_BT = self._statistics(hidden_BTH[read_BT], tokens_BT.to(device)[read_BT]).spread(read_BT)
         return _reduced(self._names, statistics_BT, written_BT, answer_BT)
 
     def _hidden_states(self, completion_ids: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -256,7 +256,10 @@ class SignalReader:
 def _reduced(
     names: Sequence[str], statistics_BT: TokenStatistics, written_BT: torch.Tensor, answer_BT: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Those of ``names`` that are read off tokens, each (B,), from the masks of all and of those of the answer."""
+    """Those of ``names`` that are read off tokens, each (B,), from the masks of all and of those of the answer.
+
+    NaN where there are no tokens to read.
+    """
     values: dict[str, torch.Tensor] = {}
     for name in names:
         if name in COMPLETION_SIGNALS:

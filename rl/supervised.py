@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from rewards.template import AnswerTemplate
@@ -31,8 +32,23 @@ class SupervisedConfig(GuardConfig, SFTConfig):
     """TRL's ``SFTConfig`` with the fields of every trainer here."""
 
 
+class _PassOfSampler(TrainerCallback):
+    """Tells the sampler which pass over the data begins.
+
+    Transformers tells the loader of a resumed run, through which several ranks' sampler is not reached.
+    """
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs: Any) -> None:
+        train_dataloader.set_epoch(int(state.epoch or 0))
+
+
 class SupervisedTrainer(GuardedUpdates, SFTTrainer):
-    """TRL's ``SFTTrainer`` that looks at an update before it is made, and counts its tokens on after a resume."""
+    """TRL's ``SFTTrainer`` that looks at an update before it is made, and goes on after a resume as if it had not been
+    stopped: in the order of its data and in the count of its tokens."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.add_callback(_PassOfSampler())
 
     def _save_checkpoint(self, model, trial):
         self.state.num_input_tokens_seen = self._total_train_tokens

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from experiments.cli import main
 from experiments.errors import ConfigError
@@ -63,33 +64,42 @@ def note(task: tuple[Path, str]) -> None:
         time.sleep(60)
     started = time.time()
     time.sleep(0.3)
-    gpus, threads = os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("OMP_NUM_THREADS")
-    (folder / name).write_text(f"{os.getpid()} {started} {time.time()} {gpus} {threads}")
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    (folder / name).write_text(f"{os.getpid()} {started} {time.time()} {gpus} {torch.get_num_threads()}")
 
 
-def test_each_task_has_an_interpreter_of_its_own_and_so_many_run_at_a_time(tmp_path: Path) -> None:
+def test_each_task_has_an_interpreter_of_its_own_and_so_many_run_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
     executor = open_executor("local", {}, tmp_path / "jobs")
     tasks = [(tmp_path, f"task{number}") for number in range(3)]
     ended = list(run_jobs(executor, note, tasks, jobs=2))
     assert sorted(ended) == [(task, None) for task in tasks]
-    pids, starts, ends, *_ = zip(*[(folder / name).read_text().split() for folder, name in tasks], strict=True)
+    pids, starts, ends, gpus, threads = zip(
+        *[(folder / name).read_text().split() for folder, name in tasks], strict=True
+    )
     assert len({*pids, str(os.getpid())}) == 4
+    assert set(gpus) == {"3", "7"} and set(threads) == {str(max(1, (os.cpu_count() or 1) // 2))}
     assert float(starts[2]) > min(map(float, ends[:2])), "the third waits for a free place"
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("bad", "no such weights"), pytest.param("killed", "", marks=pytest.mark.slow)]
+    ("name", "said"),
+    [
+        ("bad", "no such weights"),
+        pytest.param("killed", r"ended without a result \(.*\), see .*_0_log\.err", marks=pytest.mark.slow),
+    ],
 )
 def test_a_failure_is_told_and_starts_nothing_more(name: str, said: str, tmp_path: Path) -> None:
     executor = open_executor("local", {}, tmp_path / "jobs")
-    ended = list(run_jobs(executor, note, [(tmp_path, name), (tmp_path, "next")], jobs=1))
-    assert [task for task, _ in ended] == [(tmp_path, name)] and not (tmp_path / "next").exists()
-    assert ended[0][1] and said in ended[0][1]
-    traces = [path.read_text() for path in (tmp_path / "jobs").glob("*.err")]
-    assert name == "killed" or any("ValueError: no such weights" in trace for trace in traces)
+    [(task, error)] = run_jobs(executor, note, [(tmp_path, name), (tmp_path, "next")], jobs=1)
+    assert task == (tmp_path, name) and not (tmp_path / "next").exists()
+    assert error is not None and re.fullmatch(said, error)
 
 
-def test_an_interrupt_ends_the_jobs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_a_termination_and_a_hang_up_end_the_jobs(sent: signal.Signals, tmp_path: Path) -> None:
     code = (
         "import test_jobs, pathlib; from experiments.jobs import *; "
         f"place = pathlib.Path({str(tmp_path)!r}); "
@@ -102,7 +112,7 @@ def test_an_interrupt_ends_the_jobs(tmp_path: Path) -> None:
     while not (started.exists() and started.read_text()):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     assert process.wait(30) != 0
     job = int(started.read_text())
     while Path(f"/proc/{job}").exists() and "zombie" not in Path(f"/proc/{job}/status").read_text():
@@ -112,12 +122,12 @@ def test_an_interrupt_ends_the_jobs(tmp_path: Path) -> None:
 
 def test_slurm_is_the_same_call(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.jobs._POLL_S", {"slurm": 0.1})
-    request = {"timeout_min": 90, "gpus_per_node": 2, "slurm_partition": "big"}
+    request = {"timeout_min": 90, "gpus_per_node": 1, "slurm_partition": "big"}
     executor = open_executor("slurm", request, tmp_path / "jobs")
     tasks = [(tmp_path, "one"), (tmp_path, "bad")]
     assert list(run_jobs(executor, note, tasks, jobs=1)) == [(tasks[0], None), (tasks[1], "no such weights")]
     asked = slurm.read_text()
-    for option in ("time=90", "gpus-per-node=2", "partition=big", "job-name=candor"):
+    for option in ("time=90", "gpus-per-node=1", "partition=big", "job-name=candor"):
         assert len(re.findall(f"#SBATCH --{option}$", asked, re.M)) == 2, option
 
 
@@ -126,6 +136,7 @@ def test_slurm_is_the_same_call(slurm: Path, tmp_path: Path, monkeypatch: pytest
     [
         (["--cluster", "slurm", "--request", "timeout_min=9"], "--cluster slurm: Could not detect"),
         (["--cluster", "slurm"], "--request timeout_min: is missing"),
+        (["--cluster", "slurm", "--request", "timeout_min=1:30:00"], "'1:30:00' is no whole number from 1"),
         (["--request", "gpus_per_node=1"], "--request gpus_per_node: is asked of a cluster, add --cluster slurm"),
         (["--request", "gpus"], "--request 'gpus': expected KEY=VALUE"),
     ],
@@ -137,9 +148,20 @@ def test_what_cannot_be_asked_is_refused_first(
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("request_", [{"gpus": 1}, {"slurm_partitoin": "a"}, {"gpus_per_node": "many"}])
+def test_a_job_that_slurm_refuses_is_told(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.jobs._POLL_S", {"slurm": 0.1})
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: huge' >&2; exit 1\n")
+    executor = open_executor("slurm", {"timeout_min": 9}, tmp_path / "jobs")
+    [(task, error)] = run_jobs(executor, note, [(tmp_path, "one"), (tmp_path, "two")], jobs=1)
+    assert task == (tmp_path, "one") and error is not None
+    assert error.startswith("was not submitted: ") and "invalid partition: huge" in error
+
+
+@pytest.mark.parametrize(
+    "request_", [{"gpus": 1}, {"slurm_partitoin": "a"}, {"mem_gb": "many"}, {"nodes": 2}, {"gpus_per_node": 8}]
+)
 def test_a_request_that_slurm_would_not_know_is_refused(request_: dict[str, Any], slurm: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"--request: .*{next(iter(request_))}"):
+    with pytest.raises(ConfigError, match=f"--request.*{next(iter(request_))}"):
         open_executor("slurm", {"timeout_min": 9} | request_, tmp_path)
     assert not slurm.exists()
 

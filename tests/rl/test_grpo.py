@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig
+from scripted import COMPLETIONS, ROWS, scored, steps
 from transformers import (
     CohereConfig,
     CohereForCausalLM,
@@ -19,7 +20,6 @@ from transformers import (
     GraniteConfig,
     GraniteForCausalLM,
 )
-from written import COMPLETIONS, ROWS, scored, steps
 
 from rewards.completion import SEGMENTS, ParseStatus
 from rewards.outcomes import Outcomes

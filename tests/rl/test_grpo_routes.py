@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from written import COMPLETIONS, ROWS, scored, steps
+from scripted import COMPLETIONS, ROWS, scored, steps
 
 from rewards.completion import SEGMENTS
 from rewards.rubric import Rubric

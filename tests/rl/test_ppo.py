@@ -13,8 +13,8 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors import safe_open
+from scripted import COMPLETIONS, ROWS, scored, steps
 from transformers import AutoModelForCausalLM
-from written import COMPLETIONS, ROWS, scored, steps
 
 from rewards.rubric import Rubric
 from rl.critic import load_critic

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from scripted import ROWS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     Gemma2Config,
@@ -25,7 +26,6 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
-from written import ROWS
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
@@ -263,6 +263,22 @@ def test_every_signal_is_that_of_a_plain_forward_pass(how: str, multiple: int, t
     assert values["token_f1"].tolist() == pytest.approx([1, 0, 0, 0, 0, 1])
     assert values["stake"][1] == 0.625 and values["stake"].isnan().sum() == 5
     assert values["repetition"][2] > 0.3 > values["repetition"][1]
+    alone = signals_of(model, tokenizer, tuple(ANSWER_SIGNALS), dictate, how, multiple)  # the answers' tokens alone
+    for name, read_B in alone.items():
+        torch.testing.assert_close(read_B, values[name], equal_nan=True)
+
+
+def test_a_batch_without_answers_and_with_an_empty_completion_has_no_answer_signals(
+    tokenizer: Any, dictate: Any
+) -> None:
+    model = policy_of("llama", tokenizer)
+    reader = SignalReader(tuple(ANSWER_SIGNALS), model, tokenizer, generates=False)
+    completions = [[], encode(tokenizer, "nothing")]
+    prompts = [encode(tokenizer, prompt) for prompt in PROMPTS[:2]]
+    with reader.watching():
+        pass_over(model, prompts, completions, dictate, "scored")
+        values = reader.read(judged(tokenizer, completions, TEMPLATE), prompts, completions, ["4", "4"])
+    assert all(read_B.isnan().all() for read_B in values.values())
 
 
 def test_the_test_has_characters_of_several_tokens_and_ragged_completions(tokenizer: Any) -> None:
