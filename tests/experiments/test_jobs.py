@@ -142,8 +142,13 @@ def test_slurm_is_the_same_call(slurm: Path, tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_what_cannot_be_asked_is_refused_first(
-    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # on which there is no Slurm
     assert main(["ablate", "learning_curves", "--out", str(tmp_path / "out"), *options]) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
 

@@ -289,6 +289,7 @@ def test_the_first_bytes_of_a_character_go_with_it() -> None:
     decoded = DecodedCompletion("a漢b😀", (1, 1, 1, 2, 3, 3, 3, 4, 4), True)  # 漢 takes three tokens, 😀 three
     places = ((0, 1), (1, 2), (2, 3), (3, 4), (1, 4))
     assert [tokens_inside(*place, decoded) for place in places] == [[0], [1, 2, 3], [4], [5, 6, 7], [*range(1, 8)]]
+    assert tokens_inside(2, 3, DecodedCompletion("a漢b", (1, 1, 3), True)) == [1, 2], "a token that ends two characters"
     text = "<answer>漢字</answer>"
     whole = decode_completion(TOKENIZER, encode(text))
     span = TEMPLATE.parse(text).spans["answer"]
