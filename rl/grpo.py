@@ -79,6 +79,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
     ) -> None:
         self.rubric, self.template, self.verifier = rubric, template, verifier
         self._scored: Scored | None = None
+        self._free_of_kl: dict[str, Any] | None = None
         by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.placings]
         if any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True)):
             warnings.warn(
@@ -162,7 +163,10 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         assert scored is not None
         first = self.accelerator.process_index * len(inputs)
         local = slice(first, first + len(inputs))
-        weights_K = self._weights().to(output["completion_ids"].device)
+        ids_BT = output["completion_ids"]
+        weights_K = self._weights().to(ids_BT.device)
+        mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, "confidence", ids_BT.size(1))
+        output["confidence_mask"] = mask_BT.to(ids_BT.device)
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
             self._aim_confidences(output, scored, local)
@@ -176,9 +180,6 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
             logged.pop()
         logged.extend(advantages_N.tolist())
         self._log_advantages(scored, advantages_N)
-        ids_BT = output["completion_ids"]
-        mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, "confidence", ids_BT.size(1))
-        output["confidence_mask"] = mask_BT.to(ids_BT.device)
         return output
 
     def _credit(self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice) -> torch.Tensor:
@@ -233,8 +234,18 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         output["tool_mask"] = mask_BT
         output["num_items_in_batch"] = self.accelerator.gather((mask_BT * output["completion_mask"]).sum()).sum()
 
-    # -- the calibration terms in closed form ------------------------------------------------------------------------
+    # -- update: TRL's loss, the tokens that its KL holds, and the calibration terms in closed form --------------------
+    def _get_per_token_logps_and_entropies(self, *arguments, **options):
+        read = super()._get_per_token_logps_and_entropies(*arguments, **options)
+        inputs, self._free_of_kl = self._free_of_kl, None
+        if inputs is not None:  # the KL to itself is 0, and so is its gradient
+            held_BT = inputs["ref_per_token_logps"]
+            inputs["ref_per_token_logps"] = torch.where(inputs["confidence_mask"], read[0].detach(), held_BT)
+        return read
+
     def _compute_loss(self, model, inputs):
+        if self.args.kl_tokens == "all_but_confidence":
+            self._free_of_kl = inputs = dict(inputs)
         closed_form = self._confidence_loss
         if closed_form is None:
             return super()._compute_loss(model, inputs)

@@ -11,6 +11,7 @@ from rl.guard import GuardConfig
 from rl.sampling import ChosenGroupsConfig
 
 TRAINED_TOKENS = ("all", "confidence")
+KL_TOKENS = ("all", "all_but_confidence")
 
 
 @dataclass
@@ -50,6 +51,13 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
             "term and for the KL, so that answers stay as they are (Rewarding Doubt, arXiv 2503.02623)."
         },
     )
+    kl_tokens: str = field(
+        default="all",
+        metadata={
+            "help": "all: beta holds every token to the reference; all_but_confidence: not those that write the "
+            "confidence, so that a beta that keeps the answers lets the confidences go (as in closed form)."
+        },
+    )
     scale_rewards: str = field(
         default="none", metadata={"help": "TRL's scaling of the summed reward; replaced by `scaling`."}
     )
@@ -61,6 +69,15 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
             raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(TRAINER_SCALINGS)}")
         if self.train_on not in TRAINED_TOKENS:
             raise ValueError(f"trainer.train_on: {self.train_on!r} is not one of {', '.join(TRAINED_TOKENS)}")
+        if self.kl_tokens not in KL_TOKENS:
+            raise ValueError(f"trainer.kl_tokens: {self.kl_tokens!r} is not one of {', '.join(KL_TOKENS)}")
+        if self.kl_tokens == "all_but_confidence" and (
+            not self.beta or self.confidence_loss_weight or self.train_on == "confidence"
+        ):
+            raise ValueError(
+                f"trainer.kl_tokens: {self.kl_tokens} has no effect without a KL (beta above 0), in closed form "
+                "(confidence_loss_weight above 0), which does so anyway, and where the confidence alone is trained"
+            )
         if self.scale_rewards not in ("none", False):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:

@@ -60,6 +60,54 @@ def test_a_generation_serves_several_updates(make_trainer: Any, replay: Any) -> 
     assert len(set(parts)) == 4 and parts[0] + parts[1] > parts[2] + parts[3] > 0, "the second pass is better"
 
 
+def token_gradients(trainer: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of a batch, and its gradient (B, T) with respect to the log-probability of each token."""
+    leaves, read = [], trainer._get_per_token_logps_and_entropies
+
+    def keep(*arguments: Any, **named: Any) -> Any:
+        found = read(*arguments, **named)
+        leaves.append(found[0].detach().requires_grad_())
+        return (leaves[0], *found[1:])
+
+    trainer._get_per_token_logps_and_entropies = keep
+    loss = trainer._compute_loss(trainer.model, batch)
+    trainer._get_per_token_logps_and_entropies = read
+    loss.backward()
+    return loss, leaves[0].grad
+
+
+# -- the tokens that the KL holds --------------------------------------------------------------------------------------
+def test_a_kl_that_leaves_the_confidence_out_has_no_gradient_there_and_the_same_elsewhere(
+    make_trainer: Any, replay: Any
+) -> None:
+    gradients = {}
+    for tokens in ("all", "all_but_confidence"):
+        trainer = make_trainer(rows=ROWS[:2], beta=0.5, kl_tokens=tokens, max_completion_length=12)
+        replay(trainer, COMPLETIONS)
+        batch = scored(trainer)
+        batch["advantages"] = torch.zeros_like(batch["advantages"])  # what is left of the loss is the KL
+        batch["ref_per_token_logps"] = batch["ref_per_token_logps"] - 0.5
+        before = batch["ref_per_token_logps"].clone()
+        _, gradients[tokens] = token_gradients(trainer, batch)
+        assert torch.equal(batch["ref_per_token_logps"], before), "the rollout may serve another update"
+    states_BT = batch["confidence_mask"]
+    assert states_BT.sum() == 7
+    assert (gradients["all"][batch["completion_mask"] == 1].abs() > 1e-4).all()
+    assert gradients["all_but_confidence"][states_BT].abs().max() == 0
+    torch.testing.assert_close(gradients["all_but_confidence"][~states_BT], gradients["all"][~states_BT])
+
+
+@pytest.mark.parametrize(
+    "choice", [{"beta": 0.0}, {"beta": 0.1, "confidence_loss_weight": 1.0}, {"beta": 0.1, "train_on": "confidence"}]
+)
+def test_a_choice_of_kl_tokens_that_would_do_nothing_is_refused(choice: dict[str, Any], tmp_path: Path) -> None:
+    common: dict[str, Any] = {"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}
+    with pytest.raises(ValueError, match=r"trainer\.kl_tokens: all_but_confidence has no effect"):
+        CalibratedGRPOConfig(kl_tokens="all_but_confidence", **common, **choice)
+    with pytest.raises(ValueError, match=r"trainer\.kl_tokens: 'answers' is not one of all, all_but_confidence"):
+        CalibratedGRPOConfig(kl_tokens="answers", **common, **choice)
+
+
 # -- the confidence alone ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
 def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: Any, replay: Any) -> None:
@@ -71,18 +119,7 @@ def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: An
         replay(trainer, COMPLETIONS)
         batch = scored(trainer)
         batch["ref_per_token_logps"] = batch["ref_per_token_logps"] - 0.5  # else the KL has no gradient yet
-        log_probs, read = [], trainer._get_per_token_logps_and_entropies
-
-        def keep(*arguments: Any, read: Any = read, log_probs: Any = log_probs, **named: Any) -> Any:
-            found = read(*arguments, **named)
-            leaf = found[0].detach().requires_grad_()
-            log_probs.append(leaf)
-            return (leaf, *found[1:])
-
-        trainer._get_per_token_logps_and_entropies = keep
-        losses[train_on] = trainer._compute_loss(trainer.model, batch)
-        losses[train_on].backward()
-        gradients[train_on] = log_probs[0].grad
+        losses[train_on], gradients[train_on] = token_gradients(trainer, batch)
         inside = batch.get("tool_mask")
     assert inside is not None
     assert 0 < inside.sum() < batch["completion_mask"].sum()

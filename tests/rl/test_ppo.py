@@ -159,6 +159,22 @@ def test_values_are_of_the_state_before_each_token(make_trainer: Any, replay: An
     assert batch["values"].std() > 0.1
 
 
+def test_a_penalty_that_leaves_the_confidence_out_rewards_no_confidence_token(make_trainer: Any, replay: Any) -> None:
+    trainer = make_trainer(
+        method="ppo", rows=ROWS, beta=0.5, kl_in_reward=True, kl_tokens="all_but_confidence", max_completion_length=12,
+        gamma=0.0,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in trainer.ref_model.parameters():
+            parameter.mul_(1.1)
+    replay(trainer, COMPLETIONS)
+    batch = scored(trainer)
+    paid_BT = batch["returns"][:, -1]  # nothing to come counts: a token's own penalty
+    assert trainer._critic.streams[-1] == "kl" and batch["confidence_mask"].sum() == 7
+    assert paid_BT[batch["confidence_mask"]].abs().max() == 0
+    assert (paid_BT[~batch["confidence_mask"] & (batch["completion_mask"] == 1)] != 0).all()
+
+
 def test_the_penalty_in_the_reward_is_the_log_ratio_and_counts_once(make_trainer: Any, replay: Any) -> None:
     trainer = make_trainer(
         method="ppo", rows=ROWS, beta=0.5, kl_in_reward=True, confidence_loss_weight=1.0, max_completion_length=12
