@@ -170,9 +170,13 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
             self._aim_confidences(output, scored, local)
-        if self.args.train_on == "confidence":
+        confidence_alone, all_held = self.args.train_on == "confidence", self.args.kl_tokens == "all"
+        if confidence_alone and all_held:
             self._leave_out_all_but_the_confidence(output, scored)
         advantages_N = self._credit(output, scored, weights_K, local)
+        if confidence_alone and not all_held:  # the other tokens earn nothing and are held by the KL
+            segment_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
+            output["advantages"] = output["advantages"].view(len(segment_BT), -1) * segment_BT
         if self.args.group_filter == "mixed":
             advantages_N = self._keep_mixed(output, advantages_N, scored.outcomes, local)
         logged = self._logs["advantages"]  # TRL has put its own there, for the completions table

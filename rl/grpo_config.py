@@ -47,15 +47,15 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
     train_on: str = field(
         default="all",
         metadata={
-            "help": "all: every token; confidence: those of the confidence alone, for the policy gradient of every "
-            "term and for the KL, so that answers stay as they are (Rewarding Doubt, arXiv 2503.02623)."
+            "help": "all: every token; confidence: the policy gradient of every term is on those of the confidence "
+            "alone (Rewarding Doubt, arXiv 2503.02623), and so is the KL, unless kl_tokens leaves them out of it."
         },
     )
     kl_tokens: str = field(
         default="all",
         metadata={
-            "help": "all: beta holds every token to the reference; all_but_confidence: not those that write the "
-            "confidence, so that a beta that keeps the answers lets the confidences go (as in closed form)."
+            "help": "all: beta holds every token trained on to the reference; all_but_confidence: every token but "
+            "those that write the confidence, so that a beta that keeps the answers lets the confidences go."
         },
     )
     scale_rewards: str = field(
@@ -71,12 +71,10 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
             raise ValueError(f"trainer.train_on: {self.train_on!r} is not one of {', '.join(TRAINED_TOKENS)}")
         if self.kl_tokens not in KL_TOKENS:
             raise ValueError(f"trainer.kl_tokens: {self.kl_tokens!r} is not one of {', '.join(KL_TOKENS)}")
-        if self.kl_tokens == "all_but_confidence" and (
-            not self.beta or self.confidence_loss_weight or self.train_on == "confidence"
-        ):
+        if self.kl_tokens == "all_but_confidence" and (not self.beta or self.confidence_loss_weight):
             raise ValueError(
-                f"trainer.kl_tokens: {self.kl_tokens} has no effect without a KL (beta above 0), in closed form "
-                "(confidence_loss_weight above 0), which does so anyway, and where the confidence alone is trained"
+                f"trainer.kl_tokens: {self.kl_tokens} has no effect without a KL (beta above 0), nor in closed form "
+                "(confidence_loss_weight above 0), which lets the confidence go anyway"
             )
         if self.scale_rewards not in ("none", False):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")

@@ -47,7 +47,7 @@ RUBRIC: dict[str, Any] = {
 WARM_UP = 3
 SETTINGS: dict[str, dict[str, Any]] = {
     "tiny-small": {"per_device_train_batch_size": 128, "num_generations": 8, "max_completion_length": 20},
-    "smollm2-135m-instruct": {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 64},
+    "smollm2-135m-instruct": {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 32},
 }
 
 

@@ -97,9 +97,25 @@ def test_a_kl_that_leaves_the_confidence_out_has_no_gradient_there_and_the_same_
     torch.testing.assert_close(gradients["all_but_confidence"][~states_BT], gradients["all"][~states_BT])
 
 
-@pytest.mark.parametrize(
-    "choice", [{"beta": 0.0}, {"beta": 0.1, "confidence_loss_weight": 1.0}, {"beta": 0.1, "train_on": "confidence"}]
-)
+@pytest.mark.parametrize("credit", ["segment", "sequence"])
+def test_the_confidence_alone_is_rewarded_and_all_else_is_held(credit: str, make_trainer: Any, replay: Any) -> None:
+    trainer = make_trainer(
+        rows=ROWS[:2], beta=0.5, train_on="confidence", kl_tokens="all_but_confidence", credit=credit,
+        max_completion_length=12,
+    )  # fmt: skip
+    replay(trainer, COMPLETIONS)
+    batch = scored(trainer)
+    segment_BT, states_BT = batch["advantages"] != 0, batch["confidence_mask"]
+    assert segment_BT.sum() == 7 * 3 and (segment_BT & states_BT).sum() == 7, "two tags and what is between them"
+    _, rewarded = token_gradients(trainer, batch)
+    assert (rewarded[segment_BT].abs() > 1e-6).all() and rewarded[~segment_BT].abs().max() < 1e-6
+    batch["ref_per_token_logps"] = batch["ref_per_token_logps"] - 0.5
+    _, held = token_gradients(trainer, batch)
+    torch.testing.assert_close(held[states_BT], rewarded[states_BT])
+    assert (held[~segment_BT & (batch["completion_mask"] == 1)].abs() > 1e-4).all()
+
+
+@pytest.mark.parametrize("choice", [{"beta": 0.0}, {"beta": 0.1, "confidence_loss_weight": 1.0}])
 def test_a_choice_of_kl_tokens_that_would_do_nothing_is_refused(choice: dict[str, Any], tmp_path: Path) -> None:
     common: dict[str, Any] = {"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}
     with pytest.raises(ValueError, match=r"trainer\.kl_tokens: all_but_confidence has no effect"):
