@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy import stats
 
+from estimators.metrics.resampling import student
 from experiments.config import SUFFIXES, Recipe, load_recipe
 from experiments.errors import ConfigError, RunError
 from experiments.folders import writable
@@ -145,9 +145,9 @@ def ablate(
 
     For ``cluster`` and ``request`` see :func:`experiments.jobs.open_executor`.
 
-    ``value`` is the mean over seeds on the test questions, ``low`` and ``high`` its 95% t-interval, ``median`` and
-    ``seeds`` what there was. Raises ConfigError for a folder that cannot be written, RunError naming the log of a run
-    that failed.
+    ``value`` is the mean over seeds on the test questions, ``low`` and ``high`` its 95% t-interval, None for one seed,
+    ``median`` and ``seeds`` what there was. Raises ConfigError for a folder that cannot be written, RunError naming the
+    log of a run that failed.
     """
     out = writable(out)
     executor = open_executor(cluster, request or {}, out / _JOBS)
@@ -183,22 +183,21 @@ def markdown_summary(summary: dict[str, Any]) -> str:
     lines = [f"| variant | setting | {' | '.join(metrics)} |", f"| --- | --- |{' --- |' * len(metrics)}"]
     for name, row in summary.items():
         setting = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["setting"].items()) or "–"
-        cells = [
-            f"{row[each]['value']:.3f} ({row[each]['low']:.3f}-{row[each]['high']:.3f})" if each in row else "–"
-            for each in metrics
-        ]
+        cells = [_cell(row[each]) if each in row else "–" for each in metrics]
         lines.append(f"| `{name}` | {setting} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
+def _cell(found: dict[str, Any]) -> str:
+    ends = "" if found["low"] is None else f" ({found['low']:.3f}-{found['high']:.3f})"
+    return f"{found['value']:.3f}{ends}"
+
+
 def _over_seeds(metric: str, runs: Iterable[Run]) -> dict[str, Any]:
     values = np.array([run.measures[-1][metric] for run in runs], dtype=float)
-    mean = float(values.mean())
-    half = 0.0
-    if len(values) > 1:
-        half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    middle = float(np.median(values))
-    return {"value": mean, "low": mean - half, "high": mean + half, "median": middle, "seeds": values.tolist()}
+    mean = student(values)
+    ends = {"low": mean.low, "high": mean.high}
+    return {"value": mean.value, **ends, "median": float(np.median(values)), "seeds": values.tolist()}
 
 
 def _loss(metric: str, run: Run) -> float:

@@ -60,6 +60,25 @@ def _proportion(successes: int, n: int, level: float, method: str) -> Interval:
     return Interval(successes / n, float(ends.low), float(ends.high), n)
 
 
+def student(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Mean of the same metric over repetitions, (N,) in [0, 1], and its Student t-interval, cut off at 0 and 1.
+
+    No interval for one repetition, all None for none.
+
+    >>> interval = student([0.2, 0.3, 0.4])
+    >>> round(interval.low, 3), round(interval.high, 3)
+    (0.052, 0.548)
+    """
+    x = np.asarray(values, dtype=float)
+    if not len(x):
+        return Interval(None, None, None, 0)
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, None, None, 1)
+    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
+    return Interval(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(x))
+
+
 def bootstrap(
     statistic: Callable[..., float | None],
     *arrays: ArrayLike,

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from estimators.metrics.resampling import student
 from experiments.report.figures import BLUE, FAINT, GREEN, GREY, MUTED, STYLE, VERMILION, WIDTH
 from experiments.report.glossary import METRICS
 
@@ -21,9 +22,9 @@ _COLOURS = (GREY, VERMILION, GREEN, BLUE, "#CC79A7", "#56B4E9", "#E69F00")
 def save_curves(
     curves: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], metrics: Sequence[str], out: Path
 ) -> list[Path]:
-    """Draw each variant's median over seeds, and the range of all seeds behind it; returns the SVG's and PNG's paths.
+    """Draw each variant's mean over seeds, and its 95% t-interval behind it; returns the SVG's and PNG's paths.
 
-    ``curves`` has, for each variant, for each seed, ``{step, metric: value or None}`` by step.
+    ``curves`` has, for each variant, for each seed, ``{step, metric: value or None}`` by step, all at the same steps.
     """
     labels = {each.key: f"{each.label} {each.arrow}" for each in METRICS}
     with mpl.rc_context(STYLE):
@@ -31,11 +32,11 @@ def save_curves(
         for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
             for colour, seeds in zip(cycle(_COLOURS), curves.values(), strict=False):
                 steps = [entry["step"] for entry in seeds[0]]
-                values = np.array(
-                    [[np.nan if entry[metric] is None else entry[metric] for entry in each] for each in seeds]
-                )
-                axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-                axes.plot(steps, np.median(values, axis=0), color=colour, linewidth=1.6)
+                values = np.array([[entry[metric] for entry in each] for each in seeds], dtype=float)  # None is NaN
+                means = [student(at_step) for at_step in values.T]
+                low, high = (np.array([getattr(each, end) for each in means], dtype=float) for end in ("low", "high"))
+                axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.plot(steps, [each.value for each in means], color=colour, linewidth=1.6)
             axes.set_title(labels[metric], loc="left", color=MUTED, fontsize=8.5)
             axes.set_xlabel("step")
             axes.grid(axis="y", color=FAINT, linewidth=0.5)
@@ -44,7 +45,10 @@ def save_curves(
             Line2D([], [], color=colour, linewidth=1.6) for colour, _ in zip(cycle(_COLOURS), curves, strict=False)
         ]
         figure.legend(handles, list(curves), loc="upper center", ncols=len(curves), frameon=False, fontsize=8.5)
-        figure.tight_layout(rect=(0, 0, 1, 0.9))
+        count = max(map(len, curves.values()))
+        seeds_said = f"mean of {count} seeds and its 95% t-interval" if count > 1 else "one seed"
+        figure.text(0.995, 0.012, seeds_said, ha="right", color=MUTED, fontsize=7)
+        figure.tight_layout(rect=(0, 0.02, 1, 0.9))
         paths = [out / "curves.svg", out / "curves.png"]
         figure.savefig(paths[0], metadata={"Date": None})
         figure.savefig(paths[1], dpi=160)
