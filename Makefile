@@ -11,7 +11,7 @@ quickstart: $(VENV)
 	$(BIN)/candor quickstart
 
 test: $(VENV) lint
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)
 	$(BIN)/python -m pytest -m slow
