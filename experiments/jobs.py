@@ -73,14 +73,16 @@ def run_jobs(
     local = executor.cluster == "local"
     threads = max(1, (os.cpu_count() or 1) // jobs) if local else None
     waiting, free, running = deque(tasks), set(range(jobs)), dict[Any, tuple[int, Task]]()
-    with _ended_as_by_an_interrupt():
+    ending = {each: _interrupt for each in (signal.SIGTERM, signal.SIGHUP) if not _ignored(each)}  # nohup does
+    with _handling(ending):
         try:
             while waiting or running:
                 while waiting and free:
                     slot, task = free.pop(), waiting.popleft()
                     gpu = _gpu(slot) if local else None
                     try:
-                        running[executor.submit(_in_job, function, task, gpu, threads)] = slot, task
+                        with _handling({signal.SIGINT: signal.SIG_DFL} if _ignored(signal.SIGINT) else {}):
+                            running[executor.submit(_in_job, function, task, gpu, threads)] = slot, task
                     except (FailedSubmissionError, UncompletedJobError) as error:
                         waiting.clear()
                         yield task, f"was not submitted: {_one_line(error)}"
@@ -128,16 +130,24 @@ def _gpu(slot: int) -> str:
     return str(next(itertools.islice(itertools.cycle(visible), slot, None), ""))
 
 
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _ignored(signum: int) -> bool:
+    return signal.getsignal(signum) == signal.SIG_IGN
+
+
 @contextmanager
-def _ended_as_by_an_interrupt() -> Iterator[None]:
+def _handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
+    """Inside, signals are handled so, where this is the main thread, which alone may say so.
+
+    What is started inside inherits what is ignored and no handler: submitit ends a job by SIGINT, which must reach it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGHUP)}
+    before = {each: signal.signal(each, handler) for each, handler in handlers.items()}
     try:
         yield
     finally:

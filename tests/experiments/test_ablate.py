@@ -49,7 +49,7 @@ def test_the_shipped_study_can_be_run() -> None:
     study = load_study("learning_curves", ["trainer.max_steps=3"])
     assert list(study.variants) == ["rlvr", "rlcr", "segment", "closed_form"]
     assert len(study.settings()) == 3
-    assert study.set == {"trainer.max_steps": 3}
+    assert study.set == {"probe.confidence": "expected_confidence", "trainer.max_steps": 3}
 
 
 @pytest.mark.parametrize(

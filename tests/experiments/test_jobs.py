@@ -98,14 +98,20 @@ def test_a_failure_is_told_and_starts_nothing_more(name: str, said: str, tmp_pat
     assert error is not None and re.fullmatch(said, error)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_a_termination_and_a_hang_up_end_the_jobs(sent: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "ignored"), [(signal.SIGINT, ()), (signal.SIGTERM, (signal.SIGINT,)), (signal.SIGHUP, ())]
+)
+def test_an_interrupt_a_termination_and_a_hang_up_end_the_jobs(
+    sent: signal.Signals, ignored: tuple[signal.Signals, ...], tmp_path: Path
+) -> None:
+    """In the background of a script, interrupts are ignored."""
     code = (
         "import test_jobs, pathlib; from experiments.jobs import *; "
         f"place = pathlib.Path({str(tmp_path)!r}); "
         "list(run_jobs(open_executor('local', {}, place / 'jobs'), test_jobs.note, [(place, 'long')], jobs=1))"
     )
     # In a group of its own, so that the signal reaches it alone, as one that is sent by hand does.
+    code = "".join(f"import signal; signal.signal({int(each)}, signal.SIG_IGN); " for each in ignored) + code
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
     started = tmp_path / "long"
     deadline = time.monotonic() + 60
