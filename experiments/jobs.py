@@ -47,7 +47,7 @@ def open_executor(cluster: str, request: Mapping[str, Any], folder: Path) -> Any
             raise ConfigError(f"--request timeout_min: {given}; the minutes after which Slurm may end a job")
         for name in _ONE:
             if request.get(name, 1) not in (0, 1):
-                raise ConfigError(f"--request {name}: {request[name]!r} is above 1; a job is one process on one GPU")
+                raise ConfigError(f"--request {name}: {request[name]!r} is not 1; a job is one process on one GPU")
     folder.mkdir(parents=True, exist_ok=True)
     own = tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=folder)  # ids of local jobs may come again
     try:

@@ -1,11 +1,12 @@
 """GRPO whose rewards are a rubric and whose advantages know which tokens earned them.
 
 Kept from TRL's trainer, untouched: sampling (transformers or vLLM), the clipped surrogate in all its loss types,
-KL, LoRA, accumulation, distribution, checkpoints. Changed, in two overrides: rewards come from a rubric over the
-gathered batch, because a group may be split over ranks; advantages are recomputed per term, without dividing by the
-group's standard deviation unless asked, and placed on the term's own segment. Added, in a third: the calibration
-terms can be taken in closed form where the confidence is one token of a known set. Dropped: TRL's own aggregation
-of rewards (``scale_rewards``, ``multi_objective_aggregation``), which works on a sequence's one number.
+LoRA, accumulation, distribution, checkpoints. Changed, in two overrides: rewards come from a rubric over the gathered
+batch, because a group may be split over ranks; advantages are recomputed per term, without dividing by the group's
+standard deviation unless asked, and placed on the term's own segment. Added, in the loss: the calibration terms can be
+taken in closed form where the confidence is one token of a known set, and the KL can leave the confidence's tokens out
+(``kl_tokens``). Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which
+works on a sequence's one number.
 
 Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments.train candor``.
 

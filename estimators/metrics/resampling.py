@@ -63,7 +63,8 @@ def _proportion(successes: int, n: int, level: float, method: str) -> Interval:
 def student(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of the same metric over repetitions, (N,) in [0, 1], and its Student t-interval, cut off at 0 and 1.
 
-    No interval for one repetition, all None for none.
+    No interval for one repetition, all None for none. Of few repetitions in [0, 1] it is approximate (Student 1908 has
+    normal ones).
 
     >>> interval = student([0.2, 0.3, 0.4])
     >>> round(interval.low, 3), round(interval.high, 3)
