@@ -13,8 +13,8 @@ from pathlib import Path
 
 from experiments import commands
 from experiments.errors import ConfigError, DataError, RunError
-from experiments.jobs import CLUSTERS
-from experiments.memory import add_arguments as add_memory
+from experiments.launch.jobs import CLUSTERS
+from experiments.launch.memory import add_arguments as add_memory
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.config import load_recipe
+from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
 from experiments.probe.checkpoint import large_verdicts, other_readings, probe_checkpoint
 from experiments.probe.measure import Metrics, measure, write_metrics

@@ -20,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 from torch.nn.utils import get_total_norm
 
-from experiments.config import Recipe, load_recipe
+from experiments.config.recipe import Recipe, load_recipe
+from experiments.config.trainer import trainer_arguments
 from experiments.errors import ConfigError
 from experiments.train import build_trainer, open_weights, run_arguments, training_set
-from experiments.trainer_section import trainer_arguments
-from rl.updates import MicroBatch, read_micro_batches, set_random_states
+from rl.saved_batches import MicroBatch, read_micro_batches, set_random_states
 
 _SHOWN = 8
 """Parameters and completions listed."""

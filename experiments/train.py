@@ -22,15 +22,13 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from experiments.config import Recipe
+from experiments.config.models import find_model, open_policy
+from experiments.config.recipe import Recipe
+from experiments.config.trainer import check_batch, check_generation, trainer_arguments
 from experiments.errors import ConfigError, RunError
-from experiments.folders import writable
-from experiments.models import find_model, open_policy
+from experiments.files import writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import from_mapping
-from experiments.trainer_section import check_batch, check_generation, trainer_arguments
-from rl.alarms import Subject
-from rl.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.checkpoint import (
     CheckpointError,
     add_template_tokens,
@@ -41,11 +39,13 @@ from rl.checkpoint import (
     write_text,
     writing,
 )
-from rl.distribution import reduce_through_gloo
+from rl.deepspeed import reduce_through_gloo
 from rl.guard import FailedUpdateError
 from rl.heldout import HeldOutProbe
-from rl.monitors import Monitors
-from rl.supervised import SupervisedTrainer, supervised_rows
+from rl.monitoring.alarms import RunFacts
+from rl.monitoring.callbacks import MetricsFile, Progress, WholeCheckpoints
+from rl.monitoring.monitors import Monitors
+from rl.sft import CalibratedSFTTrainer, sft_rows
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
 
@@ -163,7 +163,7 @@ def training_set(recipe: Recipe, seed: int) -> Dataset:
     try:
         rows = recipe.task.rows("train")
         if recipe.method == "sft":
-            return Dataset.from_list(supervised_rows(rows, recipe.template, seed))
+            return Dataset.from_list(sft_rows(rows, recipe.template, seed))
     except (ValueError, OSError) as error:
         raise ConfigError(f"task: {error}") from error
     return Dataset.from_list(
@@ -199,7 +199,7 @@ def _monitors(recipe: Recipe, arguments: Any) -> Monitors | None:
     if recipe.method == "sft":
         return None
     closed_form = arguments.confidence_loss_weight > 0
-    return Monitors(recipe.monitors, Subject.of(recipe.rubric, arguments.scaling, closed_form=closed_form))
+    return Monitors(recipe.monitors, RunFacts.of(recipe.rubric, arguments.scaling, closed_form=closed_form))
 
 
 def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
@@ -253,7 +253,7 @@ def _check_levels(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _sft_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    return SupervisedTrainer(
+    return CalibratedSFTTrainer(
         model,
         args=arguments,
         train_dataset=dataset,

@@ -18,7 +18,7 @@ class ParseStatus(StrEnum):
     TRUNCATED = "truncated"
     """Generation hit its length limit; whatever fields are complete are still read."""
     DUPLICATE = "duplicate"
-    """A tag is repeated or nested, so that field is ambiguous and left unread."""
+    """A tag is repeated or nested, so that field is ambiguous and left unparsed."""
     MISSING_ANSWER = "missing_answer"
     """No closed answer field, or an empty one."""
     MISSING_CONFIDENCE = "missing_confidence"
@@ -57,9 +57,9 @@ class ParsedCompletion:
     [0, 1]. ``status`` is the strict verdict, in lenient parsing too. ``spans`` gives the characters inside each
     field's tags without the whitespace around them, ``blocks`` the field with its tags; both hold every declared
     field of which there is exactly one, also where its value could not be read, so that a penalty for the value has
-    tokens to land on. ``lenient`` is true where the strict reading left a value unread and the lenient one read it.
-    ``abstained`` is true where the answer is the template's abstention. ``stakes`` are the step confidences stated in
-    a closed thought, in order, each with the characters inside its tags: in [0, 1], or ``None`` where it could not be
+    tokens to land on. ``lenient`` is true where the strict reading left a value unparsed and the lenient one read it.
+    ``abstained`` is true where the answer is the template's abstention. ``step_confidences`` are those stated in a
+    closed thought, in order, each with the characters inside its tags: in [0, 1], or ``None`` where it could not be
     read.
     """
 
@@ -70,4 +70,4 @@ class ParsedCompletion:
     blocks: Mapping[str, Span] = field(default_factory=dict)
     lenient: bool = False
     abstained: bool = False
-    stakes: tuple[tuple[float | None, Span], ...] = ()
+    step_confidences: tuple[tuple[float | None, Span], ...] = ()

@@ -1,6 +1,6 @@
 """Forgiving readings of answers and confidences of models that were not trained on the template; for evaluation only.
 
-Used by :meth:`rewards.template.AnswerTemplate.parse` with ``lenient=True`` for what the strict reading left unread.
+Used by :meth:`rewards.template.AnswerTemplate.parse` with ``lenient=True`` for what the strict reading left unparsed.
 Training never reads this way: it would pay for any format.
 """
 

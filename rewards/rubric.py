@@ -18,7 +18,7 @@ import numpy as np
 from rewards.audit import Audit, audit
 from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
-from rewards.placing import Placing
+from rewards.schedule import TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
 from rewards.terms import TERMS, Term
 
@@ -53,7 +53,7 @@ class RewardMatrix:
 class Rubric:
     """Terms and their weights; a term of weight zero is a metric: computed and logged, never trained on.
 
-    ``placings`` has one entry a term, or none for the defaults. The audit looks at every step at which the weights
+    ``schedules`` has one entry a term, or none for the defaults. The audit looks at every step at which the weights
     stop or start to move: what is safe there is safe in between, because rewards are linear in the weights.
 
     Raises ValueError for weights that are not finite and non-negative or all zero, repeated terms and unknown segments;
@@ -64,7 +64,7 @@ class Rubric:
     terms: tuple[Term, ...]
     weights: np.ndarray
     allow_hackable: bool = False
-    placings: tuple[Placing, ...] = ()
+    schedules: tuple[TermSchedule, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.terms) != len(self.weights):
@@ -75,7 +75,7 @@ class Rubric:
         if not any(weights):
             raise ValueError(f"rubric rewards nothing: no weight above 0 among its terms ({', '.join(self.names)})")
         object.__setattr__(self, "weights", np.array(weights))
-        object.__setattr__(self, "placings", self.placings or (Placing(),) * len(self.terms))
+        object.__setattr__(self, "schedules", self.schedules or (TermSchedule(),) * len(self.terms))
         for term in self.terms:
             _check_segments(f"rubric.{term.name}.segments", term.segments)
         for step in [] if self.allow_hackable else self.turning_points():
@@ -98,8 +98,8 @@ class Rubric:
         """
         terms: list[Term] = []
         weights: list[float] = []
-        placings: list[Placing] = []
-        of_placing = [field.name for field in dataclasses.fields(Placing)]
+        schedules: list[TermSchedule] = []
+        of_placing = [field.name for field in dataclasses.fields(TermSchedule)]
         for name, entry in config.items():
             key = f"rubric.{name}"
             if name not in TERMS:
@@ -118,10 +118,10 @@ class Rubric:
             terms.append(TERMS[name](**options))
             weights.append(_weight(f"{key}.weight", entry.get("weight", 1.0)))
             try:
-                placings.append(Placing(**{option: entry[option] for option in of_placing if option in entry}))
+                schedules.append(TermSchedule(**{option: entry[option] for option in of_placing if option in entry}))
             except ValueError as error:
                 raise ValueError(f"{key}.{error}") from error
-        return cls(tuple(terms), np.array(weights, dtype=float), allow_hackable, tuple(placings))
+        return cls(tuple(terms), np.array(weights, dtype=float), allow_hackable, tuple(schedules))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class Rubric:
         """The weights (K,) at a step, counted from 0; those that the schedules end with where it is left out."""
         if step is None:
             return self.weights
-        return np.asarray(self.weights * np.array([placing.factor(step) for placing in self.placings]))
+        return np.asarray(self.weights * np.array([schedule.factor(step) for schedule in self.schedules]))
 
     def scheme(self, step: int | None = None) -> Scheme:
         """Return what the weighted terms together pay for a right and for a wrong answer at each confidence."""
@@ -173,9 +173,9 @@ class Rubric:
 
     def turning_points(self) -> list[int | None]:
         """Return the steps between which the weights move in straight lines, then None, where all have arrived."""
-        starts = {each.start_step for each in self.placings}
+        starts = {each.start_step for each in self.schedules}
         before = {step - 1 for step in starts if step}  # a weight without a warm-up jumps
-        ends = {each.start_step + each.warmup_steps for each in self.placings}
+        ends = {each.start_step + each.warmup_steps for each in self.schedules}
         return [*sorted((starts | before | ends) - {max(ends, default=0)}), None]
 
     def weakness(self, step: int | None = None) -> tuple[str, tuple[str, ...]] | None:
@@ -214,9 +214,9 @@ class Rubric:
         """Return plain values from which :meth:`from_config` builds an equal rubric."""
         return {
             term.name: {"weight": weight}
-            | {option: value for option, value in vars(placing).items() if value != getattr(Placing, option)}
+            | {option: value for option, value in vars(schedule).items() if value != getattr(TermSchedule, option)}
             | {option: _plain(value) for option, value in vars(term).items()}
-            for term, weight, placing in zip(self.terms, self.weights.tolist(), self.placings, strict=True)
+            for term, weight, schedule in zip(self.terms, self.weights.tolist(), self.schedules, strict=True)
         }
 
     def describe(self) -> dict[str, Any]:

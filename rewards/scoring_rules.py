@@ -5,7 +5,7 @@ honestly always pays at least as much as answering wrongly on purpose. Neither i
 is proper, yet under it a model earns most by answering nonsense with confidence 0 (arXiv 2607.04332, Tables 1 and 2).
 :mod:`rewards.audit` decides both.
 
-The rules below are pure losses: f(1) = 0 and g(0) = 0, nothing is paid for being right. Only the stake rule, the
+The rules below are pure losses: f(1) = 0 and g(0) = 0, nothing is paid for being right. Only the linear rule, the
 improper control, is as published. With accuracy of weight 1 beside them they are the schemes of arXiv 2607.04332,
 Table 1; each says up to which weight k of its own, with accuracy at 1, that is safe. Always f' = (c - 1) w and
 g' = -c w, with a density w >= 0 over confidences that says where a rule cares most (Schervish 1989).
@@ -201,8 +201,8 @@ def threshold_prior_scheme(a: float = 1.0, b: float = 1.0) -> Scheme:
     )
 
 
-def stake_scheme(low: float = 0.1, high: float = 0.9) -> Scheme:
-    """Return the stake rule as published, f = c' and g = -c' with c' = c clipped to [low, high], in [-high, high].
+def linear_scheme(low: float = 0.1, high: float = 0.9) -> Scheme:
+    """Return the linear rule as published, f = c' and g = -c' with c' = c clipped to [low, high], in [-high, high].
 
     The improper control: linear, so that the best stake is ``high`` where P(correct) > 1/2 and ``low`` where it is
     less. It pays right answers as well. Bounded; unsafe alone where low < 1/4, since a calibrated answer earns
@@ -210,7 +210,7 @@ def stake_scheme(low: float = 0.1, high: float = 0.9) -> Scheme:
 
     Raises ValueError unless 0 <= low < high <= 1.
 
-    >>> stake_scheme().wrong(np.array([0.0, 0.5, 1.0])).tolist()
+    >>> linear_scheme().wrong(np.array([0.0, 0.5, 1.0])).tolist()
     [-0.1, -0.5, -0.9]
     """
     check_range("low", low, 0.0, 1.0, "[)")
@@ -227,7 +227,7 @@ SCHEMES: dict[str, Callable[..., Scheme]] = {
     "underconfidence": underconfidence_scheme,
     "threshold": threshold_scheme,
     "threshold_prior": threshold_prior_scheme,
-    "stake": stake_scheme,
+    "linear": linear_scheme,
 }
 """Name of a scoring rule, which is that of its term too -> the function that makes it."""
 

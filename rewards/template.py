@@ -15,7 +15,7 @@ The strict reading is for training. It reads a field only where exactly one read
   levels it must be one of them, letter by letter;
 - a field the template does not declare is extra text;
 - where step confidences are declared, ``<stake>0.7</stake>`` may stand anywhere in a closed thought, as often as
-  wanted. One that is not such a decimal is kept as unread; one outside the thinking is extra text.
+  wanted. One that is not such a decimal is kept as unparsed; one outside the thinking is extra text.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHOICES = {
     "thinking": ("none", "optional", "required"),
     "analysis": ("none", "optional", "required"),
     "confidence": ("none", "required"),
-    "stakes": ("none", "optional"),
+    "step_confidences": ("none", "optional"),
 }
 
 
@@ -47,7 +47,8 @@ class AnswerTemplate:
     ``thinking`` and ``analysis`` may be "none", "optional" or "required", ``confidence`` "none" or "required".
     ``levels`` are the strings a confidence must be one of, in increasing order, such as ("0.0", "0.5", "1.0").
     ``abstain`` is the answer that declines to answer, letter by letter, such as "I don't know"; None offers none.
-    ``stakes`` may be "none" or "optional": confidences stated at steps of the thinking (DualStake, arXiv 2609.00935).
+    ``step_confidences`` may be "none" or "optional": confidences stated at steps of the thinking (DualStake, arXiv
+    2609.00935).
 
     Raises ValueError for another choice; for levels that are fewer than two, no decimals in [0, 1] or not strictly
     increasing; for an abstention that could not be read back; and for stakes without thinking.
@@ -63,7 +64,7 @@ class AnswerTemplate:
     confidence: str = "required"
     levels: tuple[str, ...] | None = None
     abstain: str | None = None
-    stakes: str = "none"
+    step_confidences: str = "none"
 
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():
@@ -71,8 +72,10 @@ class AnswerTemplate:
             if value not in allowed:
                 nearest = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.0)[0]
                 raise ValueError(f"AnswerTemplate.{key} is {value!r}, expected one of {allowed}; nearest: {nearest!r}")
-        if self.stakes != "none" and self.thinking == "none":
-            raise ValueError(f"AnswerTemplate.stakes is {self.stakes!r}, but the template has no thinking")
+        if self.step_confidences != "none" and self.thinking == "none":
+            raise ValueError(
+                f"AnswerTemplate.step_confidences is {self.step_confidences!r}, but the template has no thinking"
+            )
         self._check_abstain()
         if self.levels is None:
             return
@@ -97,7 +100,7 @@ class AnswerTemplate:
     @property
     def tokens(self) -> tuple[str, ...]:
         """The two tags of each declared field and of stakes, then the levels: what may be single tokens."""
-        tags = [TAG_NAMES[field] for field, _ in self._fields()] + ["stake"] * (self.stakes != "none")
+        tags = [TAG_NAMES[field] for field, _ in self._fields()] + ["stake"] * (self.step_confidences != "none")
         return (*(text for tag in tags for text in (f"<{tag}>", f"</{tag}>")), *(self.levels or ()))
 
     def instructions(self) -> str:
@@ -116,7 +119,7 @@ class AnswerTemplate:
             *(f"<{TAG_NAMES[field]}> {contents[field]} </{TAG_NAMES[field]}>" for field, _ in fields),
             *(f"The <{TAG_NAMES[field]}> part may be left out." for field, choice in fields if choice == "optional"),
         ]
-        if self.stakes != "none":
+        if self.step_confidences != "none":
             lines.append(
                 "After any step of your reasoning you may state the probability that it is right, a decimal number"
                 " from 0 to 1, as in <stake>0.7</stake>."
@@ -145,7 +148,7 @@ class AnswerTemplate:
         """Read one completion; never raises on any text, and takes time linear in its length.
 
         ``truncated`` says that generation hit its length limit. ``lenient`` is for evaluating models that were not
-        trained on this template: what the strict reading leaves unread is read from percentages, 0-100, surrounding
+        trained on this template: what the strict reading leaves unparsed is read from percentages, 0-100, surrounding
         words, the last of repeated tags, tags of any case, an unclosed final confidence, ``\\boxed{}``, and, if there
         is nothing after it, from the thinking; a value that stays ambiguous stays None.
         """
@@ -156,7 +159,7 @@ class AnswerTemplate:
         answer = _content(text, blocks.get("answer"))
         stated = _content(text, blocks.get("confidence"))
         confidence, problem = self._confidence(stated)
-        stakes, stray_stakes = self._stakes(text, blocks.get("reasoning"))
+        step_confidences, stray = self._step_confidences(text, blocks.get("reasoning"))
         status = ParseStatus.OK
         if truncated:
             status = ParseStatus.TRUNCATED
@@ -172,7 +175,7 @@ class AnswerTemplate:
             status = ParseStatus.MISSING_FIELD
         elif sorted(blocks, key=lambda field: blocks[field].outer.start) != sorted(blocks, key=SEGMENTS.index):
             status = ParseStatus.OUT_OF_ORDER
-        elif stray_stakes or _has_text_outside(text, blocks):
+        elif stray or _has_text_outside(text, blocks):
             status = ParseStatus.EXTRA_TEXT
 
         guessed = False
@@ -187,7 +190,7 @@ class AnswerTemplate:
         spans = {field: block.inner for field, block in blocks.items()}
         outer = {field: block.outer for field, block in blocks.items()}
         abstained = answer is not None and answer == self.abstain
-        return ParsedCompletion(answer, confidence, status, spans, outer, guessed, abstained, stakes)
+        return ParsedCompletion(answer, confidence, status, spans, outer, guessed, abstained, step_confidences)
 
     def _fields(self) -> Iterator[tuple[str, str]]:
         """The declared fields in their order, each with "optional" or "required"."""
@@ -202,19 +205,19 @@ class AnswerTemplate:
         if scan_tags(self.abstain) or _STAKE.search(self.abstain) or "\n" in self.abstain:
             raise ValueError(f"AnswerTemplate.abstain is {self.abstain!r}, expected one line without tags")
 
-    def _stakes(self, text: str, thought: Block | None) -> tuple[tuple[tuple[float | None, Span], ...], bool]:
+    def _step_confidences(self, text: str, thought: Block | None) -> tuple[tuple[tuple[float | None, Span], ...], bool]:
         """The stakes in a closed thought, and whether there are any tags of stakes elsewhere."""
-        if self.stakes == "none":
+        if self.step_confidences == "none":
             return (), False
         tags = list(_STAKE.finditer(text))
         start, end = (0, 0) if thought is None else (thought.inner.start, thought.inner.end)
         inside = [tag for tag in tags if start <= tag.start() and tag.end() <= end]
-        stakes = []
+        stated = []
         for opening, closing in itertools.pairwise(inside):
             if not opening[1] and closing[1]:
                 span = trimmed(text, opening.end(), closing.start())
-                stakes.append((_probability(text[span.start : span.end])[0], span))
-        return tuple(stakes), len(inside) < len(tags)
+                stated.append((_probability(text[span.start : span.end])[0], span))
+        return tuple(stated), len(inside) < len(tags)
 
     def _confidence(self, stated: str | None) -> tuple[float | None, ParseStatus | None]:
         if self.confidence == "none":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from rewards.completion import SEGMENTS
-from rewards.placing import SCALINGS
+from rewards.schedule import SCALINGS
 
 TRAINER_SCALINGS = (*SCALINGS, "gdpo")
 """What ``trainer.scaling`` may be: as for a single term, or GDPO (arXiv 2601.05242), in which each term is scaled by

@@ -16,7 +16,7 @@ from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.losses import expected_reward_loss, level_entropy, model_logits
-from rl.rollout import JudgedRollout
+from rl.rollout import VerifiedRollout
 from rl.segments import confidence_token
 
 
@@ -54,8 +54,8 @@ class ConfidenceLoss:
             tuple(torch.tensor(side(values), dtype=torch.float32) for side in (scheme.right, scheme.wrong))
             for scheme in (term.scheme() for term in self._terms)
         ]
-        # What a token that is no level earns, which leaves the confidence unread.
-        self._unread = [term.unread for term in self._terms]
+        # What a token that is no level earns, which leaves the confidence unparsed.
+        self._unread = [term.unparsed for term in self._terms]
         self._positions_B: torch.Tensor | None = None
         self._log_probabilities_BL: torch.Tensor | None = None
         head, config = policy.get_output_embeddings(), policy.config.get_text_config()
@@ -79,7 +79,7 @@ class ConfidenceLoss:
         return torch.tensor(np.stack([term.targets(outcomes) for term in self._terms], axis=1), dtype=torch.float32)
 
     def positions(
-        self, rollout: JudgedRollout, completion_ids_BT: torch.Tensor, targets_BC: torch.Tensor
+        self, rollout: VerifiedRollout, completion_ids_BT: torch.Tensor, targets_BC: torch.Tensor
     ) -> torch.Tensor:
         """Index (B,) of each confidence token in its completion, -1 where none is read or no term has a target."""
         known_B = (~targets_BC.isnan()).any(dim=1).tolist()
@@ -108,7 +108,7 @@ class ConfidenceLoss:
         E[R] + tau H at a linear rate, E[R] alone at a rate of 1/t, because a level's gradient is proportional to its
         probability (arXiv 2005.06392). The best response to P(correct) is then no single level but
         p_l ~ exp(R_l / tau) around the nearest one.
-        An unread completion and an unknown target count with 0: the mean does not depend on how a batch is split.
+        An unparsed completion and an unknown target count with 0: the mean does not depend on how a batch is split.
         """
         assert self._log_probabilities_BL is not None
         log_probabilities_BL, self._log_probabilities_BL = self._log_probabilities_BL, None

@@ -5,7 +5,7 @@ LoRA, accumulation, distribution, checkpoints. Changed, in two overrides: reward
 batch, because a group may be split over ranks; advantages are recomputed per term, without dividing by the group's
 standard deviation unless asked, and placed on the term's own segment. Added, in the loss: the calibration terms can be
 taken in closed form where the confidence is one token of a known set, and the KL can leave the confidence's tokens out
-(``kl_tokens``). Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which
+(``kl_mask``). Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which
 works on a sequence's one number.
 
 Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments.train candor``.
@@ -29,7 +29,7 @@ from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
 from rewards.rubric import RewardMatrix, Rubric
 from rewards.template import AnswerTemplate
-from rewards.verifiers.verdict import Judge
+from rewards.verifiers.verifier import Verifier
 from rl.advantages import (
     batch_scale,
     segment_advantages,
@@ -37,21 +37,21 @@ from rl.advantages import (
     term_advantages,
 )
 from rl.closed_form import ConfidenceLoss
+from rl.difficulty import ChosenGroups
 from rl.grpo_config import CalibratedGRPOConfig
 from rl.guard import GuardedUpdates
-from rl.rollout import JudgedRollout, advantage_metrics, batch_metrics, gather_outcomes, judge
-from rl.sampling import ChosenGroups
+from rl.metrics import StepMetrics
+from rl.rollout import VerifiedRollout, advantage_metrics, batch_metrics, gather_outcomes, verify_rollout
+from rl.saved_batches import ResumableRollouts
 from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader
-from rl.step_metrics import StepMetrics
-from rl.updates import ResumableRollouts
 
 
 @dataclass(frozen=True)
 class Scored:
     """What ``_calculate_rewards`` learnt of the batch at hand, for the advantages that follow it."""
 
-    rollout: JudgedRollout
+    rollout: VerifiedRollout
     outcomes: Outcomes
     matrix: RewardMatrix
 
@@ -74,14 +74,14 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         *,
         rubric: Rubric,
         template: AnswerTemplate,
-        verifier: Judge,
+        verifier: Verifier,
         args: CalibratedGRPOConfig,
         **trl_arguments: Any,
     ) -> None:
         self.rubric, self.template, self.verifier = rubric, template, verifier
         self._scored: Scored | None = None
         self._free_of_kl: dict[str, Any] | None = None
-        by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.placings]
+        by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.schedules]
         if any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True)):
             warnings.warn(
                 "trainer.scaling: group and gdpo divide by the standard deviation of the group, which cancels the "
@@ -93,7 +93,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
             [[float(segment in segments) for segment in SEGMENTS] for segments in rubric.segments]
         )
         inside = "group" if args.scaling == "gdpo" else None
-        self._own_scalings_K = tuple(each.scaling or inside for each in rubric.placings)
+        self._own_scalings_K = tuple(each.scaling or inside for each in rubric.schedules)
         policy = self.accelerator.unwrap_model(self.model)
         policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
         self._reader = SignalReader(
@@ -135,7 +135,9 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
     def _score(self, inputs, prompts, completion_ids_list) -> torch.Tensor:
         golds = [row["answer"] for row in inputs]
         stop_ids = (*self.eos_token_ids, self.processing_class.pad_token_id)
-        rollout = judge(self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids)
+        rollout = verify_rollout(
+            self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids
+        )
         prompt_ids = self._tokenize_prompts(prompts)[0] if self._reader.asks else []
         references = [row.get("reference", row["answer"]) for row in inputs]
         signals = self._reader.read(rollout, prompt_ids, completion_ids_list, golds, references)
@@ -171,7 +173,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
             self._aim_confidences(output, scored, local)
-        confidence_alone, all_held = self.args.train_on == "confidence", self.args.kl_tokens == "all"
+        confidence_alone, all_held = self.args.trained_tokens == "confidence", self.args.kl_mask == "all"
         if confidence_alone and all_held:
             self._leave_out_all_but_the_confidence(output, scored)
         advantages_N = self._credit(output, scored, weights_K, local)
@@ -249,7 +251,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         return read
 
     def _compute_loss(self, model, inputs):
-        if self.args.kl_tokens == "all_but_confidence":
+        if self.args.kl_mask == "no_confidence":
             self._free_of_kl = inputs = dict(inputs)
         closed_form = self._confidence_loss
         if closed_form is None:

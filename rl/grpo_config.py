@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig
 
 from rl.advantages import CREDITS, TRAINER_SCALINGS
+from rl.difficulty import DifficultyConfig
 from rl.guard import GuardConfig
-from rl.sampling import ChosenGroupsConfig
 
 TRAINED_TOKENS = ("all", "confidence")
-KL_TOKENS = ("all", "all_but_confidence")
+KL_MASKS = ("all", "no_confidence")
 
 
 @dataclass
-class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
+class CalibratedGRPOConfig(GuardConfig, DifficultyConfig, GRPOConfig):
     """TRL's ``GRPOConfig`` with the choices that calibration adds."""
 
     credit: str = field(
@@ -44,17 +44,17 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
         default=None,
         metadata={"help": "Where that bonus arrives, in a straight line, at the last step; constant if left out."},
     )
-    train_on: str = field(
+    trained_tokens: str = field(
         default="all",
         metadata={
             "help": "all: every token; confidence: the policy gradient of every term is on those of the confidence "
-            "alone (Rewarding Doubt, arXiv 2503.02623), and so is the KL, unless kl_tokens leaves them out of it."
+            "alone (Rewarding Doubt, arXiv 2503.02623), and so is the KL, unless kl_mask leaves them out of it."
         },
     )
-    kl_tokens: str = field(
+    kl_mask: str = field(
         default="all",
         metadata={
-            "help": "all: beta holds every token trained on to the reference; all_but_confidence: every token but "
+            "help": "all: beta holds every token trained on to the reference; no_confidence: every token but "
             "those that write the confidence, so that a beta that keeps the answers lets the confidences go."
         },
     )
@@ -67,13 +67,15 @@ class CalibratedGRPOConfig(GuardConfig, ChosenGroupsConfig, GRPOConfig):
             raise ValueError(f"trainer.credit: {self.credit!r} is not one of {', '.join(CREDITS)}")
         if self.scaling not in TRAINER_SCALINGS:
             raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(TRAINER_SCALINGS)}")
-        if self.train_on not in TRAINED_TOKENS:
-            raise ValueError(f"trainer.train_on: {self.train_on!r} is not one of {', '.join(TRAINED_TOKENS)}")
-        if self.kl_tokens not in KL_TOKENS:
-            raise ValueError(f"trainer.kl_tokens: {self.kl_tokens!r} is not one of {', '.join(KL_TOKENS)}")
-        if self.kl_tokens == "all_but_confidence" and (not self.beta or self.confidence_loss_weight):
+        if self.trained_tokens not in TRAINED_TOKENS:
             raise ValueError(
-                f"trainer.kl_tokens: {self.kl_tokens} has no effect without a KL (beta above 0), nor in closed form "
+                f"trainer.trained_tokens: {self.trained_tokens!r} is not one of {', '.join(TRAINED_TOKENS)}"
+            )
+        if self.kl_mask not in KL_MASKS:
+            raise ValueError(f"trainer.kl_mask: {self.kl_mask!r} is not one of {', '.join(KL_MASKS)}")
+        if self.kl_mask == "no_confidence" and (not self.beta or self.confidence_loss_weight):
+            raise ValueError(
+                f"trainer.kl_mask: {self.kl_mask} has no effect without a KL (beta above 0), nor in closed form "
                 "(confidence_loss_weight above 0), which lets the confidence go anyway"
             )
         if self.scale_rewards not in ("none", False):

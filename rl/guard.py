@@ -1,6 +1,6 @@
 """Updates that are looked at before they are made: a loss or gradient that is no number, or too large, ends the run.
 
-The batch is put away first, with all that ``candor replay`` needs to make the update again (:mod:`rl.updates`).
+The batch is put away first, with all that ``candor replay`` needs to make the update again (:mod:`rl.saved_batches`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 from accelerate.utils import DistributedType
 
 from rl.checkpoint import write_json, writing
-from rl.updates import MicroBatch, random_states, write_micro_batches
+from rl.saved_batches import MicroBatch, random_states, write_micro_batches
 
 FAILED_BATCH, SAVED_BATCHES = "failed_batch", "batches"
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from rl.rollout import calibration_metrics
-from rl.updates import random_states, set_random_states
+from rl.saved_batches import random_states, set_random_states
 
 Answer = tuple[float | None, float | None]
 """Confidence, None where none was read; correctness in [0, 1], None where it cannot be judged."""
@@ -23,7 +23,7 @@ AnswerQuestions = Callable[[PreTrainedModel, Sequence[int]], list[Answer]]
 
 
 class HeldOutProbe(TrainerCallback):
-    """Logs ``heldout/accuracy brier ece auroc unparsable`` of ``size`` questions at every ``every``-th step.
+    """Logs ``heldout/accuracy brier ece auroc unparsed`` of ``size`` questions at every ``every``-th step.
 
     Each rank answers an equal share, which ZeRO-3 needs: its ranks generate in step. Training goes on as if nothing had
     been measured: no random state is left changed.
@@ -40,7 +40,7 @@ class HeldOutProbe(TrainerCallback):
             control.should_log = True
 
     def measure(self) -> dict[str, float]:
-        """Measure the policy as it is. An unread confidence counts as 0, an unjudged answer not at all."""
+        """Measure the policy as it is. An unparsed confidence counts as 0, an unjudged answer not at all."""
         trainer, accelerator = self.trainer, self.trainer.accelerator
         rank, ranks = accelerator.process_index, accelerator.num_processes
         share = -(-self.size // ranks)
@@ -58,7 +58,7 @@ class HeldOutProbe(TrainerCallback):
         confidence, correct = table[:, 0], table[:, 1]
         judged = ~np.isnan(correct)
         measured = calibration_metrics(confidence[judged], correct[judged]) if judged.any() else {}
-        return measured | {"unparsable": float(np.isnan(confidence).mean())}
+        return measured | {"unparsed": float(np.isnan(confidence).mean())}
 
 
 @contextmanager

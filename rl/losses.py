@@ -27,15 +27,15 @@ def expected_reward_loss(
     probabilities_BL: torch.Tensor,
     right_L: torch.Tensor,
     wrong_L: torch.Tensor,
-    unread: float,
+    unparsed: float,
     correct_B: torch.Tensor,
 ) -> torch.Tensor:
     """Negative expected calibration reward (B,) of the confidence that the policy is about to state.
 
     ``-sum_l p_l (y f(c_l) + (1 - y) g(c_l)) - (1 - sum_l p_l) u``, where ``probabilities_BL`` are the policy's
     probabilities of the level tokens (they sum to at most 1), ``right_L`` holds ``f`` and ``wrong_L`` ``g`` of the
-    scoring rule at each level, ``unread`` is the reward u of any other token, which leaves the confidence unread, and
-    ``correct_B`` is the outcome y in [0, 1].
+    scoring rule at each level, ``unparsed`` is the reward u of any other token, which leaves the confidence unparsed,
+    and ``correct_B`` is the outcome y in [0, 1].
 
     This is the expectation that the policy gradient of a calibration reward estimates from one sampled token, here
     without sampling variance and with nothing to normalise. For the Brier rule it is the tokenised Brier loss of
@@ -50,7 +50,7 @@ def expected_reward_loss(
     """
     outcome = correct_B.unsqueeze(1)
     rewards_BL = outcome * right_L + (1 - outcome) * wrong_L
-    return -((probabilities_BL * (rewards_BL - unread)).sum(dim=-1) + unread)
+    return -((probabilities_BL * (rewards_BL - unparsed)).sum(dim=-1) + unparsed)
 
 
 def level_entropy(log_probabilities_BL: torch.Tensor) -> torch.Tensor:

@@ -114,7 +114,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         if self.args.kl_in_reward:
             log_probs_BT = output.get("old_per_token_logps", log_probs_BT)
             log_ratios_BT = (log_probs_BT - output["ref_per_token_logps"]) * trained_BT
-            if self.args.kl_tokens == "all_but_confidence":
+            if self.args.kl_mask == "no_confidence":
                 log_ratios_BT = log_ratios_BT * ~output["confidence_mask"]
             # A completion that nothing could judge is not trained on.
             paid_BT = trained_BT * reach_BRT.amax(dim=(1, 2)).unsqueeze(1)

@@ -67,10 +67,10 @@ class CalibratedPPOConfig(CalibratedGRPOConfig):
             )
         if self.kl_in_reward and not self.beta:
             raise ValueError("trainer.kl_in_reward: has no effect without a KL penalty, set beta above 0")
-        if self.train_on != "all":
+        if self.trained_tokens != "all":
             raise ValueError(
-                f"trainer.train_on: {self.train_on!r} leaves rewards of answers without a token to stand on, PPO takes "
-                "only 'all'"
+                f"trainer.trained_tokens: {self.trained_tokens!r} leaves rewards of answers without a token to stand "
+                "on, PPO takes only 'all'"
             )
         if self.sync_ref_model:
             raise ValueError("trainer.sync_ref_model: TRL copies the policy with its critic, only false is allowed")
@@ -98,10 +98,10 @@ class CalibratedPPOConfig(CalibratedGRPOConfig):
 
 def check_without_groups(rubric: Rubric, num_generations: int) -> None:
     """Raise ValueError for what a rubric asks of groups that PPO does not have."""
-    for term, placing in zip(rubric.terms, rubric.placings, strict=True):
-        if placing.scaling not in (None, "none"):
+    for term, schedule in zip(rubric.terms, rubric.schedules, strict=True):
+        if schedule.scaling not in (None, "none"):
             raise ValueError(
-                f"rubric.{term.name}.scaling: {placing.scaling!r} is of groups, PPO's baseline is its critic; only "
+                f"rubric.{term.name}.scaling: {schedule.scaling!r} is of groups, PPO's baseline is its critic; only "
                 "'none' is allowed"
             )
         by_target = getattr(term, "target", "own") in ("leave_one_out", "hybrid")

@@ -21,7 +21,7 @@ from rewards.completion import ParsedCompletion, ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import RewardMatrix
 from rewards.template import AnswerTemplate
-from rewards.verifiers.verdict import Judge, Verdict
+from rewards.verifiers.verifier import Verdict, Verifier
 from rl.segments import DecodedCompletion, decode_completion
 
 _STATUSES = tuple(ParseStatus)
@@ -32,7 +32,7 @@ _LEVEL = 1e-6
 
 
 @dataclass(frozen=True)
-class JudgedRollout:
+class VerifiedRollout:
     """One rank's completions, decoded, parsed and verified; each field has one entry a completion."""
 
     decoded: tuple[DecodedCompletion, ...]
@@ -49,24 +49,24 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
     ]
 
 
-def judge(
+def verify_rollout(
     tokenizer: PreTrainedTokenizerBase,
     template: AnswerTemplate,
-    verifier: Judge,
+    verifier: Verifier,
     completion_ids: Sequence[Sequence[int]],
     golds: Sequence[str],
     stop_ids: Collection[int] | None = None,
-) -> JudgedRollout:
+) -> VerifiedRollout:
     """Decode, parse and verify completions; ``stop_ids`` as in :func:`rl.segments.decode_completion`."""
     alone: dict[int, str] = {}
     decoded = tuple(decode_completion(tokenizer, ids, stop_ids, alone) for ids in completion_ids)
     parsed = tuple(template.parse(each.text, truncated=not each.finished) for each in decoded)
     verdicts = tuple(verifier.verify(golds=golds, answers=[each.answer for each in parsed]))
-    return JudgedRollout(decoded, parsed, verdicts)
+    return VerifiedRollout(decoded, parsed, verdicts)
 
 
 def gather_outcomes(
-    rollout: JudgedRollout,
+    rollout: VerifiedRollout,
     group_size: int,
     accelerator: Accelerator,
     signals: Mapping[str, torch.Tensor] | None = None,
@@ -103,7 +103,7 @@ def gather_outcomes(
 
 
 def batch_metrics(outcomes: Outcomes) -> dict[str, float]:
-    """Calibration of one global batch; an unread confidence counts as 0, an unjudged completion not at all.
+    """Calibration of one global batch; an unparsed confidence counts as 0, an unjudged completion not at all.
 
     NaN (which TRL leaves out of its averages) where the batch does not define a metric.
     """
@@ -116,9 +116,9 @@ def batch_metrics(outcomes: Outcomes) -> dict[str, float]:
     groups = max(len(np.unique(outcomes.group)), 1)
     values = {
         "parse/ok": float(np.mean([status is ParseStatus.OK for status in outcomes.status])),
-        "parse/unread_confidence": float(np.isnan(outcomes.confidence).mean()),
+        "parse/unparsed_confidence": float(np.isnan(outcomes.confidence).mean()),
         "parse/truncated": float(truncated.mean()),
-        "parse/truncated_unread": float((truncated & np.isnan(outcomes.confidence)).mean()),
+        "parse/truncated_unparsed": float((truncated & np.isnan(outcomes.confidence)).mean()),
         "parse/non_answer": float(no_answer.mean()),
         "verify/unjudged": float(1 - judged.mean()),
         "groups/all_right": len(np.unique(outcomes.group[right])) / groups,
@@ -165,8 +165,8 @@ def advantage_metrics(matrix: RewardMatrix, outcomes: Outcomes, advantages: np.n
     """Where the gradient of a global batch comes from.
 
     ``advantages/TERM/zero_share``, the share of completions that a term gives no advantage, because all judged
-    siblings earned the same or it could not be judged; ``advantages/uniform_push``, the mean size of ``advantages``
-    (N,) in groups that were all right or all wrong, by that over the batch, NaN without such a group.
+    siblings earned the same or it could not be judged; ``advantages/uniform_group_ratio``, the mean size of
+    ``advantages`` (N,) in groups that were all right or all wrong, by that over the batch, NaN without such a group.
     """
     _, index = np.unique(outcomes.group, return_inverse=True)
     values = {}
@@ -181,4 +181,4 @@ def advantage_metrics(matrix: RewardMatrix, outcomes: Outcomes, advantages: np.n
     push = float("nan")
     if uniform.any():
         push = float(sizes[uniform].mean() / sizes.mean()) if sizes.any() else 0.0
-    return values | {"advantages/uniform_push": push}
+    return values | {"advantages/uniform_group_ratio": push}

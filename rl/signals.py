@@ -27,7 +27,7 @@ from rewards.completion import ParsedCompletion
 from rewards.markup import TAG_NAMES
 from rewards.verifiers.text import token_f1
 from rl.losses import model_logits
-from rl.rollout import JudgedRollout
+from rl.rollout import VerifiedRollout
 from rl.segments import DecodedCompletion, field_mask, first_token
 
 _NGRAM = 4
@@ -63,13 +63,13 @@ def repeated_ngrams(ids: Sequence[int]) -> float:
 
 
 def _mean_stake(parsed: ParsedCompletion, ids: Sequence[int], gold: str) -> float:
-    stated = [value for value, _ in parsed.stakes if value is not None]
+    stated = [value for value, _ in parsed.step_confidences if value is not None]
     return sum(stated) / len(stated) if stated else float("nan")
 
 
 TEXT_SIGNALS: dict[str, Callable[[ParsedCompletion, Sequence[int], str], float]] = {
     "repetition": lambda parsed, ids, gold: repeated_ngrams(ids),
-    "stake": _mean_stake,
+    "step_confidence": _mean_stake,
     "token_f1": lambda parsed, ids, gold: token_f1(gold=gold, answer=parsed.answer or ""),
 }
 """Signals that need no model."""
@@ -138,7 +138,7 @@ class SignalReader:
 
     def read(
         self,
-        rollout: JudgedRollout,
+        rollout: VerifiedRollout,
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[int]],
         golds: Sequence[str],
@@ -161,7 +161,7 @@ class SignalReader:
         return {name: values[name] for name in self._names}
 
     def _completion_signals(
-        self, rollout: JudgedRollout, completion_ids: Sequence[Sequence[int]]
+        self, rollout: VerifiedRollout, completion_ids: Sequence[Sequence[int]]
     ) -> dict[str, torch.Tensor]:
         hidden_BTH = self._hidden_states(completion_ids)
         device, length = hidden_BTH.device, hidden_BTH.size(1)
@@ -207,7 +207,7 @@ class SignalReader:
 
     def _references(
         self,
-        rollout: JudgedRollout,
+        rollout: VerifiedRollout,
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[int]],
         golds: Sequence[str],

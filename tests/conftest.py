@@ -49,7 +49,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> TinyPolicy:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from experiments.tiny import build_tokenizer
+    from experiments.build_tiny import build_tokenizer
 
     template = AnswerTemplate(levels=LEVELS)
     tokenizer = build_tokenizer(template)

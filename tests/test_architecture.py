@@ -84,7 +84,7 @@ def test_imports_point_the_right_way_and_nothing_runs_what_it_reads(path: Path) 
         ("def f():\n    from rl.grpo import CalibratedGRPOTrainer", "rewards"),
         ("import torch.nn", "rewards"),
         ("import rewards.rubric as r", "estimators"),
-        ("from experiments.config import load_recipe", "rl"),
+        ("from experiments.config.recipe import load_recipe", "rl"),
         ("eval('1')", "rl"),
         ("sympy.parsing.sympy_parser.parse_expr(x)", "rewards"),
         ("torch.load(p)", "rl"),
@@ -142,8 +142,8 @@ def test_every_file_beside_the_code_is_in_the_wheel() -> None:
         ("rewards.verifiers.pool", {"torch", "transformers", "trl", "pandas"}),
         ("estimators.metrics", {"transformers", "trl"}),
         ("experiments.cli", {"torch", "transformers", "trl", "pandas", "numpy"}),
-        ("experiments.config", {"torch", "transformers", "trl", "pandas"}),
-        ("experiments.probe.run", {"torch", "transformers", "trl"}),
+        ("experiments.config.recipe", {"torch", "transformers", "trl", "pandas"}),
+        ("experiments.commands.probe", {"torch", "transformers", "trl"}),
     ],
 )
 def test_what_starts_fast_imports_nothing_heavy(module: str, absent: set[str]) -> None:

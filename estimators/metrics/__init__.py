@@ -13,7 +13,7 @@ from estimators.metrics.routing import (
     random_curve,
     routing_curve,
 )
-from estimators.metrics.selective import augrc, aurc, auroc, confident_error, selective_accuracy
+from estimators.metrics.selective import augrc, aurc, auroc, confident_error_rate, selective_accuracy
 from estimators.metrics.summary import summarize
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "bootstrap",
     "brier",
     "clopper_pearson",
-    "confident_error",
+    "confident_error_rate",
     "ece",
     "ece_noise_floor",
     "escalation_rate_to_parity",

@@ -39,12 +39,12 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float | None:
     return float(weighted_auroc(c, y, np.ones((1, len(c))))[0])
 
 
-def confident_error(confidence: ArrayLike, correct: ArrayLike, threshold: float = CONFIDENT) -> float | None:
+def confident_error_rate(confidence: ArrayLike, correct: ArrayLike, threshold: float = CONFIDENT) -> float | None:
     """Share of wrong answers among those with confidence >= ``threshold``, in [0, 1]; None where there are none.
 
     ``confidence`` and ``correct`` (N,) in [0, 1]; raises ``ValueError`` otherwise.
 
-    >>> confident_error([0.95, 0.9, 0.9, 0.2], [1, 0, 1, 0], threshold=0.9)
+    >>> confident_error_rate([0.95, 0.9, 0.9, 0.2], [1, 0, 1, 0], threshold=0.9)
     0.3333333333333333
     """
     c, y = columns(confidence=confidence, correct=correct)

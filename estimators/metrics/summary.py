@@ -3,9 +3,9 @@
 What the intervals are, and where the plain percentile bootstrap is replaced because it would mislead:
 
 - brier, auroc, escalation_rate_to_parity: percentile bootstrap. Resamples without an AUROC are left out of it.
-- accuracy: Wilson. confident_error and unparsable, both rare: Clopper-Pearson. A bootstrap of 0 errors in m answers is
-  [0, 0], which claims certainty. With ``groups`` all three are percentile bootstraps over clusters, except where every
-  answer agrees: there Clopper-Pearson with the number of clusters in place of the number of rows.
+- accuracy: Wilson. confident_error_rate and unparsed, both rare: Clopper-Pearson. A bootstrap of 0 errors in m answers
+  is [0, 0], which claims certainty. With ``groups`` all three are percentile bootstraps over clusters, except where
+  every answer agrees: there Clopper-Pearson with the number of clusters in place of the number of rows.
 - ece: noise in the bins only ever adds, and resampling adds it twice, so that a percentile interval of a calibrated
   predictor excludes 0 and may exclude the value itself. The ECE of the truth differs from the one measured by at most
   the summed error of the bins' gaps; the lower end subtracts that sum's 95% quantile, the upper end is the percentile.
@@ -33,7 +33,7 @@ from estimators.metrics.resampling import (
 from estimators.metrics.routing import weighted_parity_rate
 from estimators.metrics.selective import CONFIDENT, is_confident, weighted_auroc
 
-NAMES = ("accuracy", "brier", "ece", "auroc", "confident_error", "unparsable", "escalation_rate_to_parity")
+NAMES = ("accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed", "escalation_rate_to_parity")
 LEVEL = 0.95
 
 Statistic = Callable[[FloatArray], FloatArray]
@@ -55,16 +55,16 @@ def summarize(
     Args:
         confidence: (N,) in [0, 1] as the router sees it; pass 0.0 where it could not be read. Such a row counts.
         correct: (N,) binary, judged rows only.
-        parsed: (N,) bool, whether the confidence could be read; without it unparsable is undefined.
+        parsed: (N,) bool, whether the confidence could be read; without it unparsed is undefined.
         large_correct: (N,) in [0, 1], the large model on the same questions.
         groups: (N,) cluster of each row, such as the question where it was sampled several times.
         resamples: number of bootstrap resamples.
         seed: of the resampling; the same rows in any order give the same intervals.
 
     Returns:
-        Values are None where undefined (AUROC of one class, confident_error with nothing that confident, anything on no
-        rows), ends also where fewer than two clusters leave no spread to estimate. ``n`` is the number of rows the
-        value is a mean over: for confident_error those with confidence >= 0.9, for unparsable those with ``parsed``
+        Values are None where undefined (AUROC of one class, confident_error_rate with nothing that confident, anything
+        on no rows), ends also where fewer than two clusters leave no spread to estimate. ``n`` is the number of rows
+        the value is a mean over: for confident_error_rate those with confidence >= 0.9, for unparsed those with ``parsed``
         known, elsewhere N.
 
     Raises:
@@ -72,7 +72,7 @@ def summarize(
             missing group.
 
     >>> summary = summarize([0.9, 0.8, 0.3, 0.1], [1, 0, 1, 0], parsed=[True, True, True, False])
-    >>> summary["auroc"].value, summary["confident_error"].value, summary["unparsable"].value
+    >>> summary["auroc"].value, summary["confident_error_rate"].value, summary["unparsed"].value
     (0.75, 0.0, 0.25)
     """
     optional = {"parsed": parsed, "large_correct": large_correct}
@@ -130,11 +130,11 @@ def _proportions(table: dict[str, FloatArray]) -> dict[str, tuple[NDArray[np.boo
     """The metrics that are k of n rows: which rows count (N,) and among which (N,)."""
     right, confident = table["correct"] == 1.0, is_confident(table["confidence"], CONFIDENT)
     known = np.full(len(right), "parsed" in table)
-    unread = table["parsed"] == 0.0 if "parsed" in table else np.zeros_like(known)
+    unparsed = table["parsed"] == 0.0 if "parsed" in table else np.zeros_like(known)
     return {
         "accuracy": (right, np.ones_like(right)),
-        "confident_error": (~right & confident, confident),
-        "unparsable": (unread, known),
+        "confident_error_rate": (~right & confident, confident),
+        "unparsed": (unparsed, known),
     }
 
 

@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from experiments.config import STATED, Recipe
+from experiments.config.models import find_model, open_policy
+from experiments.config.recipe import STATED, Recipe
 from experiments.errors import ConfigError
-from experiments.models import find_model, open_policy
-from experiments.probe.generate import Generation, Policy, generate, judge_generations
+from experiments.probe.generate import Generation, Policy, generate, verify_generations
 from experiments.probe.readers import READERS
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
-from rewards.verifiers.verdict import Judge
+from rewards.verifiers.verifier import Verifier
 from rl.checkpoint import read_template
 from rl.closed_form import level_token_ids
 
@@ -29,7 +29,7 @@ def probe_checkpoint(
     path: str | Path,
     recipe: Recipe,
     method: str,
-    verifier: Judge,
+    verifier: Verifier,
     *,
     confidence: str = STATED,
     others: Sequence[str] = (),
@@ -64,7 +64,7 @@ def probe_checkpoint(
         batch_size=settings.batch_size,
         title=f"probe {method}",
     )
-    stated = judge_generations(policy, rows, generations, method, verifier)
+    stated = verify_generations(policy, rows, generations, method, verifier)
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
     frames = []
     for reading in readings:
@@ -82,7 +82,7 @@ def _read(
     options = dataclasses.asdict(recipe.estimators[reading])
     values = READERS[reading](policy, generations, batch_size=recipe.probe.batch_size, **options)
     read = pd.Series(values, dtype=float, index=stated.index)
-    source = np.where(read.notna(), "computed", "unread")
+    source = np.where(read.notna(), "computed", "unparsed")
     return stated.assign(confidence=read.fillna(0.0), parsed=read.notna(), confidence_source=source)
 
 
@@ -100,7 +100,7 @@ def other_readings(recipe: Recipe) -> list[str]:
     return [each for each in (STATED, *recipe.estimators) if each != recipe.probe.confidence]
 
 
-def large_verdicts(recipe: Recipe, verifier: Judge) -> list[float | None]:
+def large_verdicts(recipe: Recipe, verifier: Verifier) -> list[float | None]:
     """Whether the model that questions are escalated to answers each probe question correctly."""
     if recipe.probe.escalate_to is None:
         raise ConfigError("probe.escalate_to: names no model to escalate to")
@@ -124,7 +124,7 @@ def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def answer_validation(
-    recipe: Recipe, rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, pool: Judge
+    recipe: Recipe, rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, pool: Verifier
 ) -> Callable[[PreTrainedModel, Sequence[int]], list[tuple[float | None, float | None]]]:
     """Answers questions of ``rows`` by number, greedily: confidence and correctness of each, None without one.
 
@@ -140,7 +140,7 @@ def answer_validation(
             batch_size=recipe.probe.batch_size,
             title=None,
         )
-        stated = judge_generations(policy, asked, generations, "training", pool)
+        stated = verify_generations(policy, asked, generations, "training", pool)
         records = _read(recipe, recipe.probe.confidence, policy, generations, stated)
         return [
             (float(confidence) if parsed else None, None if pd.isna(correct) else float(correct))

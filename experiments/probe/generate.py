@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
-from rewards.verifiers.verdict import Judge
+from rewards.verifiers.verifier import Verifier
 from rl.rollout import encode_prompt
 from rl.segments import DecodedCompletion, decode_completion
 
@@ -81,8 +81,8 @@ def generate(
     return [each for each in results if each is not None]
 
 
-def judge_generations(
-    policy: Policy, rows: Sequence[dict[str, Any]], generations: Sequence[Generation], method: str, verifier: Judge
+def verify_generations(
+    policy: Policy, rows: Sequence[dict[str, Any]], generations: Sequence[Generation], method: str, verifier: Verifier
 ) -> pd.DataFrame:
     """Records of one method whose confidence is the stated one."""
     frame = pd.DataFrame(

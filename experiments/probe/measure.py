@@ -2,8 +2,8 @@
 
 Measured per method, over the rows somebody could judge (``correct`` not null):
 
-- ``accuracy brier ece auroc confident_error unparsable`` and, where ``large_correct`` is known,
-  ``escalation_rate_to_parity``: see :mod:`estimators.metrics.summary`. An unread confidence counts as 0.0.
+- ``accuracy brier ece auroc confident_error_rate unparsed`` and, where ``large_correct`` is known,
+  ``escalation_rate_to_parity``: see :mod:`estimators.metrics.summary`. An unparsed confidence counts as 0.0.
 - ``mean_confidence``, and ``cost`` and ``completion_tokens`` where known: means.
 
 Counted per method, over all its rows, as shares with Wilson intervals, so that nothing is left out unseen:

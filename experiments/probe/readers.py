@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from estimators.answer_span import answer_probability
-from estimators.confidence_token import expected_confidence, level_log_probabilities
+from estimators.expected_confidence import expected_confidence, level_log_probabilities
 from estimators.token_statistics import completion_statistics
 from experiments.probe.generate import Generation, Policy
 from rewards.completion import ParsedCompletion

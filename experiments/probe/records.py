@@ -10,7 +10,8 @@ read as records, they are what is measured.
 Whose confidence counts, in a completions file: the one the completion states. Where the text holds no confidence field
 at all and one was recorded, because it was computed outside the text (a classifier, the answer's probability), the
 recorded one counts and ``confidence_source`` says ``recorded``. A confidence field that is there and cannot be read
-stays unread: a router that reads the text would have had nothing either. An unread confidence is 0.0, ``parsed`` false.
+stays unparsed: a router that reads the text would have had nothing either. An unparsed confidence is 0.0, ``parsed``
+false.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from experiments.probe.tables import DataError, Table, read_table, replacing
 from rewards.completion import ParsedCompletion
 from rewards.markup import scan_tags
 from rewards.template import AnswerTemplate
-from rewards.verifiers.verdict import Judge
+from rewards.verifiers.verifier import Verifier
 
 TEXT_COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "confidence_source", "verdict",
@@ -40,7 +41,7 @@ COLUMNS = (
 )  # fmt: skip
 """Every column of a records table, in order; all are always there, null where nothing is known.
 
-``confidence_source`` is "stated", "recorded", "unread" or, where a probe computed it from the model, "computed".
+``confidence_source`` is "stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed".
 """
 
 
@@ -84,14 +85,14 @@ def read_records(path: str | Path) -> pd.DataFrame:
     if "parsed" not in frame:
         frame["parsed"] = has_confidence
     if "confidence_source" not in frame:
-        frame["confidence_source"] = np.where(frame["parsed"], "recorded", "unread")
+        frame["confidence_source"] = np.where(frame["parsed"], "recorded", "unparsed")
     claimed = np.flatnonzero(frame["parsed"] & ~has_confidence)
     if claimed.size:
         raise table.error(int(claimed[0]), "confidence", "no value, but the row says parsed: true")
     return as_records(frame)
 
 
-def from_completions(frame: pd.DataFrame, template: AnswerTemplate, verifier: Judge) -> pd.DataFrame:
+def from_completions(frame: pd.DataFrame, template: AnswerTemplate, verifier: Verifier) -> pd.DataFrame:
     """Parse and judge completions; returns a records table with a row for each row of ``frame``, in order.
 
     ``frame`` has the columns that :func:`read_completions` returns; ``confidence`` and ``correct`` in it are recorded
@@ -120,7 +121,7 @@ def from_completions(frame: pd.DataFrame, template: AnswerTemplate, verifier: Ju
     ]
     stated = pd.Series([completion.confidence for completion in parsed], dtype="float64")
     records["confidence_source"] = source
-    records["parsed"] = records["confidence_source"] != "unread"
+    records["parsed"] = records["confidence_source"] != "unparsed"
     records["confidence"] = stated.where(records["confidence_source"] == "stated", recorded)
     records["answer"] = pd.array([completion.answer for completion in parsed], dtype="string")
     records["status"] = [str(completion.status) for completion in parsed]
@@ -162,7 +163,7 @@ def _confidence_source(completion: ParsedCompletion, text: str, template: Answer
     in_text = template.confidence == "required" and any(
         tag.field == "confidence" for tag in scan_tags(text, any_case=True)
     )
-    return "recorded" if recorded and not in_text else "unread"
+    return "recorded" if recorded and not in_text else "unparsed"
 
 
 def _optional_columns(table: Table, names: tuple[str, ...]) -> dict[str, pd.Series]:

@@ -18,7 +18,7 @@ _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
 
 def audit_page(recipe: str, found: Mapping[str, Any]) -> Group:
-    """Everything in :func:`experiments.audit.audit_rubric`: the verdict, each stage, and the expected rewards."""
+    """Everything that :func:`audit_rubric` has found: the verdict, each stage, and the expected rewards."""
     parts = [_verdict(recipe, found), Text(), _stages(found["stages"])]
     if found["unaudited"]:
         names = ", ".join(found["unaudited"])

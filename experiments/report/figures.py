@@ -23,7 +23,7 @@ from estimators.metrics.routing import RoutingCurve
 
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A949E"
 INK, MUTED, FAINT = "#22272B", "#5B6670", "#DDE2E6"
-RIGHT, WRONG, UNREAD, GAP = "#9CC4DE", VERMILION, "#C3C9CE", "#F6DCCA"
+RIGHT, WRONG, UNPARSED, GAP = "#9CC4DE", VERMILION, "#C3C9CE", "#F6DCCA"
 """Okabe and Ito's colours, told apart with any colour vision and in greyscale by their lightness."""
 
 WIDTH = 3.5
@@ -51,7 +51,7 @@ STYLE: dict[Any, Any] = {
 def reliability_figure(name: str, confidence: np.ndarray, correct: np.ndarray, parsed: np.ndarray) -> str:
     """Reliability diagram over ten bins with Wilson 95% intervals, above the histogram of the same bins.
 
-    ``confidence`` (N,) in [0, 1], 0.0 where unread; ``correct`` (N,) 0 or 1; ``parsed`` (N,) bool. ``name`` makes the
+    ``confidence`` (N,) in [0, 1], 0.0 where unparsed; ``correct`` (N,) 0 or 1; ``parsed`` (N,) bool. ``name`` makes the
     identifiers of the SVG unique on a page.
     """
     bins = [bin_ for bin_ in reliability(confidence, correct) if bin_.count]
@@ -86,7 +86,7 @@ def _draw_reliability(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
 
 
 def _draw_histogram(axes: Axes, confidence: np.ndarray, correct: np.ndarray, parsed: np.ndarray) -> None:
-    parts = ((RIGHT, parsed & (correct == 1)), (WRONG, parsed & (correct != 1)), (UNREAD, ~parsed))
+    parts = ((RIGHT, parsed & (correct == 1)), (WRONG, parsed & (correct != 1)), (UNPARSED, ~parsed))
     totals: dict[float, int] = {}
     for colour, part in parts:
         bins = [bin_ for bin_ in reliability(confidence[part], correct[part]) if bin_.count] if part.any() else []

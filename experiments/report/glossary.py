@@ -61,7 +61,7 @@ METRICS = (
         "discrimination at all.",
     ),
     Metric(
-        "confident_error",
+        "confident_error_rate",
         "Wrong above .9",
         "lower",
         "percent",
@@ -69,8 +69,8 @@ METRICS = (
         "Share of wrong answers among those given with a confidence of 0.9 or more: the errors a router lets through.",
     ),
     Metric(
-        "unparsable",
-        "Unread",
+        "unparsed",
+        "Unparsed",
         "lower",
         "percent",
         "no answer was judged",

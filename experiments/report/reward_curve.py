@@ -16,7 +16,7 @@ _LEFT, _RIGHT = 0.14, 0.76
 
 
 def save_reward_curve(curve: Mapping[str, Any], out: Path) -> list[Path]:
-    """Draw the ``curve`` of :func:`experiments.audit.audit_rubric` into ``out`` and return the two files' paths."""
+    """Draw the ``curve`` that :func:`audit_rubric` has found into ``out`` and return the two files' paths."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.2 * WIDTH, 2.85))
         axes = figure.subplots()

@@ -35,7 +35,7 @@ def headline(metrics: Metrics) -> dict[str, Any]:
         cells = []
         for metric in columns:
             entry = entries.get(metric.key, {"value": None})
-            few = metric.key == "confident_error" and entry["value"] is not None
+            few = metric.key == "confident_error_rate" and entry["value"] is not None
             cells.append(
                 {
                     "label": f"{metric.label} {metric.arrow}",
@@ -164,7 +164,7 @@ def reading(records: pd.DataFrame, metrics: Metrics) -> dict[str, Any]:
         found = ", ".join(f"{status} {count:,}" for status, count in statuses.items() if status != "ok")
         if found:
             faults.append((name, plain(found.replace("_", " "), 300)))
-    columns = ["Method", "Answers", "Judged", "Stated", "From outside", "Unread", "Read leniently"]
+    columns = ["Method", "Answers", "Judged", "Stated", "From outside", "Unparsed", "Read leniently"]
     return {"columns": columns + [label for label, _, _ in amounts], "rows": rows, "faults": faults}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from rl.alarms import ALARMS
+from rl.monitoring.alarms import ALARMS
 
 TABLE_BEGINS = "<!-- training metrics: printed by candor metrics --markdown -->"
 TABLE_ENDS = "<!-- end of training metrics -->"
@@ -50,11 +50,11 @@ frac_reward_zero_std | rl | share of completions in groups whose weighted sums a
 rewards/TERM/mean | rl | mean of a reward term before its weight, over the completions that it could judge
 rewards/TERM/std | rl | its standard deviation over the batch
 advantages/TERM/zero_share | grpo | share of completions without an advantage by a term: siblings level, or unjudged
-advantages/uniform_push | grpo | mean size of advantages in groups all right or all wrong, by that over the batch
+advantages/uniform_group_ratio | grpo | mean size of advantages in groups all right or all wrong, by that over the batch
 groups/all_right | rl | share of groups of which every completion was judged right
 groups/all_wrong | rl | share of groups of which every completion was judged wrong
 calibration/accuracy | rl | share of right answers among the judged, of the sampled batch as all of these
-calibration/brier | rl | mean squared distance of confidence and correctness; an unread confidence counts as 0
+calibration/brier | rl | mean squared distance of confidence and correctness; an unparsed confidence counts as 0
 calibration/ece | rl | expected calibration error, 10 equal-width bins
 calibration/auroc | rl | how well confidence ranks right above wrong answers; null where all are right or all wrong
 calibration/mean_confidence | rl | mean of the confidences that were read
@@ -64,9 +64,9 @@ calibration/confidence_entropy | rl | entropy of the policy at the tokens of the
 calibration/low_confidence_share | rl | share of judged answers with a confidence below .5
 calibration/low_confidence_accuracy | rl | share of right answers among those
 parse/ok | rl | share of completions that follow the template
-parse/unread_confidence | rl | share without a confidence that could be read
+parse/unparsed_confidence | rl | share without a confidence that could be read
 parse/truncated | rl | share cut off at the length limit
-parse/truncated_unread | rl | share cut off before the confidence
+parse/truncated_unparsed | rl | share cut off before the confidence
 parse/non_answer | rl | share that decline to answer or have no answer field
 verify/unjudged | rl | share that the verifier could not judge; they enter no mean
 confidence_loss | rl | closed-form calibration loss, before trainer.confidence_loss_weight
@@ -98,7 +98,7 @@ heldout/accuracy | all | share of right answers on held-out questions, greedy, e
 heldout/brier | all | mean squared distance of confidence and correctness on them
 heldout/ece | all | expected calibration error on them
 heldout/auroc | all | how well confidence ranks right above wrong answers on them
-heldout/unparsable | all | share of them without a confidence that could be read
+heldout/unparsed | all | share of them without a confidence that could be read
 alarms/ALARM | rl | 1 while an alarm is seen, else 0: {alarms}
 train_runtime | all | last record: seconds since the run was started or resumed; the next four likewise
 train_samples_per_second | all | last record

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from experiments.tasks.judging import JudgedTask
+from experiments.tasks.judging import VerifiedTask
 from experiments.tasks.prompts import build_prompt
 from experiments.tasks.splits import SPLITS as HASHED
 from experiments.tasks.splits import split_of
@@ -159,7 +159,7 @@ def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", m
 
 
 @dataclass(frozen=True)
-class Arithmetic(JudgedTask):
+class Arithmetic(VerifiedTask):
     """The task as a recipe's ``task`` section configures it. Raises ValueError for sizes that make no questions."""
 
     splits: ClassVar[tuple[str, ...]] = SPLITS

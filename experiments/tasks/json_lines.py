@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from experiments.tasks.judging import JudgedTask
+from experiments.tasks.judging import VerifiedTask
 from experiments.tasks.prompts import build_prompt
 from rewards.template import AnswerTemplate
 
@@ -17,7 +17,7 @@ SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class LocalQuestions(JudgedTask, ABC):
+class LocalQuestions(VerifiedTask, ABC):
     """Questions read from ``train_path`` and ``test_path``; a subclass says what a line holds.
 
     Raises ValueError naming the file where one is missing; a broken line names file and line.

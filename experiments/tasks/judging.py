@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from experiments.errors import ConfigError
 from experiments.schema import one_of
-from rewards.verifiers.pessimism import PessimisticPool
+from rewards.verifiers.pessimistic import PessimisticPool
 from rewards.verifiers.pool import VERIFIERS, VerifierPool
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedTask:
+class VerifiedTask:
     """The keys ``task.verifier`` and ``task.verifier_beta``.
 
     Raises ConfigError for a verifier that the task's golds are not written for, and ValueError for one named twice and

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from experiments.tasks.judging import JudgedTask
+from experiments.tasks.judging import VerifiedTask
 from experiments.tasks.prompts import build_prompt
 from experiments.tasks.splits import SPLITS, split_of
 from rewards.template import AnswerTemplate
@@ -92,7 +92,7 @@ def worlds(split: str, size: int, *, seed: int = 0, max_objects: int = 4, max_pl
 
 
 @dataclass(frozen=True)
-class Rearrangement(JudgedTask):
+class Rearrangement(VerifiedTask):
     """The task as a recipe's ``task`` section configures it. Raises ValueError for sizes that make no worlds."""
 
     splits: ClassVar[tuple[str, ...]] = SPLITS

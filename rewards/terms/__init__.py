@@ -12,8 +12,8 @@ from rewards.terms.abstention import RiskThresholdTerm, TernaryTerm
 from rewards.terms.accuracy import AccuracyTerm, PessimisticTerm
 from rewards.terms.calibration import BrierLogTerm, BrierTerm, LogTerm, SphericalTerm
 from rewards.terms.calibration_families import (
+    LinearTerm,
     OverconfidenceTerm,
-    StakeTerm,
     ThresholdPriorTerm,
     ThresholdTerm,
     UnderconfidenceTerm,
@@ -22,7 +22,7 @@ from rewards.terms.format import FormatTerm
 from rewards.terms.intrinsic import C2GSPGTerm, IntuitorTerm, MeanLogProbTerm, NegativeEntropyTerm, RLPRTerm
 from rewards.terms.length import OverlongTerm, RepetitionTerm, TruncatedTerm
 from rewards.terms.preference import CAPOTerm, RLSFTerm
-from rewards.terms.stakes import StepStakesTerm
+from rewards.terms.step_confidence import StepConfidenceTerm
 
 __all__ = ["TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "Term"]
 
@@ -64,7 +64,7 @@ TERMS: dict[str, type[Term]] = {
     "underconfidence": UnderconfidenceTerm,
     "threshold": ThresholdTerm,
     "threshold_prior": ThresholdPriorTerm,
-    "stake": StakeTerm,
+    "linear": LinearTerm,
     "ternary": TernaryTerm,
     "risk_threshold": RiskThresholdTerm,
     "format": FormatTerm,
@@ -75,7 +75,7 @@ TERMS: dict[str, type[Term]] = {
     "mean_log_prob": MeanLogProbTerm,
     "rlpr": RLPRTerm,
     "c2gspg": C2GSPGTerm,
-    "step_stakes": StepStakesTerm,
+    "step_confidence": StepConfidenceTerm,
     "pessimistic": PessimisticTerm,
     "repetition": RepetitionTerm,
     "overlong": OverlongTerm,

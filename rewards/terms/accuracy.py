@@ -9,7 +9,7 @@ import numpy as np
 
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
-from rewards.robustness import soft_min, worst_case
+from rewards.pessimism import soft_min, worst_case
 from rewards.scoring_rules import Scheme, check_range, constant_scheme
 from rewards.terms.intrinsic import read_signal
 
@@ -68,7 +68,7 @@ class PessimisticTerm:
     A policy finds the completions that a verifier or reward model overrates; several of them seldom overrate the same
     ones, so the lowest estimate is hard to deceive. ``signals`` names the estimates, on one scale, higher being
     better; ``beta`` is at least 0: 0 takes the worst case, the larger the nearer to their mean
-    (:func:`rewards.robustness.soft_min`).
+    (:func:`rewards.pessimism.soft_min`).
 
     Returns (N,) float between the lowest and the mean of the estimates that are defined, NaN where none is. By parse
     status: the same under every status. Raises ValueError for fewer than two signals, a repeated one, and a beta that

@@ -42,7 +42,7 @@ class CalibrationTerm(ABC):
 
     By parse status: whatever the status, a confidence that was read earns the formula, and one that was not (always
     under MISSING_CONFIDENCE, NOT_A_NUMBER, OUT_OF_RANGE and NOT_A_LEVEL, possibly under TRUNCATED and DUPLICATE) earns
-    the rule's worst value, right or wrong, so that leaving it out never pays. An unread answer is wrong: y = 0.
+    the rule's worst value, right or wrong, so that leaving it out never pays. An unparsed answer is wrong: y = 0.
 
     Raises ValueError for an option that is impossible, and when called without the signal it needs.
     """
@@ -78,7 +78,7 @@ class CalibrationTerm(ABC):
         return (self.soft_signal,) if self.target == "soft" else ()
 
     @property
-    def unread(self) -> float:
+    def unparsed(self) -> float:
         """What a confidence that could not be read earns: the worst value of the rule."""
         scheme = self.scheme()
         return float(min(scheme.right(_ENDS).min(), scheme.wrong(_ENDS).min()))
@@ -87,7 +87,7 @@ class CalibrationTerm(ABC):
     def reward_range(self) -> str:
         """What the term pays at least and at most."""
         scheme = self.scheme()
-        return f"[{self.unread:.3g}, {max(scheme.right(_ENDS).max(), scheme.wrong(_ENDS).max()) + 0.0:.3g}]"
+        return f"[{self.unparsed:.3g}, {max(scheme.right(_ENDS).max(), scheme.wrong(_ENDS).max()) + 0.0:.3g}]"
 
     @abstractmethod
     def scheme(self) -> Scheme:
@@ -115,7 +115,7 @@ class CalibrationTerm(ABC):
         read_N = ~np.isnan(outcomes.confidence)
         stated_N = np.where(read_N, outcomes.confidence, 0.5)
         reward_N = target_N * scheme.right(stated_N) + (1.0 - target_N) * scheme.wrong(stated_N)
-        return np.where(np.isnan(target_N), np.nan, np.where(read_N, reward_N, self.unread))
+        return np.where(np.isnan(target_N), np.nan, np.where(read_N, reward_N, self.unparsed))
 
 
 def _group_sums(outcomes: Outcomes) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +152,7 @@ class BrierTerm(CalibrationTerm):
     """
 
     name: ClassVar[str] = "brier"
-    formula: ClassVar[str] = "-t (1 - c)^2 - (1 - t) c^2, -1 where c is unread"
+    formula: ClassVar[str] = "-t (1 - c)^2 - (1 - t) c^2, -1 where c is unparsed"
     paper: ClassVar[str] = "arXiv 2507.16806"
 
     def scheme(self) -> Scheme:
@@ -162,7 +162,7 @@ class BrierTerm(CalibrationTerm):
 
 @dataclass(frozen=True)
 class ClippedTerm(CalibrationTerm):
-    """A rule that is unbounded unless confidences are clipped: ``clip`` in (0, 0.5) keeps an unread one finite."""
+    """A rule that is unbounded unless confidences are clipped: ``clip`` in (0, 0.5) keeps an unparsed one finite."""
 
     clip: float = 0.001
 

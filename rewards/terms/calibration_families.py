@@ -101,23 +101,23 @@ class ThresholdPriorTerm(CalibrationTerm):
 
 
 @dataclass(frozen=True)
-class StakeTerm(CalibrationTerm):
+class LinearTerm(CalibrationTerm):
     """The linear stake of DualStake (arXiv 2609.00935), (2t - 1) c' with c' = c in [low, high], in [-high, high].
 
     The improper control: its best confidence is ``high`` or ``low``, never the probability between them. The paper
     takes token F1 as its target: ``target: soft``. Safe up to 1 / (1 - 4 low) times the weight of accuracy.
 
     >>> import numpy as np
-    >>> StakeTerm().scheme().right(np.array([0.0, 0.5, 1.0])).tolist()
+    >>> LinearTerm().scheme().right(np.array([0.0, 0.5, 1.0])).tolist()
     [0.1, 0.5, 0.9]
     """
 
-    name: ClassVar[str] = "stake"
-    formula: ClassVar[str] = "(2t - 1) c', c' = c in [low, high], -high where c is unread"
+    name: ClassVar[str] = "linear"
+    formula: ClassVar[str] = "(2t - 1) c', c' = c in [low, high], -high where c is unparsed"
     paper: ClassVar[str] = "arXiv 2609.00935"
     low: float = 0.1
     high: float = 0.9
 
     def scheme(self) -> Scheme:
         """What the term pays at each confidence: c' if right, -c' if wrong."""
-        return scoring_rules.stake_scheme(self.low, self.high)
+        return scoring_rules.linear_scheme(self.low, self.high)

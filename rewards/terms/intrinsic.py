@@ -180,7 +180,7 @@ class C2GSPGTerm:
     C is clipped to ``ceiling``, in (0, 1), since the weight of a wrong completion has no bound as C nears 1.
 
     Returns (N,) float in [-ceiling / (1 - ceiling), 1], NaN where the verifier could not judge or the signal is
-    undefined. By parse status: the same under every status; an unread answer is wrong. Raises ValueError for another
+    undefined. By parse status: the same under every status; an unparsed answer is wrong. Raises ValueError for another
     ceiling. Source: arXiv 2509.23129.
 
     >>> from rewards.completion import ParseStatus

@@ -116,7 +116,7 @@ class CAPOTerm:
 
     Returns (N,) float in [-1 / tau, 1 / tau], 0 where the group has no sibling of the other verdict, NaN where the
     verifier could not judge or the signal is undefined; these count for no sibling. By parse status: the same under
-    every status; an unread answer is wrong. Raises ValueError for a tau that is not positive and finite.
+    every status; an unparsed answer is wrong. Raises ValueError for a tau that is not positive and finite.
     Source: arXiv 2604.12632.
 
     >>> from rewards.completion import ParseStatus

@@ -8,7 +8,7 @@ An answer names an option by its letter, alone or as a label ("B", "(b)", "B.", 
 it ("Option B which is", "the answer is B", "I choose B"), or by the option's text where that is known. The article in
 "A cat" and the pronoun in "I think" are no letters, nor is in a sentence one behind both J and the gold's last ("T
 cells", "X = 5"). An answer that names two options, or turns one down ("not B",
-"B is wrong"), is "ambiguous", one that names none "unparsable"; both are wrong.
+"B is wrong"), is "ambiguous", one that names none "unparsed"; both are wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 from rewards.verifiers.prose import last_clause, without_confidence
 from rewards.verifiers.text import normalised
-from rewards.verifiers.verdict import BAD_GOLD, DIFFERENT, EQUAL, UNPARSABLE, Verdict
+from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, UNPARSED, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _USUAL = frozenset("ABCDEFGHIJ")
@@ -86,10 +86,10 @@ def read_gold(gold: str) -> Gold | None:
 
 
 def judge(gold: str, answer: str) -> Verdict:
-    """Compares the option an answer names with the gold: "equal", "different", "ambiguous", "unparsable" or "bad_gold".
+    """Compares the option an answer names with the gold: "equal", "different", "ambiguous", "unparsed" or "bad_gold".
 
     >>> [judge("B", answer).reason for answer in ("(b)", "The answer is C.", "A cat", "B or C")]
-    ['equal', 'different', 'unparsable', 'ambiguous']
+    ['equal', 'different', 'unparsed', 'ambiguous']
     """
     reference = read_gold(gold)
     if reference is None:
@@ -98,7 +98,7 @@ def judge(gold: str, answer: str) -> Verdict:
     if named is None or len(named) > 1:
         return AMBIGUOUS
     if not named or (reference.complete and not named <= reference.options.keys()):
-        return UNPARSABLE
+        return UNPARSED
     return EQUAL if named == {reference.letter} else DIFFERENT
 
 

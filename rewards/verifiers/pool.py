@@ -23,10 +23,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from rewards.verifiers.reading import decide
-from rewards.verifiers.verdict import BAD_GOLD, MAX_CHARS, NO_ANSWER, UNPARSABLE, Verdict
+from rewards.verifiers.math.normalize import decide
+from rewards.verifiers.verifier import BAD_GOLD, MAX_CHARS, NO_ANSWER, UNPARSED, Verdict
 
-__all__ = ["VERIFIERS", "Verdict", "Verifier", "VerifierPool"]
+__all__ = ["VERIFIERS", "Verdict", "VerifierPool", "VerifierSpec"]
 
 _CACHED_VERDICTS = 16_384
 _START_LIMIT_S = 120.0
@@ -36,7 +36,7 @@ _Pair = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Verifier:
+class VerifierSpec:
     """A kind of answer: where its judge is, and what the caller's process knows without one."""
 
     judge: str
@@ -49,11 +49,11 @@ class Verifier:
 
 
 VERIFIERS = {
-    "math": Verifier("rewards.verifiers.math:judge", decide=decide),
-    "choice": Verifier("rewards.verifiers.choice:judge"),
-    "text": Verifier("rewards.verifiers.text:judge"),
-    "token_f1": Verifier("rewards.verifiers.text:judge_token_f1", graded=True),
-    "state": Verifier("rewards.verifiers.state:judge", max_chars=20_000),
+    "math": VerifierSpec("rewards.verifiers.math.math:judge", decide=decide),
+    "choice": VerifierSpec("rewards.verifiers.choice:judge"),
+    "text": VerifierSpec("rewards.verifiers.text:judge"),
+    "token_f1": VerifierSpec("rewards.verifiers.text:judge_token_f1", graded=True),
+    "state": VerifierSpec("rewards.verifiers.state:judge", max_chars=20_000),
 }
 
 
@@ -136,7 +136,7 @@ class VerifierPool:
         if not gold.strip() or len(gold) > self._verifier.max_chars:
             return BAD_GOLD
         if len(answer) > self._verifier.max_chars:
-            return UNPARSABLE
+            return UNPARSED
         try:
             return self._verifier.decide(gold, answer) if self._verifier.decide is not None else None
         except Exception:  # a text nobody thought of must not end a training run; a worker judges it

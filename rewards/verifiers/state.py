@@ -12,11 +12,11 @@ a claim on its last line::
     success
 
 An action that names no known object or place, or is malformed, fails: it changes nothing, and the actions after it go
-on. Blank lines do not count. At most :data:`MAX_ACTIONS` actions; a longer answer is unparsable, and so is one that
+on. Blank lines do not count. At most :data:`MAX_ACTIONS` actions; a longer answer is unparsed, and so is one that
 does not end with ``success`` or ``failure``.
 
 Reasons, with ``correct``: "success" (goal reached and claimed; 1), "false_success" (claimed, not reached; 0),
-"false_failure" (reached, denied; 0), "honest_failure" (not reached, and said so; 0), "unparsable", "bad_gold".
+"false_failure" (reached, denied; 0), "honest_failure" (not reached, and said so; 0), "unparsed", "bad_gold".
 
 An honest failure is not right: an agent that earned for it would earn by failing on purpose, which is easier than any
 task. What tells it from a false success is the reason, and a caller may treat it as an abstention.
@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from rewards.verifiers.verdict import BAD_GOLD, UNPARSABLE, Verdict
+from rewards.verifiers.verifier import BAD_GOLD, UNPARSED, Verdict
 
 MAX_ACTIONS = 100
 
@@ -106,7 +106,7 @@ def judge(gold: str, answer: str) -> Verdict:
     *actions, claim = [line for line in answer.splitlines() if line.strip()] or [""]
     claim = _folded(claim).removesuffix(".")
     if len(actions) > MAX_ACTIONS or claim not in ("success", "failure"):
-        return UNPARSABLE
+        return UNPARSED
     return _REASONS[world.is_reached(world.after(actions)), claim]
 
 

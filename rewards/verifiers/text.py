@@ -16,7 +16,7 @@ import string
 from collections import Counter
 from functools import lru_cache
 
-from rewards.verifiers.verdict import BAD_GOLD, DIFFERENT, EQUAL, UNPARSABLE, Verdict
+from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, UNPARSED, Verdict
 
 _ARTICLES = frozenset(("a", "an", "the"))
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -70,7 +70,7 @@ def _f1(reference: Counter[str], stated: Counter[str]) -> float:
 
 
 def judge(gold: str, answer: str) -> Verdict:
-    """Normalised exact match: "equal", "different", "unparsable" (an answer without words) or "bad_gold".
+    """Normalised exact match: "equal", "different", "unparsed" (an answer without words) or "bad_gold".
 
     >>> judge("The Beatles", "beatles."), judge('["NYC", "New York"]', "New York"), judge("Paris", "in Paris").reason
     (Verdict(correct=1.0, reason='equal'), Verdict(correct=1.0, reason='equal'), 'different')
@@ -79,12 +79,12 @@ def judge(gold: str, answer: str) -> Verdict:
     if not aliases:
         return BAD_GOLD
     if not stated:
-        return UNPARSABLE
+        return UNPARSED
     return EQUAL if stated in aliases else DIFFERENT
 
 
 def judge_token_f1(gold: str, answer: str) -> Verdict:
-    """Token F1 as graded correctness: "equal" (1), "partial", "different" (0), "unparsable" or "bad_gold".
+    """Token F1 as graded correctness: "equal" (1), "partial", "different" (0), "unparsed" or "bad_gold".
 
     >>> judge_token_f1("Paris", "in Paris").reason, round(judge_token_f1("Paris", "in Paris").correct, 4)
     ('partial', 0.6667)
@@ -92,6 +92,6 @@ def judge_token_f1(gold: str, answer: str) -> Verdict:
     if not read_gold(gold):
         return BAD_GOLD
     if not normalised(answer):
-        return UNPARSABLE
+        return UNPARSED
     f1 = token_f1(gold, answer)
     return EQUAL if f1 == 1.0 else Verdict(f1, "partial") if f1 else DIFFERENT

@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import TextIO
 
-from rewards.verifiers.verdict import UNPARSABLE
+from rewards.verifiers.verifier import UNPARSED
 
 _GRACE_S = 2.0
 """Seconds after the time limit at which a worker ends itself; the parent is expected to have ended it by then."""
@@ -54,7 +54,7 @@ def serve(judge_name: str, timeout_s: float, memory_mb: int) -> None:
         except MemoryError:
             reply = "memory"
         except Exception:  # sympy raises nearly anything on nonsense; one answer must not end the worker
-            reply = json.dumps(UNPARSABLE)
+            reply = json.dumps(UNPARSED)
         _set_alarm(0)
         _reply(replies, reply)
         if reply == "memory":

@@ -30,7 +30,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from estimators.metrics.resampling import bootstrap
 from experiments.cli import _quiet
-from experiments.models import open_policy
+from experiments.config.models import open_policy
 from experiments.tasks import Arithmetic
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from estimators.metrics import augrc, aurc, auroc, confident_error, selective_accuracy
+from estimators.metrics import augrc, aurc, auroc, confident_error_rate, selective_accuracy
 from estimators.metrics.selective import weighted_auroc
 
 TIED = ([0.9, 0.5, 0.5, 0.5, 0.2, 0.2], [1, 0, 1, 1, 0, 1])
@@ -108,19 +108,21 @@ def test_coverage_rounds_up_to_whole_rows():
 
 
 def test_confident_error_includes_the_threshold_however_it_was_stored():
-    assert confident_error([0.9, 0.9, 0.89], [1, 0, 0]) == 0.5
-    assert confident_error(np.array([0.9, 0.9], dtype=np.float32), [1, 0]) == 0.5
-    assert confident_error([0.3, 0.3], [1, 0], threshold=3 * 0.1) == 0.5
+    assert confident_error_rate([0.9, 0.9, 0.89], [1, 0, 0]) == 0.5
+    assert confident_error_rate(np.array([0.9, 0.9], dtype=np.float32), [1, 0]) == 0.5
+    assert confident_error_rate([0.3, 0.3], [1, 0], threshold=3 * 0.1) == 0.5
 
 
 def test_confident_error_sees_a_wrong_top_and_is_undefined_on_nothing():
-    assert confident_error([0.1] * 50 + [1.0] * 100, [1] * 50 + [0] * 100) == 1.0
-    assert confident_error([1.0, 1.0], [1, 1]) == 0.0
-    assert confident_error([0.5, 0.89], [0, 0]) is None
-    assert confident_error([], []) is None
+    assert confident_error_rate([0.1] * 50 + [1.0] * 100, [1] * 50 + [0] * 100) == 1.0
+    assert confident_error_rate([1.0, 1.0], [1, 1]) == 0.0
+    assert confident_error_rate([0.5, 0.89], [0, 0]) is None
+    assert confident_error_rate([], []) is None
 
 
-@pytest.mark.parametrize("metric", [auroc, aurc, augrc, confident_error, lambda c, y: selective_accuracy(c, y, 0.35)])
+@pytest.mark.parametrize(
+    "metric", [auroc, aurc, augrc, confident_error_rate, lambda c, y: selective_accuracy(c, y, 0.35)]
+)
 def test_row_order_does_not_matter_and_bad_confidences_are_named(metric):
     confidence, correct = tied_set(11)
     for seed in range(5):

@@ -13,14 +13,14 @@ from estimators.metrics import (
     bootstrap,
     brier,
     clopper_pearson,
-    confident_error,
+    confident_error_rate,
     ece,
     escalation_rate_to_parity,
     summarize,
     wilson,
 )
 
-BASIC = ["accuracy", "brier", "ece", "auroc", "confident_error", "unparsable"]
+BASIC = ["accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed"]
 
 
 def rows(seed, n=120):
@@ -45,13 +45,13 @@ def test_values_are_those_of_the_metrics():
             "brier": brier(confidence, correct),
             "ece": ece(confidence, correct),
             "auroc": auroc(confidence, correct),
-            "confident_error": confident_error(confidence, correct),
-            "unparsable": 1 - parsed.mean(),
+            "confident_error_rate": confident_error_rate(confidence, correct),
+            "unparsed": 1 - parsed.mean(),
             "escalation_rate_to_parity": escalation_rate_to_parity(confidence, correct, large),
         }
     )
-    assert summary["confident_error"].n == np.sum(confidence >= 0.9)
-    assert summary["brier"].n == summary["unparsable"].n == 120
+    assert summary["confident_error_rate"].n == np.sum(confidence >= 0.9)
+    assert summary["brier"].n == summary["unparsed"].n == 120
 
 
 @pytest.mark.parametrize("groups", [None, np.arange(120) // 3], ids=["rows", "clusters"])
@@ -65,8 +65,8 @@ def test_weighted_resampling_is_the_plain_bootstrap(groups):
     assert close(summary["escalation_rate_to_parity"], parity)
     if groups is not None:
         assert close(summary["accuracy"], bootstrap(lambda c, y: y.mean(), confidence, correct, **kept))
-        errors = bootstrap(confident_error, confidence, correct, **kept)
-        found = summary["confident_error"]
+        errors = bootstrap(confident_error_rate, confidence, correct, **kept)
+        found = summary["confident_error_rate"]
         assert (found.value, found.low, found.high) == pytest.approx((errors.value, errors.low, errors.high))
 
 
@@ -75,19 +75,19 @@ def test_proportions_of_independent_rows_are_wilson_and_clopper_pearson():
     summary = summarize(confidence, correct, parsed=parsed, resamples=20)
     confident = confidence >= 0.9
     assert summary["accuracy"] == wilson(correct.sum(), 120)
-    assert summary["confident_error"] == clopper_pearson((confident & (correct == 0)).sum(), confident.sum())
-    assert summary["unparsable"] == clopper_pearson((~parsed).sum(), 120)
+    assert summary["confident_error_rate"] == clopper_pearson((confident & (correct == 0)).sum(), confident.sum())
+    assert summary["unparsed"] == clopper_pearson((~parsed).sum(), 120)
 
 
 def test_no_error_seen_is_not_no_error_possible():
     confidence, correct, parsed = [0.95] * 40 + [0.1] * 40, [1] * 40 + [0, 1] * 20, [True] * 80
     plain = summarize(confidence, correct, parsed=parsed, resamples=20)
-    assert plain["confident_error"].value == 0.0
-    assert plain["confident_error"].high == pytest.approx(1 - 0.025 ** (1 / 40))
-    assert plain["unparsable"].high == pytest.approx(1 - 0.025 ** (1 / 80))
+    assert plain["confident_error_rate"].value == 0.0
+    assert plain["confident_error_rate"].high == pytest.approx(1 - 0.025 ** (1 / 40))
+    assert plain["unparsed"].high == pytest.approx(1 - 0.025 ** (1 / 80))
     by_four = summarize(confidence, correct, parsed=parsed, groups=np.arange(80) // 4, resamples=20)
-    assert by_four["confident_error"].high == pytest.approx(1 - 0.025 ** (1 / 10))
-    assert by_four["confident_error"].n == 40
+    assert by_four["confident_error_rate"].high == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert by_four["confident_error_rate"].n == 40
 
 
 def test_all_right_in_clusters_is_bounded_by_the_clusters():
@@ -99,8 +99,8 @@ def test_undefined_metrics_are_none():
     summary = summarize([0.5, 0.6], [1, 1], resamples=20)
     assert list(summary) == BASIC
     assert summary["auroc"] == Interval(None, None, None, 2)
-    assert summary["confident_error"] == Interval(None, None, None, 0)
-    assert summary["unparsable"] == Interval(None, None, None, 0)
+    assert summary["confident_error_rate"] == Interval(None, None, None, 0)
+    assert summary["unparsed"] == Interval(None, None, None, 0)
     assert summary["accuracy"].value == 1.0
     empty = summarize([], [], parsed=[], large_correct=[])
     assert empty == dict.fromkeys([*BASIC, "escalation_rate_to_parity"], Interval(None, None, None, 0))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.ablate import ablate, load_study, markdown_summary
+from experiments.ablation.run import ablate, load_study, markdown_summary
 from experiments.cli import main
 from experiments.errors import ConfigError
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.audit import audit_rubric
 from experiments.cli import main
-from experiments.config import load_rubric
+from experiments.commands.audit import audit_rubric
+from experiments.config.recipe import load_rubric
 from experiments.errors import ConfigError
 from rewards.catalogue import catalogue, markdown_table
 from rewards.rubric import Rubric

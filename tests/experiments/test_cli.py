@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from experiments.cli import main
-from experiments.config import recipe_names
+from experiments.config.recipe import recipe_names
 
 COMMANDS = (
     *("quickstart", "train", "probe", "ablate", "report", "build-tiny", "recipes", "audit", "rewards"),
@@ -158,8 +158,8 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.probe.run.probe", interrupt)
-    monkeypatch.setattr("experiments.config.load_recipe", interrupt)
+    monkeypatch.setattr("experiments.commands.probe.probe", interrupt)
+    monkeypatch.setattr("experiments.config.recipe.load_recipe", interrupt)
     assert main(arguments) == 130
     (line,) = capsys.readouterr().err.split("\n")[1:-1]
     assert line.startswith("candor: interrupted")

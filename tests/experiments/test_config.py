@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from estimators.answer_span import REDUCTIONS
-from experiments.config import AnswerProbability, describe_recipes, load_recipe, recipe_names
+from experiments.config.recipe import AnswerProbability, describe_recipes, load_recipe, recipe_names
+from experiments.config.trainer import METHODS, check_batch, trainer_arguments
 from experiments.errors import ConfigError
 from experiments.tasks import Arithmetic
 from experiments.train import train
-from experiments.trainer_section import METHODS, check_batch, trainer_arguments
 from rl.checkpoint import mark_complete
 from rl.grpo_config import CalibratedGRPOConfig
 
@@ -91,13 +91,13 @@ def test_the_recipes_that_are_compared_differ_only_in_reward_and_credit() -> Non
 
 
 def test_ppo_and_its_control_differ_from_the_others_in_the_method_alone() -> None:
-    for ppo, grpo in (("ppo", "candor"), ("ppo_control", "rlvr")):
+    for ppo, grpo in (("ppo", "candor"), ("rlvr_ppo", "rlvr")):
         ours, theirs = load_recipe(ppo), load_recipe(grpo)
         assert ours.method == "ppo" and theirs.method == "grpo"
         assert ours.rubric.names == theirs.rubric.names
         assert ours.rubric.weights.tolist() == theirs.rubric.weights.tolist()
         assert (ours.task, ours.model, ours.probe) == (theirs.task, theirs.model, theirs.probe)
-    treated, control = load_recipe("ppo"), load_recipe("ppo_control")
+    treated, control = load_recipe("ppo"), load_recipe("rlvr_ppo")
     assert {key for key in treated.trainer.keys() | control.trainer.keys()
             if treated.trainer.get(key) != control.trainer.get(key)} <= {
         "confidence_loss_weight", "confidence_entropy_coef", "confidence_entropy_end"
@@ -173,7 +173,7 @@ def test_an_override_that_cannot_be_read_is_refused(override: str, message: str)
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
     message = refusal("cando")
-    assert message.startswith("recipe 'cando' is not one of candor, dcpo, ppo, ppo_control, rewarding_doubt, rlcr, ")
+    assert message.startswith("recipe 'cando' is not one of candor, dcpo, ppo, rlvr_ppo, rewarding_doubt, rlcr, ")
     assert message.endswith("(did you mean candor?)")
     assert refusal("absent/mine.yaml") == "recipe absent/mine.yaml: no such file"
 
@@ -316,7 +316,7 @@ def test_the_allowed_reductions_are_the_estimators() -> None:
 
 def test_a_supervised_recipe_takes_the_fields_of_its_own_method() -> None:
     message = refusal("warm_start", "trainer.num_generations=8")
-    assert "trainer.num_generations: unknown key, allowed: the fields of SupervisedConfig, method sft" in message
+    assert "trainer.num_generations: unknown key, allowed: the fields of CalibratedSFTConfig, method sft" in message
 
 
 def test_what_ppo_has_no_groups_or_no_critic_for_is_refused() -> None:
@@ -414,7 +414,7 @@ def test_each_method_has_a_configuration() -> None:
     assert {method: trainer_arguments(method).__name__ for method in METHODS} == {
         "grpo": "CalibratedGRPOConfig",
         "ppo": "CalibratedPPOConfig",
-        "sft": "SupervisedConfig",
+        "sft": "CalibratedSFTConfig",
     }
 
 
@@ -532,5 +532,5 @@ def test_a_mix_needs_as_many_prompts_as_a_batch_has_groups(tmp_path: Path) -> No
 
 
 def test_ppo_trains_all_tokens(tmp_path: Path) -> None:
-    message = training_refusal(tmp_path / "run", "ppo", "trainer.train_on=confidence")
-    assert message.startswith("trainer.train_on: 'confidence' leaves rewards of answers without a token")
+    message = training_refusal(tmp_path / "run", "ppo", "trainer.trained_tokens=confidence")
+    assert message.startswith("trainer.trained_tokens: 'confidence' leaves rewards of answers without a token")

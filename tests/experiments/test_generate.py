@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from experiments.build_tiny import build_tokenizer
 from experiments.probe.generate import (
     Generation,
     Policy,
     generate,
-    judge_generations,
     prompt_text,
+    verify_generations,
 )
 from experiments.probe.readers import answer_probabilities, expected_confidences
-from experiments.tiny import build_tokenizer
 from rewards.template import AnswerTemplate
 from rl.segments import decode_completion
 
@@ -207,7 +207,7 @@ def test_records_say_what_was_asked_answered_and_cut_off(trained: Policy, verifi
         generation(trained, "3+5=", "<answer>9</answer><confidence>0.5</confidence>"),
         generation(trained, "3+5=", "<answer>8</answer><confidence>", ended=False),
     ]
-    frame = judge_generations(trained, rows, generations, "m", verifier)
+    frame = verify_generations(trained, rows, generations, "m", verifier)
     assert frame["question_id"].tolist() == ["a", "b", "c"]
     assert frame["method"].unique().tolist() == ["m"]
     assert frame["prompt"].tolist() == ["3+4=", "user: 3+5", "3+5="]

@@ -16,7 +16,7 @@ import torch
 
 from experiments.cli import main
 from experiments.errors import ConfigError
-from experiments.jobs import _gpu, open_executor, run_jobs
+from experiments.launch.jobs import _gpu, open_executor, run_jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,7 +106,7 @@ def test_an_interrupt_a_termination_and_a_hang_up_end_the_jobs(
 ) -> None:
     """In the background of a script, interrupts are ignored."""
     code = (
-        "import test_jobs, pathlib; from experiments.jobs import *; "
+        "import test_jobs, pathlib; from experiments.launch.jobs import *; "
         f"place = pathlib.Path({str(tmp_path)!r}); "
         "list(run_jobs(open_executor('local', {}, place / 'jobs'), test_jobs.note, [(place, 'long')], jobs=1))"
     )
@@ -127,7 +127,7 @@ def test_an_interrupt_a_termination_and_a_hang_up_end_the_jobs(
 
 
 def test_slurm_is_the_same_call(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.jobs._POLL_S", {"slurm": 0.1})
+    monkeypatch.setattr("experiments.launch.jobs._POLL_S", {"slurm": 0.1})
     request = {"timeout_min": 90, "gpus_per_node": 1, "slurm_partition": "big"}
     executor = open_executor("slurm", request, tmp_path / "jobs")
     tasks = [(tmp_path, "one"), (tmp_path, "bad")]
@@ -160,7 +160,7 @@ def test_what_cannot_be_asked_is_refused_first(
 
 
 def test_a_job_that_slurm_refuses_is_told(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.jobs._POLL_S", {"slurm": 0.1})
+    monkeypatch.setattr("experiments.launch.jobs._POLL_S", {"slurm": 0.1})
     (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition: huge' >&2; exit 1\n")
     executor = open_executor("slurm", {"timeout_min": 9}, tmp_path / "jobs")
     [(task, error)] = run_jobs(executor, note, [(tmp_path, "one"), (tmp_path, "two")], jobs=1)

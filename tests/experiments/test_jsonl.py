@@ -12,7 +12,7 @@ import pytest
 from experiments.tasks.jsonl import JsonLines
 from rewards.template import AnswerTemplate
 from rewards.verifiers import choice, text
-from rl.supervised import supervised_rows
+from rl.sft import sft_rows
 
 
 def task(folder: Path, *records: Any, **settings: Any) -> JsonLines:
@@ -58,7 +58,7 @@ def test_a_demonstration_is_what_supervision_teaches(tmp_path: Path) -> None:
     record = {"prompt": "What purrs?", "answer": "a cat", "choices": ["a dog", "a cat"]}
     rows = task(tmp_path, record, verifier="choice").rows("train")
     template = AnswerTemplate(confidence="none")
-    assert supervised_rows(rows, template, 0)[0]["completion"] == "<answer>B</answer>"
+    assert sft_rows(rows, template, 0)[0]["completion"] == "<answer>B</answer>"
 
 
 def test_rows_are_drawn_and_asked_like_those_of_gsm8k(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ import yaml
 from safetensors.torch import load_file
 
 from experiments.cli import main
-from experiments.config import load_recipe
+from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
-from experiments.launcher import launch_file, launch_names, process_count
+from experiments.launch.launcher import launch_file, launch_names, process_count
 from experiments.replay import replay
 
 ROOT = Path(__file__).parents[2]

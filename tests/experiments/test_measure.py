@@ -27,7 +27,7 @@ def test_the_shape_is_method_metric_value_low_high(tmp_path: Path) -> None:
     path = write_metrics(measure(frame, resamples=50), tmp_path / "run" / "metrics.json")
     metrics = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
     assert list(metrics) == ["b", "a"]
-    headline = {"accuracy", "brier", "ece", "auroc", "confident_error", "unparsable"}
+    headline = {"accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed"}
     assert headline <= metrics["b"].keys()
     assert metrics["a"].keys() - metrics["b"].keys() == {"escalation_rate_to_parity"}
     for entries in metrics.values():
@@ -41,7 +41,7 @@ def test_what_is_undefined_is_null(tmp_path: Path) -> None:
     frame = as_records(pd.DataFrame({"confidence": [0.2, 0.3], "correct": [1.0, 1.0]}))
     metrics = json.loads(write_metrics(measure(frame, resamples=20), tmp_path / "metrics.json").read_text())["all"]
     assert metrics["auroc"] == {"value": None, "low": None, "high": None, "n": 2}
-    assert metrics["confident_error"]["value"] is None
+    assert metrics["confident_error_rate"]["value"] is None
 
 
 def test_unread_confidence_counts_as_zero_and_unjudged_rows_are_left_out_and_counted() -> None:
@@ -51,7 +51,7 @@ def test_unread_confidence_counts_as_zero_and_unjudged_rows_are_left_out_and_cou
     metrics = measure(frame, resamples=20)["all"]
     assert metrics["brier"]["value"] == pytest.approx(brier([0.8, 0.0, 0.5], [1, 1, 0]))
     assert metrics["brier"]["n"] == 3
-    assert metrics["unparsable"]["value"] == pytest.approx(1 / 3)
+    assert metrics["unparsed"]["value"] == pytest.approx(1 / 3)
     assert metrics["unjudged"]["value"] == 0.25
     assert metrics["mean_confidence"]["value"] == pytest.approx(1.3 / 3)
 

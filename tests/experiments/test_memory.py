@@ -7,8 +7,8 @@ import json
 import pytest
 
 from experiments.cli import main
-from experiments.launcher import launch_names
-from experiments.memory import GIB, LAUNCHES, SIZES, generation_seconds, largest_layer, memory, update_seconds
+from experiments.launch.launcher import launch_names
+from experiments.launch.memory import GIB, LAUNCHES, SIZES, generation_seconds, largest_layer, memory, update_seconds
 
 
 @pytest.mark.parametrize("parameters", SIZES.values())

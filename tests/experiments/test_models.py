@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from experiments import models
+from experiments.config import models
+from experiments.config.models import POLICIES, find_model, open_policy
 from experiments.errors import ConfigError
-from experiments.models import POLICIES, find_model, open_policy
 
 
 def refusal(function: Any, *arguments: Any, **settings: Any) -> str:
@@ -137,7 +137,7 @@ def test_levels_that_are_no_tokens_are_refused_before_the_weights_load(
 ) -> None:
     from transformers import AutoModelForCausalLM
 
-    from experiments.config import load_recipe
+    from experiments.config.recipe import load_recipe
     from experiments.train import train
 
     def loaded(*arguments: object, **options: object) -> None:

@@ -70,7 +70,7 @@ def check_files(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
     assert list(pd.read_parquet(out / "records.parquet").columns) == list(COLUMNS)
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     for method in metrics.values():
-        assert {"accuracy", "brier", "ece", "auroc", "confident_error", "unparsable", "unjudged"} <= set(method)
+        assert {"accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed", "unjudged"} <= set(method)
         for entry in method.values():
             assert set(entry) == {"value", "low", "high", "n"}
             assert entry["value"] is None or entry["low"] is None or entry["low"] <= entry["value"] <= entry["high"]
@@ -109,7 +109,7 @@ def test_completions_are_parsed_judged_and_measured(tmp_path: Path, suffix: str)
     assert records["confidence"].tolist() == [0.9, 0.8, 1.0, 0.95, 0.0, 0.5]
     assert records["lenient"].tolist() == [False, False, False, True, False, False]
     assert metrics["accuracy"]["value"] == pytest.approx(3 / 5)
-    assert metrics["unparsable"]["value"] == pytest.approx(1 / 5)
+    assert metrics["unparsed"]["value"] == pytest.approx(1 / 5)
     assert metrics["unjudged"]["value"] == pytest.approx(1 / 6)
 
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_is_probed_by_the_recipe_beside_its_weights(checkpoint: Pat
     for column in ("question_id", "completion", "answer", "correct", "large_correct"):
         assert stated[column].equals(computed[column])
     assert computed["confidence"].nunique() > stated["confidence"].nunique()
-    assert set(computed["confidence_source"]) <= {"computed", "unread"}
+    assert set(computed["confidence_source"]) <= {"computed", "unparsed"}
     # Escalated to itself, a policy gains nothing.
     assert stated["large_correct"].equals(stated["correct"])
     assert metrics["checkpoint"]["escalation_rate_to_parity"]["value"] in (0.0, None)

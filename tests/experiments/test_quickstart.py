@@ -17,7 +17,7 @@ OVERRIDES = (
     "probe.size=60",
     "probe.resamples=50",
 )
-METRICS = {"accuracy", "brier", "ece", "auroc", "confident_error", "unparsable", "escalation_rate_to_parity"}
+METRICS = {"accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed", "escalation_rate_to_parity"}
 
 
 def test_quickstart_trains_probes_and_reports_and_resumes(tmp_path):
@@ -37,7 +37,7 @@ def test_quickstart_trains_probes_and_reports_and_resumes(tmp_path):
     warm = {name: checkpoints["warm_start"][name]["value"] for name in METRICS}
     assert 0.4 < warm["accuracy"] < 0.8
     assert warm["ece"] > 0.2
-    assert warm["unparsable"] < 0.05
+    assert warm["unparsed"] < 0.05
     # The answer-token probability is another confidence of the same answers.
     assert checkpoints["rlvr_answer_probability"]["accuracy"] == checkpoints["rlvr"]["accuracy"]
     assert checkpoints["rlvr_answer_probability"]["brier"] != checkpoints["rlvr"]["brier"]

@@ -101,7 +101,7 @@ def test_a_tiny_policy_takes_a_step_on_it(policy: Any, tmp_path: Path) -> None:
     import pandas as pd
 
     table = pd.read_parquet(next((tmp_path / "run" / "completions").iterdir()))
-    assert set(table["verdict"]) <= {"unparsable", "no_answer"}, "the end-state verifier judged digits"
+    assert set(table["verdict"]) <= {"unparsed", "no_answer"}, "the end-state verifier judged digits"
     assert table["prompt"].str.startswith("The places: ").all()
     kept = yaml.safe_load((tmp_path / "run" / "final" / "calibration" / "recipe.yaml").read_text())
     assert kept["task"]["name"] == "rearrangement"

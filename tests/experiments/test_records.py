@@ -133,7 +133,7 @@ def test_defaults_and_nulls_of_records(tmp_path: Path) -> None:
     assert records["question_id"].tolist() == ["0", "1", "2"]
     assert records["confidence"].tolist() == [0.7, 0.0, 1.0]
     assert records["parsed"].tolist() == [True, False, True]
-    assert records["confidence_source"].tolist() == ["recorded", "unread", "recorded"]
+    assert records["confidence_source"].tolist() == ["recorded", "unparsed", "recorded"]
     assert records["correct"].isna().tolist() == [False, False, True]
 
 
@@ -190,7 +190,7 @@ def test_the_stated_confidence_counts_and_a_recorded_one_fills_in_only_where_non
         }
     )
     records = from_completions(frame, AnswerTemplate(), pool)
-    assert records["confidence_source"].tolist() == ["stated", "recorded", "unread", "unread", "stated"]
+    assert records["confidence_source"].tolist() == ["stated", "recorded", "unparsed", "unparsed", "stated"]
     assert records["confidence"].tolist() == [0.9, 0.6, 0.0, 0.0, 0.8]
     assert records["parsed"].tolist() == [True, True, False, False, True]
     assert records["lenient"].tolist() == [False, False, False, False, True]

@@ -127,8 +127,8 @@ def test_hostile_text_is_escaped_and_long_text_is_cut(report: Callable[..., Page
 
 def test_confident_wrong_answers_come_surest_first(report: Callable[..., Page]) -> None:
     frame = table(count=4, confidence=[0.5, 0.95, 0.99, 0.2], correct=[0, 0, 1, 0], question_id=["p", "q", "r", "s"])
-    unread = table(count=1, confidence=0.0, parsed=False, correct=0, question_id="unread")
-    text = report(frame, unread).text.split("Most confident wrong answers")[1].split("How the answers were read")[0]
+    unparsed = table(count=1, confidence=0.0, parsed=False, correct=0, question_id="unparsed")
+    text = report(frame, unparsed).text.split("Most confident wrong answers")[1].split("How the answers were read")[0]
     assert re.findall(r"(0\.\d{3}) (\w+)", text) == [("0.950", "q"), ("0.500", "p"), ("0.200", "s")]
 
 
@@ -142,7 +142,7 @@ def test_confident_wrong_answers_come_surest_first(report: Callable[..., Page]) 
         table(confidence=1.0, correct=1.0, large_correct=0.0),
         table(correct=0.0, large_correct=0.0),
     ],
-    ids=["one row", "all right", "unjudged", "unread", "small better", "both wrong"],
+    ids=["one row", "all right", "unjudged", "unparsed", "small better", "both wrong"],
 )
 def test_edge_cases_still_give_a_page(report: Callable[..., Page], frame: pd.DataFrame) -> None:
     text = report(frame).text

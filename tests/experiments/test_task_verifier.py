@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from experiments.cli import main
-from experiments.config import load_recipe
+from experiments.commands.probe import checkpoint_recipe
+from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
-from experiments.probe.run import checkpoint_recipe
 from experiments.quickstart import quickstart
 from experiments.tasks import TASKS, Arithmetic
-from rewards.verifiers.pessimism import PessimisticPool
+from rewards.verifiers.pessimistic import PessimisticPool
 from rewards.verifiers.pool import VERIFIERS, VerifierPool
 
 

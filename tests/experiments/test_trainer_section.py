@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import load_recipe
+from experiments.config.recipe import load_recipe
+from experiments.config.trainer import check_generation
 from experiments.errors import ConfigError
 from experiments.train import train
-from experiments.trainer_section import check_generation
 from rl.signals import SIGNALS
 
 
@@ -31,7 +31,12 @@ def refusal(*overrides: str) -> str:
             "token_f1",
         ),
         (["rubric.pessimistic.signals=[token_f1, entrpy]"], "rubric.pessimistic.signals", "entrpy", "entropy"),
-        (["rubric.rlsf={weight: 0, signal: stakes}"], "rubric.rlsf.signal", "stakes", "stake"),
+        (
+            ["rubric.rlsf={weight: 0, signal: step_confidences}"],
+            "rubric.rlsf.signal",
+            "step_confidences",
+            "step_confidence",
+        ),
     ],
 )
 def test_an_unknown_signal_is_named_with_what_is_allowed(
@@ -70,11 +75,11 @@ def test_evaluation_without_an_evaluation_set_is_refused(strategy: str) -> None:
 # -- what trains on the confidence alone, and what generates -----------------------------------------------------------
 def test_training_on_the_confidence_alone_needs_one_that_is_rewarded() -> None:
     recipe = load_recipe("rewarding_doubt")
-    assert recipe.trainer["train_on"] == "confidence"
+    assert recipe.trainer["trained_tokens"] == "confidence"
     assert recipe.rubric.audit().safe
-    with pytest.raises(ConfigError, match=r"trainer\.train_on: 'confidence' leaves nothing to train"):
+    with pytest.raises(ConfigError, match=r"trainer\.trained_tokens: 'confidence' leaves nothing to train"):
         load_recipe("rewarding_doubt", ["rubric.log=null", "rubric.format=null"])
-    with pytest.raises(ConfigError, match=r"trainer\.train_on: 'confidence' needs one, task\.template\.confidence"):
+    with pytest.raises(ConfigError, match=r"trainer\.trained_tokens: 'confidence' needs one, task\.template"):
         load_recipe(
             "rewarding_doubt", ["task.template.confidence=none", "task.template.levels=null", "rubric.log=null"]
         )
@@ -86,7 +91,7 @@ def test_the_hybrid_recipe_holds_the_confidence_to_verdict_and_group() -> None:
 
 
 def test_vllm_is_asked_for_before_the_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.trainer_section.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("experiments.config.trainer.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("experiments.train.open_policy", lambda *_, **__: pytest.fail("the model was loaded"))
     for mode in ("colocate", "server"):
         recipe = load_recipe("rlcr", ["trainer.use_vllm=true", f"trainer.vllm_mode={mode}"])
@@ -96,5 +101,5 @@ def test_vllm_is_asked_for_before_the_model_loads(tmp_path: Path, monkeypatch: p
         "trainer.vllm_mode: 'colocated' is not one of server, colocate (did you mean colocate?)"
     )
     check_generation({"use_vllm": False})
-    monkeypatch.setattr("experiments.trainer_section.importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr("experiments.config.trainer.importlib.util.find_spec", lambda name: object())
     check_generation({"use_vllm": True})

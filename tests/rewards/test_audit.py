@@ -14,10 +14,10 @@ from rewards.scoring_rules import (
     brier_log_scheme,
     brier_scheme,
     constant_scheme,
+    linear_scheme,
     log_scheme,
     overconfidence_scheme,
     spherical_scheme,
-    stake_scheme,
     threshold_prior_scheme,
     threshold_scheme,
     underconfidence_scheme,
@@ -53,8 +53,8 @@ FAMILIES = [
       for k in (0.01, 0.5, 1, 4, 20, 1e3, 1e6)),
     ("threshold", ACCURACY + threshold_scheme(0.8), 0.0, 1.0, True, False, True, True),
     ("threshold prior", ACCURACY + threshold_prior_scheme(2.0, 2.0), 0.0, 1.0, True, True, True, True),
-    ("stake", stake_scheme(), 0.0, 1.0, False, False, False, True),
-    ("accuracy and stake", ACCURACY + stake_scheme(), 0.0, 1.0, False, False, True, True),
+    ("linear", linear_scheme(), 0.0, 1.0, False, False, False, True),
+    ("accuracy and linear", ACCURACY + linear_scheme(), 0.0, 1.0, False, False, True, True),
     ("linear-1", ACCURACY + LINEAR, 0.0, 1.0, False, False, False, True),
     ("linear-1/2", 2.0 * ACCURACY + LINEAR, 0.0, 1.0, False, False, True, True),
     ("paid to be wrong", constant_scheme(0.0, 1.0), 0.0, 1.0, True, False, False, True),
@@ -151,8 +151,8 @@ SAFE_WEIGHTS = [
     *((underconfidence_scheme(k), 1.0) for k in (0.01, 1.0, 4.0, 1e4)),
     *((threshold_scheme(t), 1 / (1 - t)) for t in (0.01, 0.3, 0.5, 0.99)),
     *((threshold_prior_scheme(a, b), (a + b) / b) for a, b in [(1, 1), (2, 1), (1, 5), (5, 2), (0.5, 0.5)]),
-    (stake_scheme(), 1 / (1 - 4 * 0.1)),
-    (stake_scheme(0.0, 1.0), 1.0),
+    (linear_scheme(), 1 / (1 - 4 * 0.1)),
+    (linear_scheme(0.0, 1.0), 1.0),
 ]
 
 

@@ -15,11 +15,11 @@ from rewards.rubric import HackableRubricError, Rubric
 from rewards.scoring_rules import SCHEMES
 from rewards.terms import TERMS
 from rewards.terms.calibration import TARGETS, BrierTerm, CalibrationTerm, LogTerm
-from rewards.terms.calibration_families import StakeTerm, ThresholdTerm
+from rewards.terms.calibration_families import LinearTerm, ThresholdTerm
 
 S = ParseStatus
 NAMES = sorted(SCHEMES)
-UNREAD = {S.MISSING_CONFIDENCE, S.NOT_A_NUMBER, S.OUT_OF_RANGE, S.NOT_A_LEVEL}
+UNPARSED = {S.MISSING_CONFIDENCE, S.NOT_A_NUMBER, S.OUT_OF_RANGE, S.NOT_A_LEVEL}
 NAN = float("nan")
 
 
@@ -140,7 +140,7 @@ def test_a_group_target_has_the_mean_of_the_verdicts_and_less_variance() -> None
     assert abs(np.corrcoef(errors["leave_one_out"], errors["own"])[0, 1]) < 0.03
 
 
-PROPER = sorted(SCHEMES.keys() - {"stake", "threshold"})
+PROPER = sorted(SCHEMES.keys() - {"linear", "threshold"})
 
 
 @pytest.mark.parametrize("name", PROPER)
@@ -167,12 +167,14 @@ def test_the_brier_score_of_a_graded_verdict_is_less_by_its_own_variance() -> No
     np.testing.assert_allclose(BrierTerm()(outcomes(t, c)), -((c - t) ** 2) - t * (1 - t))
 
 
-def test_rules_of_one_threshold_and_of_stakes() -> None:
+def test_rules_of_one_threshold_and_of_step_confidences() -> None:
     c = [0.0, 0.79, 0.8, 1.0]
     np.testing.assert_allclose(ThresholdTerm(threshold=0.8)(outcomes(np.ones(4), c)), [-0.2, -0.2, 0, 0])
     np.testing.assert_allclose(ThresholdTerm(threshold=0.8)(outcomes(np.zeros(4), c)), [0, 0, -0.8, -0.8])
     f1 = {"token_f1": np.full(4, 0.75)}
-    np.testing.assert_allclose(StakeTerm(target="soft")(outcomes(np.zeros(4), c, signals=f1)), [0.05, 0.395, 0.4, 0.45])
+    np.testing.assert_allclose(
+        LinearTerm(target="soft")(outcomes(np.zeros(4), c, signals=f1)), [0.05, 0.395, 0.4, 0.45]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -184,7 +186,7 @@ def test_each_parse_status_has_a_documented_value(name: str, status: ParseStatus
     worst = min(scheme.right(grid).min(), scheme.wrong(grid).min())
     assert np.isfinite(worst)
     for correct in (0.0, 1.0):
-        if status in UNREAD:
+        if status in UNPARSED:
             assert term(outcomes([correct], [NAN], status=status)).tolist() == [worst]
         paid = (scheme.right if correct else scheme.wrong)(np.array([0.75]))
         np.testing.assert_allclose(term(outcomes([correct], [0.75], status=status)), paid)
@@ -212,7 +214,7 @@ def test_the_stated_range_holds_and_is_reached(name: str) -> None:
     c = np.linspace(0, 1, 101)
     rewards = np.concatenate([term(outcomes(np.full(101, y), c)) for y in (0.0, 0.4, 1.0)])
     assert (rewards.min(), rewards.max()) == pytest.approx((low, high), rel=5e-3, abs=1e-12)
-    assert term.unread == rewards.min()
+    assert term.unparsed == rewards.min()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -257,7 +259,7 @@ def test_only_a_soft_target_reads_a_signal() -> None:
         ("underconfidence", {"k": NAN}, "rubric.underconfidence.k is nan"),
         ("threshold", {"threshold": 1}, r"rubric.threshold.threshold is 1, expected a number in \(0, 1\)"),
         ("threshold_prior", {"b": 0}, "rubric.threshold_prior.b is 0"),
-        ("stake", {"low": 0.9}, r"rubric.stake.high is 0.9, expected a number in \(0.9, 1\]"),
+        ("linear", {"low": 0.9}, r"rubric.linear.high is 0.9, expected a number in \(0.9, 1\]"),
         ("brier", {"soft_signal": ""}, "rubric.brier.soft_signal is '', expected the name of a signal"),
         ("brier", {"soft_signal": "confidence"}, "rubric.brier.soft_signal is 'confidence'"),
     ],
@@ -273,4 +275,4 @@ def test_the_clip_moves_the_safe_weight_of_the_log_rule() -> None:
         Rubric.from_config({"accuracy": {}, "log": {"weight": limit, "clip": clip}})
         with pytest.raises(HackableRubricError, match=r"lower rubric.log.weight"):
             Rubric.from_config({"accuracy": {}, "log": {"weight": 1.01 * limit, "clip": clip}})
-    assert LogTerm(clip=0.1).unread == pytest.approx(math.log(1 / 9))
+    assert LogTerm(clip=0.1).unparsed == pytest.approx(math.log(1 / 9))

@@ -18,7 +18,7 @@ from rewards.terms import TERMS
 
 CATALOGUE = catalogue()
 BY_NAME = {entry["name"]: entry for entry in CATALOGUE}
-PROBABILITIES = ("reference_probability", "reference_probability_prior", "token_f1", "stake", "repetition")
+PROBABILITIES = ("reference_probability", "reference_probability_prior", "token_f1", "step_confidence", "repetition")
 README = Path(__file__).parents[2] / "README.md"
 REWRITE = (
     "candor rewards --markdown | sed -i -e '/^<!-- reward terms/,/^<!-- end of reward terms/{' "
@@ -113,7 +113,7 @@ def test_what_the_audit_says_is_what_is_known() -> None:
     found = {name: (entry["strictly_proper"], entry["safe"]) for name, entry in BY_NAME.items()}
     assert found["accuracy"] == found["format"] == (None, True)
     assert found["brier"] == (True, True)
-    assert BY_NAME["stake"]["proper"] is False
+    assert BY_NAME["linear"]["proper"] is False
     assert BY_NAME["log"]["safe"] is False
     for name in ("intuitor", "negative_entropy", "mean_log_prob", "rlsf", "capo", "c2gspg", "rlpr", "pessimistic"):
         assert found[name] == (None, None)

@@ -9,7 +9,7 @@ from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.terms import Term
 from rewards.terms.intrinsic import C2GSPGTerm, IntuitorTerm, MeanLogProbTerm, NegativeEntropyTerm, RLPRTerm
-from rewards.terms.stakes import StepStakesTerm
+from rewards.terms.step_confidence import StepConfidenceTerm
 
 NAN = np.nan
 
@@ -115,16 +115,16 @@ def test_c2gspg_is_bounded_however_sure_the_policy() -> None:
 
 
 def test_stakes_are_clipped_won_and_lost() -> None:
-    outcomes = facts([1.0, 1.0, 0.0, 0.0, 0.5, NAN, 1.0], stake=[0.0, 0.7, 0.7, 1.0, 1.0, 0.5, NAN])
-    np.testing.assert_allclose(StepStakesTerm()(outcomes), [0.1, 0.7, -0.7, -0.9, 0.0, NAN, NAN])
-    np.testing.assert_allclose(StepStakesTerm(low=0.3, high=0.5)(outcomes)[:4], [0.3, 0.5, -0.5, -0.5])
+    outcomes = facts([1.0, 1.0, 0.0, 0.0, 0.5, NAN, 1.0], step_confidence=[0.0, 0.7, 0.7, 1.0, 1.0, 0.5, NAN])
+    np.testing.assert_allclose(StepConfidenceTerm()(outcomes), [0.1, 0.7, -0.7, -0.9, 0.0, NAN, NAN])
+    np.testing.assert_allclose(StepConfidenceTerm(low=0.3, high=0.5)(outcomes)[:4], [0.3, 0.5, -0.5, -0.5])
 
 
 @settings(deadline=None, max_examples=50)
 @given(p=st.floats(0, 1).filter(lambda p: abs(p - 0.5) > 1e-6), s=st.floats(0, 1))
 def test_stakes_are_no_proper_rule_but_a_threshold_at_one_half(p: float, s: float) -> None:
     def expected(stake: float) -> float:
-        right, wrong = StepStakesTerm()(facts([1.0, 0.0], stake=[stake, stake]))
+        right, wrong = StepConfidenceTerm()(facts([1.0, 0.0], step_confidence=[stake, stake]))
         return float(p * right + (1 - p) * wrong)
 
     assert expected(1.0 if p > 0.5 else 0.0) >= expected(s)
@@ -136,8 +136,12 @@ def test_stakes_are_no_proper_rule_but_a_threshold_at_one_half(p: float, s: floa
         (RLPRTerm, {"std_filter": -0.1}, r"rubric.rlpr.std_filter is -0.1, expected a number in \[0, inf\)"),
         (RLPRTerm, {"debias": "false"}, "rubric.rlpr.debias is 'false', expected true or false"),
         (C2GSPGTerm, {"ceiling": 1.0}, "rubric.c2gspg.ceiling is 1.0"),
-        (StepStakesTerm, {"low": -0.1}, "rubric.step_stakes.low is -0.1"),
-        (StepStakesTerm, {"low": 0.5, "high": 0.5}, r"rubric.step_stakes.high is 0.5, expected a number in \(0.5, 1\]"),
+        (StepConfidenceTerm, {"low": -0.1}, "rubric.step_confidence.low is -0.1"),
+        (
+            StepConfidenceTerm,
+            {"low": 0.5, "high": 0.5},
+            r"rubric.step_confidence.high is 0.5, expected a number in \(0.5, 1\]",
+        ),
     ],
 )
 def test_impossible_options_are_refused(make: type, options: dict[str, object], message: str) -> None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
-from rewards.placing import Placing
 from rewards.rubric import HackableRubricError, RewardMatrix, Rubric
+from rewards.schedule import TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
 from rewards.terms import AccuracyTerm, BrierTerm, FormatTerm
 
@@ -165,10 +165,10 @@ def test_a_hackable_rubric_is_refused_with_its_range_and_a_remedy_that_works(
 
 
 def test_the_remedies_name_every_term_that_is_unsafe_alone_and_no_other() -> None:
-    stake = Rubric.from_config({"accuracy": {}, "stake": {"weight": 2.0}, "format": {}}, allow_hackable=True)
+    stake = Rubric.from_config({"accuracy": {}, "linear": {"weight": 2.0}, "format": {}}, allow_hackable=True)
     reason, remedies = stake.weakness() or ("", ())
     assert reason == "from confidence 0.1 to 0.125, a calibrated answer earns less the likelier it is right"
-    assert remedies[-1] == "lower rubric.stake.weight (2)"
+    assert remedies[-1] == "lower rubric.linear.weight (2)"
     both = Rubric.from_config({"accuracy": {}, "brier": {}, "spherical": {}}, allow_hackable=True).weakness()
     assert both is not None
     assert both[1] == (
@@ -264,8 +264,8 @@ def test_a_schedule_moves_the_weights_and_the_rest_of_the_recipe_survives() -> N
     rubric = Rubric.from_config(config)
     assert [rubric.weights_at(step).tolist() for step in (0, 10, 20, 30)] == [[1, 0], [1, 0], [1, 0.25], [1, 0.5]]
     assert rubric.weights_at().tolist() == [1.0, 0.5]
-    assert rubric.placings == (Placing(), Placing("batch", 10, 20))
-    assert Rubric.from_config(rubric.to_config()).placings == rubric.placings
+    assert rubric.schedules == (TermSchedule(), TermSchedule("batch", 10, 20))
+    assert Rubric.from_config(rubric.to_config()).schedules == rubric.schedules
 
 
 def test_a_schedule_that_is_unsafe_on_the_way_is_refused() -> None:

@@ -14,10 +14,10 @@ from rewards.scoring_rules import (
     brier_log_scheme,
     brier_scheme,
     constant_scheme,
+    linear_scheme,
     log_scheme,
     overconfidence_scheme,
     spherical_scheme,
-    stake_scheme,
     threshold_prior_scheme,
     threshold_scheme,
     underconfidence_scheme,
@@ -70,7 +70,7 @@ def test_the_threshold_rule_pays_most_on_the_right_side_of_the_threshold(thresho
     assert (np.where(same_side_PQ, -np.inf, expected_PQ).max(axis=1) < best_P)[far].all()
 
 
-@pytest.mark.parametrize("scheme", [stake_scheme(), stake_scheme(0.0, 1.0), ACCURACY + stake_scheme(0.3, 0.6)])
+@pytest.mark.parametrize("scheme", [linear_scheme(), linear_scheme(0.0, 1.0), ACCURACY + linear_scheme(0.3, 0.6)])
 def test_an_improper_rule_pays_most_at_an_endpoint(scheme: Scheme) -> None:
     expected_PQ = scheme.expected(P[:, None], Q[None, :])
     ends_P = np.maximum(expected_PQ[:, 0], expected_PQ[:, -1])
@@ -85,7 +85,7 @@ def test_a_rule_pays_nothing_at_its_best_except_the_stake_rule(name: str) -> Non
     with np.errstate(divide="ignore"):
         right, wrong = scheme.right(Q), scheme.wrong(Q)
     assert (np.diff(right) >= 0).all() and (np.diff(wrong[np.isfinite(wrong)]) <= 0).all()
-    if name == "stake":
+    if name == "linear":
         assert (right[-1], wrong[0]) == (0.9, -0.1)
     else:
         assert (right[-1], wrong[0]) == pytest.approx((0.0, 0.0), abs=1e-15)
@@ -242,8 +242,8 @@ def test_every_rule_is_a_term_of_the_same_name() -> None:
         ("threshold", {"threshold": 0}, "threshold is 0"),
         ("threshold_prior", {"a": 0}, r"a is 0, expected a number in \[0.1, 100\]"),
         ("threshold_prior", {"b": True}, "b is True"),
-        ("stake", {"low": -0.1}, r"low is -0.1, expected a number in \[0, 1\)"),
-        ("stake", {"low": 0.5, "high": 0.5}, r"high is 0.5, expected a number in \(0.5, 1\]"),
+        ("linear", {"low": -0.1}, r"low is -0.1, expected a number in \[0, 1\)"),
+        ("linear", {"low": 0.5, "high": 0.5}, r"high is 0.5, expected a number in \(0.5, 1\]"),
     ],
 )
 def test_an_impossible_parameter_is_named(name: str, options: dict[str, float], message: str) -> None:

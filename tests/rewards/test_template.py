@@ -19,7 +19,7 @@ TERSE = AnswerTemplate(thinking="none")
 SILENT = AnswerTemplate(confidence="none")
 LEVELS = AnswerTemplate(levels=("0.0", "0.5", "1.0"))
 UNSURE = AnswerTemplate(abstain="I don't know")
-STAKED = AnswerTemplate(analysis="optional", stakes="optional")
+STAKED = AnswerTemplate(analysis="optional", step_confidences="optional")
 
 
 def tagged(answer: str = "7", confidence: str = "0.9") -> str:
@@ -210,12 +210,12 @@ def test_any_text_is_read_without_raising(text: str, template: AnswerTemplate, t
         span = parsed.spans["answer"]
         assert text[span.start : span.end] == parsed.answer != ""
     assert parsed.abstained == (template.abstain is not None and parsed.answer == template.abstain)
-    assert not parsed.stakes or (template.stakes == "optional" and "reasoning" in parsed.spans)
-    for value, span in parsed.stakes:
+    assert not parsed.step_confidences or (template.step_confidences == "optional" and "reasoning" in parsed.spans)
+    for value, span in parsed.step_confidences:
         thought = parsed.spans["reasoning"]
         assert thought.start < span.start <= span.end < thought.end
         assert value is None or (0 <= value <= 1 and float(text[span.start : span.end]) == value)
-    starts = [span.start for _, span in parsed.stakes]
+    starts = [span.start for _, span in parsed.step_confidences]
     assert starts == sorted(set(starts))
     strict = template.parse(text, truncated=truncated)
     assert parsed.lenient == ((strict.answer, strict.confidence) != (parsed.answer, parsed.confidence))
@@ -318,17 +318,17 @@ STAKES = [
 def test_stakes_are_read_in_a_closed_thought(thinking: str, values: list[float | None], opening: str) -> None:
     text = f"{opening}{thinking}</think>{tagged()}"
     parsed = STAKED.parse(text)
-    assert [value for value, _ in parsed.stakes] == values
+    assert [value for value, _ in parsed.step_confidences] == values
     assert parsed.status is S.OK
-    assert PLAIN.parse(text).stakes == ()
-    assert STAKED.parse(text, truncated=True).stakes == parsed.stakes
+    assert PLAIN.parse(text).step_confidences == ()
+    assert STAKED.parse(text, truncated=True).step_confidences == parsed.step_confidences
 
 
 def test_the_span_of_a_stake_is_its_number() -> None:
     text = "<think>né <stake> 0.7\n</stake> <stake> </stake></think>" + tagged()
-    (value, span), (unread, empty) = STAKED.parse(text).stakes
+    (value, span), (unparsed, empty) = STAKED.parse(text).step_confidences
     assert (value, text[span.start : span.end]) == (0.7, "0.7")
-    assert (unread, text[empty.start : empty.end]) == (None, "")
+    assert (unparsed, text[empty.start : empty.end]) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_the_span_of_a_stake_is_its_number() -> None:
 @pytest.mark.parametrize("truncated", [False, True])
 def test_nothing_is_staked_outside_a_closed_thought(text: str, truncated: bool) -> None:
     parsed = STAKED.parse(text, truncated=truncated)
-    assert parsed.stakes == ()
+    assert parsed.step_confidences == ()
     assert parsed.status is not S.OK
 
 
@@ -358,7 +358,7 @@ def test_a_megabyte_of_stakes_takes_linear_time(unit: str) -> None:
 
 def test_tags_of_stakes_may_be_tokens_too() -> None:
     thinking = ("<think>", "</think>", "<answer>", "</answer>")
-    assert AnswerTemplate(confidence="none", stakes="optional").tokens == (*thinking, "<stake>", "</stake>")
+    assert AnswerTemplate(confidence="none", step_confidences="optional").tokens == (*thinking, "<stake>", "</stake>")
     assert AnswerTemplate(confidence="none").tokens == thinking
 
 
@@ -411,8 +411,11 @@ def test_level_values_are_the_numbers_of_the_levels() -> None:
         ({"levels": (0.0, 1.0)}, "list of strings"),
         ({"levels": "01"}, "list of strings"),
         ({"levels": ("0", "1"), "confidence": "none"}, "no confidence"),
-        ({"stakes": "required"}, "stakes is 'required', expected one of .* nearest: "),
-        ({"stakes": "optional", "thinking": "none"}, "stakes is 'optional', but the template has no thinking"),
+        ({"step_confidences": "required"}, "step_confidences is 'required', expected one of .* nearest: "),
+        (
+            {"step_confidences": "optional", "thinking": "none"},
+            "step_confidences is 'optional', but .* no thinking",
+        ),
         ({"abstain": ""}, "abstain is '', expected a text"),
         ({"abstain": " no idea"}, "abstain is ' no idea', expected a text without space around it"),
         ({"abstain": True}, "abstain is True"),

@@ -50,11 +50,11 @@ def test_terms_are_listed_under_their_own_name_and_cannot_change() -> None:
 
 @pytest.mark.parametrize("status", list(ParseStatus))
 def test_each_parse_status_has_a_documented_value(status: ParseStatus) -> None:
-    unread = status in UNREAD_CONFIDENCE
+    unparsed = status in UNREAD_CONFIDENCE
     correct = 0.0 if status is S.MISSING_ANSWER else 1.0
-    confidence = np.nan if unread else 0.75
+    confidence = np.nan if unparsed else 0.75
     assert one(AccuracyTerm(), correct, confidence, status) == correct
-    assert one(BrierTerm(), correct, confidence, status) == (-1.0 if unread else -((0.75 - correct) ** 2))
+    assert one(BrierTerm(), correct, confidence, status) == (-1.0 if unparsed else -((0.75 - correct) ** 2))
     assert one(FormatTerm(), correct, confidence, status) == float(status is S.OK)
 
 

@@ -91,7 +91,7 @@ def test_a_percentage_costs_the_worst_value_and_no_more() -> None:
     [
         ("<think>maybe <confidence>0.1</confidence>?</think>" + tagged("0.9"), 0.1, 0.9),
         ("so <confidence>0.1</confidence> at first</think>" + tagged("0.9"), 0.1, 0.9),
-        # Twice outside of the thinking, there is no telling which: left unread.
+        # Twice outside of the thinking, there is no telling which: left unparsed.
         ("<confidence>0.1</confidence>" + tagged("0.9"), 0.1, None),
     ],
 )

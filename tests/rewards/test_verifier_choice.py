@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rewards.verifiers.choice import _AFTER_A_LETTER, LETTERS, judge, read_gold
-from rewards.verifiers.verdict import Verdict
+from rewards.verifiers.verifier import Verdict
 
 OPTIONS = {"A": "a cat", "B": "photosynthesis", "C": "the bank", "D": "not applicable", "E": "vitamin A"}
 FULL = json.dumps({"answer": "B", "options": OPTIONS})
@@ -66,7 +66,7 @@ def test_two_letters_or_one_turned_down(gold: str, answer: str) -> None:
 @pytest.mark.parametrize("gold", ["A", "B", "E", "I"])
 @pytest.mark.parametrize("answer", NOTHING)
 def test_no_letter(gold: str, answer: str) -> None:
-    assert judge(gold, answer) == Verdict(0.0, "unparsable"), read_gold(gold)
+    assert judge(gold, answer) == Verdict(0.0, "unparsed"), read_gold(gold)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ def test_no_letter(gold: str, answer: str) -> None:
         ("D. not applicable", "different"),
         ("A) photosynthesis", "ambiguous"),
         ("B) bank", "ambiguous"),
-        ("a dog", "unparsable"),
-        ("F", "unparsable"),
-        ("(J)", "unparsable"),
+        ("a dog", "unparsed"),
+        ("F", "unparsed"),
+        ("(J)", "unparsed"),
     ],
 )
 def test_the_text_of_an_option_counts_where_it_is_known(answer: str, reason: str) -> None:
@@ -119,7 +119,7 @@ def test_as_many_options_as_there_are_letters() -> None:
 @pytest.mark.parametrize("answer", ["The answer is B, since B and T cells differ.", "B (n) or V", "The answer is B"])
 def test_letters_behind_the_golds_last_name_nothing_in_a_sentence(answer: str) -> None:
     assert judge("B", answer).reason == judge(FULL, answer).reason == "equal"
-    assert judge("B", "X = 5").reason == "unparsable"
+    assert judge("B", "X = 5").reason == "unparsed"
     assert judge("X", "B or X").reason == "ambiguous"
 
 
@@ -163,12 +163,12 @@ def test_two_letters_are_never_right(gold: str, left: str, right: str, form: str
 def test_any_text_gets_a_verdict(answer: str, gold: str) -> None:
     verdict = judge(gold, answer)
     assert verdict.correct in (0.0, 1.0, None)
-    assert verdict.reason in {"equal", "different", "ambiguous", "unparsable", "bad_gold"}
+    assert verdict.reason in {"equal", "different", "ambiguous", "unparsed", "bad_gold"}
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from("AI"), st.from_regex(r"[a-z]{2,8}", fullmatch=True))
 def test_an_article_and_a_pronoun_are_no_letters(letter: str, word: str) -> None:
     if word not in _AFTER_A_LETTER:
-        assert judge(letter, f"{letter} {word}").reason == "unparsable"
-        assert judge(letter, f"The answer is {letter} {word} here").reason == "unparsable"
+        assert judge(letter, f"{letter} {word}").reason == "unparsed"
+        assert judge(letter, f"The answer is {letter} {word} here").reason == "unparsed"

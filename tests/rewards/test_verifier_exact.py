@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.verifiers.exact import approximate, read_values
-from rewards.verifiers.latex import is_safe, respell
-from rewards.verifiers.math import _compare, _parsed, judge
-from rewards.verifiers.reading import _IN_PROCESS_CHARS, decide
-from rewards.verifiers.shapes import equal
+from rewards.verifiers.math.exact import approximate, read_values
+from rewards.verifiers.math.latex import is_safe, respell
+from rewards.verifiers.math.math import _compare, _parsed, judge
+from rewards.verifiers.math.normalize import _IN_PROCESS_CHARS, decide
+from rewards.verifiers.math.shapes import equal
 
 atoms = st.sampled_from(["2", "3", "0.5", "12", "x", "y", r"\pi", "I", r"\sqrt{2}", r"\sqrt{12}", r"\frac{3}{4}", "0"])
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from rewards.verifiers.pool import VERIFIERS, VerifierPool
-from rewards.verifiers.verdict import EQUAL
+from rewards.verifiers.verifier import EQUAL
 
 LIMIT_S = 0.5
 MARGIN_S = 4.0
 """What killing and waiting for a worker, and starting the next, may add on a loaded machine."""
 MEMORY_MB = 512
-REASONS = {"different", "unparsable", "timeout", "memory", "no_answer", "bad_gold", "ambiguous", "false_success"}
+REASONS = {"different", "unparsed", "timeout", "memory", "no_answer", "bad_gold", "ambiguous", "false_success"}
 
 
 def code(canary: Path) -> list[str]:

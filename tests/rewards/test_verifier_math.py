@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from sympy.core.function import AppliedUndef
 from sympy.parsing import sympy_parser
 
-from rewards.verifiers.latex import is_safe, respell
-from rewards.verifiers.math import _parsed, judge, read_gold
-from rewards.verifiers.number import verify_number
+from rewards.verifiers.math.latex import is_safe, respell
+from rewards.verifiers.math.math import _parsed, judge, read_gold
+from rewards.verifiers.math.normalize import decide
+from rewards.verifiers.math.number import verify_number
 from rewards.verifiers.prose import last_clause, mathematics_in, without_confidence
-from rewards.verifiers.reading import decide
-from rewards.verifiers.verdict import MAX_CHARS, Verdict
+from rewards.verifiers.verifier import MAX_CHARS, Verdict
 
 EQUAL = [
     # One value, other spellings.
@@ -161,7 +161,7 @@ def test_a_gold_that_cannot_be_read_judges_only_its_own_text(gold: str) -> None:
 
 def test_an_answer_that_cannot_be_read_is_unparsable() -> None:
     for answer in (r"\frac{1}{", r"\hat{x}", "", "No solution", "1" * (MAX_CHARS + 1), "()", "x'"):
-        assert judge(r"\pi", answer) == Verdict(0.0, "unparsable"), answer
+        assert judge(r"\pi", answer) == Verdict(0.0, "unparsed"), answer
 
 
 def spellings(value: Fraction) -> list[str]:
@@ -208,7 +208,7 @@ def test_worker_and_fast_path_agree_on_plain_numbers() -> None:
 def test_a_million_digits_are_not_read() -> None:
     digits = "1" * 1_000_000
     assert verify_number(digits, digits) is None
-    assert judge("5", digits).reason == "unparsable"
+    assert judge("5", digits).reason == "unparsed"
 
 
 CODE = "__import__('os').system('true')"
@@ -263,7 +263,7 @@ def test_a_name_made_of_code_is_turned_down_where_math_verify_takes_it() -> None
     taken = parse(f"${hostile}$", extraction_config=[LatexExtractionConfig()], parsing_timeout=0)
     assert "open(1)" in str(taken[0])  # should this fail, the screen may be loosened
     assert not is_safe(hostile)
-    assert judge("5", hostile).reason == "unparsable"
+    assert judge("5", hostile).reason == "unparsed"
 
 
 def test_only_numerals_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:

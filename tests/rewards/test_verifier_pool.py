@@ -17,7 +17,7 @@ import pytest
 
 from rewards.verifiers import pool as pool_module
 from rewards.verifiers.pool import Verdict, VerifierPool
-from rewards.verifiers.verdict import EQUAL, MAX_CHARS
+from rewards.verifiers.verifier import EQUAL, MAX_CHARS
 
 HANGS = "10^{10^{10}}"
 LIMIT_S = 1.0
@@ -54,7 +54,7 @@ def test_plain_items_start_no_process() -> None:
         reasons = [(verdict.correct, verdict.reason) for verdict in pool.verify(golds=golds, answers=answers)]
         assert pids(pool) == []
     assert reasons[:4] == [(1.0, "equal"), (0.0, "different"), (0.0, "no_answer"), (None, "bad_gold")]
-    assert reasons[4:] == [(None, "bad_gold"), (0.0, "no_answer"), (0.0, "unparsable")]
+    assert reasons[4:] == [(None, "bad_gold"), (0.0, "no_answer"), (0.0, "unparsed")]
 
 
 def test_every_reason_a_worker_gives(pool: VerifierPool) -> None:
@@ -63,7 +63,7 @@ def test_every_reason_a_worker_gives(pool: VerifierPool) -> None:
     assert [(verdict.correct, verdict.reason) for verdict in pool.verify(golds=golds, answers=answers)] == [
         (1.0, "equal"),
         (0.0, "different"),
-        (0.0, "unparsable"),
+        (0.0, "unparsed"),
         (None, "bad_gold"),
         (None, "bad_gold"),
     ]
@@ -127,7 +127,7 @@ def test_hostile_answers_are_wrong_in_time_and_run_nothing(pool: VerifierPool, t
         verdict = pool.verify(golds=[r"\frac{\pi}{3}"], answers=[answer])[0]
         assert time.monotonic() - started < LIMIT_S + 1.0, answer[:60]
         assert verdict.correct == 0.0, answer[:60]
-        assert verdict.reason in {"different", "unparsable", "timeout", "no_answer"}, answer[:60]
+        assert verdict.reason in {"different", "unparsed", "timeout", "no_answer"}, answer[:60]
         assert works(pool, number), answer[:60]
     assert not canary.exists()
 
@@ -219,7 +219,7 @@ def test_memory_is_limited_beyond_what_is_taken() -> None:
     ("judge", "pairs", "verdicts"),
     [
         (
-            "rewards.verifiers.math:judge",
+            "rewards.verifiers.math.math:judge",
             [(r"\pi", "pi"), (r"\pi", "2pi"), (r"\int", "1"), (r"\pi", "pi")],
             [[1.0, "equal"], [0.0, "different"], [None, "bad_gold"]],
         ),
@@ -280,7 +280,7 @@ WORLD = json.dumps({"start": {"key": "table"}, "goal": {"key": "drawer"}, "place
             "state",
             [WORLD, WORLD, WORLD],
             ["move key to drawer\nsuccess", "success", WORLD],
-            [(1.0, "success"), (0.0, "false_success"), (0.0, "unparsable")],
+            [(1.0, "success"), (0.0, "false_success"), (0.0, "unparsed")],
         ),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.verifiers.state import MAX_ACTIONS, World, judge, read_gold
-from rewards.verifiers.verdict import Verdict
+from rewards.verifiers.verifier import Verdict
 
 PLACES = ["table", "shelf", "top drawer"]
 GOLD = json.dumps({"start": {"key": "table", "red cup": "shelf"}, "goal": {"key": "top drawer"}, "places": PLACES})
@@ -33,12 +33,12 @@ REACHED = "move key to top drawer\n"
         (REACHED + "success\nfailure", (0.0, "false_failure")),
         ("failure", (0.0, "honest_failure")),
         ("move key to shelf\nfailure", (0.0, "honest_failure")),
-        (REACHED, (0.0, "unparsable")),
-        (REACHED + "success!", (0.0, "unparsable")),
-        (REACHED + "not a success", (0.0, "unparsable")),
-        ("success\n" + REACHED, (0.0, "unparsable")),
-        ("", (0.0, "unparsable")),
-        (REACHED * (MAX_ACTIONS + 1) + "success", (0.0, "unparsable")),
+        (REACHED, (0.0, "unparsed")),
+        (REACHED + "success!", (0.0, "unparsed")),
+        (REACHED + "not a success", (0.0, "unparsed")),
+        ("success\n" + REACHED, (0.0, "unparsed")),
+        ("", (0.0, "unparsed")),
+        (REACHED * (MAX_ACTIONS + 1) + "success", (0.0, "unparsed")),
         (REACHED * MAX_ACTIONS + "success", (1.0, "success")),
     ],
 )

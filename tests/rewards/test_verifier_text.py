@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.verifiers.text import judge, judge_token_f1, normalised, read_gold, token_f1
-from rewards.verifiers.verdict import Verdict
+from rewards.verifiers.verifier import Verdict
 
 
 def squad_normalised(text: str) -> str:
@@ -74,7 +74,7 @@ def test_the_best_alias_counts_in_any_order(aliases: list[str], answer: str) -> 
         ("Paris", "Paris or Rome", (0.0, "different")),
         ("A", "the", (0.0, "different")),
         ("[sic]", "sic", (1.0, "equal")),
-        ("Paris", "?!", (0.0, "unparsable")),
+        ("Paris", "?!", (0.0, "unparsed")),
         ("[]", "x", (None, "bad_gold")),
         ("[1, 2]", "1", (None, "bad_gold")),
         ('["...", "?"]', "x", (None, "bad_gold")),
@@ -91,7 +91,7 @@ def test_exact_match(gold: str, answer: str, verdict: tuple[float | None, str]) 
         ("Barack Obama", "Barack Hussein Obama II", (2 / 3, "partial")),
         ("New York", "york new", (1.0, "equal")),
         ("one two", "three", (0.0, "different")),
-        ("one two", "!", (0.0, "unparsable")),
+        ("one two", "!", (0.0, "unparsed")),
         ("[1]", "1", (None, "bad_gold")),
         ("one", "one one", (2 / 3, "partial")),
     ],
@@ -105,6 +105,6 @@ def test_graded_correctness(gold: str, answer: str, verdict: tuple[float | None,
 @settings(deadline=None, max_examples=50)
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_text_gets_a_verdict(gold: str, answer: str) -> None:
-    assert judge(gold, answer).reason in {"equal", "different", "unparsable", "bad_gold"}
+    assert judge(gold, answer).reason in {"equal", "different", "unparsed", "bad_gold"}
     assert (judge(gold, answer).reason == "bad_gold") == (read_gold(gold) == ())
     assert isinstance(judge_token_f1(gold, answer), Verdict)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rewards.placing import SCALINGS
+from rewards.schedule import SCALINGS
 from rl.advantages import batch_scale, centred_rewards, segment_advantages, sequence_advantages, term_advantages
 
 GROUP, TERMS = 4, 3

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from rewards.rubric import Rubric
-from rl.alarms import ALARMS, Alarm, MonitorSettings, Subject, check
-from rl.history import History
+from rl.monitoring.alarms import ALARMS, Alarm, MonitorSettings, RunFacts, check
+from rl.monitoring.history import History
 
 WINDOW = 5
 SETTINGS = MonitorSettings(window=WINDOW)
 RUBRIC = Rubric.from_config({"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}})
-SUBJECT = Subject.of(RUBRIC, "group", closed_form=False)
+SUBJECT = RunFacts.of(RUBRIC, "group", closed_form=False)
 Record = dict[str, float]
 
 
@@ -33,10 +33,10 @@ def healthy(step: int) -> Record:
         "calibration/low_confidence_share": 0.2 + 0.2 * progress,
         "calibration/low_confidence_accuracy": 0.6 - 0.55 * progress,
         "parse/non_answer": 0.05 * (1 - progress),
-        "parse/truncated_unread": 0.02,
+        "parse/truncated_unparsed": 0.02,
         "groups/all_right": 0.4,
         "groups/all_wrong": 0.2,
-        "advantages/uniform_push": 0.2,
+        "advantages/uniform_group_ratio": 0.2,
         "advantages/accuracy/zero_share": 0.6,
         "advantages/brier/zero_share": 0.1,
         "advantages/format/zero_share": progress,
@@ -53,14 +53,14 @@ def history_of(records: Mapping[int, Record]) -> History:
 def seen(change: Callable[[int], Record], steps: int = 60) -> dict[str, tuple[int, str]]:
     """What is seen at the end of a run that is healthy but for what ``change`` says."""
     found = check(history_of({step: healthy(step) | change(step) for step in range(1, steps + 1)}), SETTINGS, SUBJECT)
-    return {name: sighting for name, sighting in found.items() if sighting is not None}
+    return {name: finding for name, finding in found.items() if finding is not None}
 
 
 def test_a_healthy_run_raises_nothing_at_any_step() -> None:
     history = History(WINDOW)
     for step in range(1, 121):
         history.add(step, healthy(step) | ({"heldout/brier": 0.35 - step / 600} if step % 10 == 0 else {}))
-        assert [name for name, sighting in check(history, SETTINGS, SUBJECT).items() if sighting] == []
+        assert [name for name, finding in check(history, SETTINGS, SUBJECT).items() if finding] == []
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_a_healthy_run_raises_nothing_at_any_step() -> None:
             ["0.640 to 0.400", "0.500 to 0.100", "0.400"],
         ),
         ("non_answers", lambda step: {"parse/non_answer": step / 100}, ["0.030 to 0.580"]),
-        ("normalisation", lambda step: {"advantages/uniform_push": 0.9}, ["brier", "40%", "20%", "0.90"]),
-        ("truncation", lambda step: {"parse/truncated_unread": 0.25}, ["25.0%"]),
+        ("normalisation", lambda step: {"advantages/uniform_group_ratio": 0.9}, ["brier", "40%", "20%", "0.90"]),
+        ("truncation", lambda step: {"parse/truncated_unparsed": 0.25}, ["25.0%"]),
         ("zero_advantage", lambda step: {"advantages/accuracy/zero_share": 0.99}, ["accuracy gave 99.0%"]),
         (
             "heldout_drift",
@@ -120,24 +120,24 @@ def test_what_looks_like_it_is_not_taken_for_it(alarm: str, change: Callable[[in
 
 
 def test_nothing_is_seen_before_there_is_a_whole_window() -> None:
-    assert seen(lambda step: {"parse/truncated_unread": 1.0}, steps=WINDOW - 1) == {}
-    assert list(seen(lambda step: {"parse/truncated_unread": 1.0}, steps=WINDOW)) == ["truncation"]
+    assert seen(lambda step: {"parse/truncated_unparsed": 1.0}, steps=WINDOW - 1) == {}
+    assert list(seen(lambda step: {"parse/truncated_unparsed": 1.0}, steps=WINDOW)) == ["truncation"]
     assert "non_answers" not in seen(lambda step: {"parse/non_answer": step / 10}, steps=2 * WINDOW - 1)
 
 
 def test_a_subject_is_read_off_the_rubric() -> None:
-    assert Subject(("brier",), ("accuracy", "brier"), ("brier",)) == SUBJECT
-    assert Subject.of(RUBRIC, "group", closed_form=True) == Subject(("brier",), ("accuracy",), ())
-    assert Subject.of(RUBRIC, "none", closed_form=False).scaled_by_group == ()
+    assert RunFacts(("brier",), ("accuracy", "brier"), ("brier",)) == SUBJECT
+    assert RunFacts.of(RUBRIC, "group", closed_form=True) == RunFacts(("brier",), ("accuracy",), ())
+    assert RunFacts.of(RUBRIC, "none", closed_form=False).scaled_by_group == ()
     own = Rubric.from_config({"accuracy": {}, "brier": {"scaling": "group"}, "spherical": {"weight": 0.0}})
-    assert Subject.of(own, "none", closed_form=False) == Subject(("brier",), ("accuracy", "brier"), ("brier",))
-    control = Subject.of(Rubric.from_config({"accuracy": {}}), "group", closed_form=False)
+    assert RunFacts.of(own, "none", closed_form=False) == RunFacts(("brier",), ("accuracy", "brier"), ("brier",))
+    control = RunFacts.of(Rubric.from_config({"accuracy": {}}), "group", closed_form=False)
     collapsed = history_of({step: {"calibration/confidence_std": 0.0} for step in range(20)})
     assert check(collapsed, SETTINGS, control)["confidence_collapse"] is None, "nobody asked it for confidences"
 
 
 def test_ignored_alarms_are_not_looked_at_and_settings_are_checked() -> None:
-    history = history_of({step: {"parse/truncated_unread": 1.0} for step in range(20)})
+    history = history_of({step: {"parse/truncated_unparsed": 1.0} for step in range(20)})
     assert "truncation" not in check(history, MonitorSettings(window=WINDOW, ignore=("truncation",)), SUBJECT)
     for options, message in [
         ({"ignore": ("truncated",)}, "ignore: 'truncated' is not one of .*did you mean truncation"),

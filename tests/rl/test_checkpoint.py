@@ -13,7 +13,6 @@ from transformers import AutoTokenizer
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rl.callbacks import WholeCheckpoints
 from rl.checkpoint import (
     CheckpointError,
     add_template_tokens,
@@ -26,6 +25,7 @@ from rl.checkpoint import (
     write_json,
     write_text,
 )
+from rl.monitoring.callbacks import WholeCheckpoints
 
 RUBRIC = Rubric.from_config({"accuracy": {"weight": 1.0}, "brier": {"weight": 0.5, "segments": ["confidence"]}})
 
@@ -174,7 +174,7 @@ def test_the_mark_is_written_last_once_every_process_is_done(tmp_path: Path, mon
         def wait_for_everyone(self) -> None:
             waits.append(last_complete_checkpoint(tmp_path) is None)
 
-    monkeypatch.setattr("rl.callbacks.PartialState", Everyone)
+    monkeypatch.setattr("rl.monitoring.callbacks.PartialState", Everyone)
     arguments = SimpleNamespace(output_dir=str(tmp_path))
     state = SimpleNamespace(global_step=5, is_world_process_zero=False)
     checkpoint = tmp_path / "checkpoint-5"
@@ -184,7 +184,9 @@ def test_the_mark_is_written_last_once_every_process_is_done(tmp_path: Path, mon
     assert list(checkpoint.iterdir()) == [], "that is for the main process to do"
     state.is_world_process_zero = True
     with monkeypatch.context() as patch:
-        patch.setattr("rl.callbacks.write_calibration", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(
+            "rl.monitoring.callbacks.write_calibration", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+        )
         with pytest.raises(CheckpointError, match=r"checkpoint-5 could not be written .*: disk full"):
             callback.on_save(arguments, state, None)
     assert last_complete_checkpoint(tmp_path) is None

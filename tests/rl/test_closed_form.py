@@ -12,9 +12,9 @@ import torch
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
-from rewards.verifiers.verdict import Verdict
+from rewards.verifiers.verifier import Verdict
 from rl.closed_form import ConfidenceLoss
-from rl.rollout import JudgedRollout
+from rl.rollout import VerifiedRollout
 from rl.segments import decode_completion
 
 NAN = float("nan")
@@ -41,17 +41,17 @@ def loss_of(loaded: Any, policy: Any, rubric: Rubric, temperature: float = 1.0) 
     return ConfidenceLoss(model, tokenizer, policy.template, rubric, temperature)
 
 
-def rollout_of(loaded: Any, policy: Any, verdicts: Sequence[float | None]) -> tuple[JudgedRollout, torch.Tensor]:
+def rollout_of(loaded: Any, policy: Any, verdicts: Sequence[float | None]) -> tuple[VerifiedRollout, torch.Tensor]:
     _, tokenizer = loaded
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
     decoded = tuple(decode_completion(tokenizer, each) for each in ids)
     parsed = tuple(policy.template.parse(each.text) for each in decoded)
     width = max(map(len, ids))
     padded = torch.tensor([[*each, *[tokenizer.pad_token_id] * (width - len(each))] for each in ids])
-    return JudgedRollout(decoded, parsed, tuple(Verdict(each, "") for each in verdicts)), padded
+    return VerifiedRollout(decoded, parsed, tuple(Verdict(each, "") for each in verdicts)), padded
 
 
-def outcomes_of(rollout: JudgedRollout, signals: dict[str, list[float]] | None = None) -> Outcomes:
+def outcomes_of(rollout: VerifiedRollout, signals: dict[str, list[float]] | None = None) -> Outcomes:
     size = len(rollout.parsed)
     return Outcomes(
         np.array([NAN if each.correct is None else each.correct for each in rollout.verdicts]),

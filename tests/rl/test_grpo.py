@@ -35,7 +35,7 @@ from rl.rollout import batch_metrics
 TERM_LOGS = {f"rewards/{term}/{statistic}" for term in ("accuracy", "brier", "format") for statistic in ("mean", "std")}
 BATCH_LOGS = {
     "calibration/accuracy", "calibration/brier", "calibration/ece", "calibration/auroc", "calibration/mean_confidence",
-    "calibration/confidence_std", "parse/ok", "parse/unread_confidence", "parse/truncated", "verify/unjudged",
+    "calibration/confidence_std", "parse/ok", "parse/unparsed_confidence", "parse/truncated", "verify/unjudged",
 }  # fmt: skip
 
 
@@ -491,7 +491,7 @@ def test_metrics_of_a_batch_with_gaps() -> None:
         )
     )
     assert metrics["parse/ok"] == 0.5
-    assert metrics["parse/unread_confidence"] == metrics["parse/truncated"] == metrics["verify/unjudged"] == 0.25
+    assert metrics["parse/unparsed_confidence"] == metrics["parse/truncated"] == metrics["verify/unjudged"] == 0.25
     assert metrics["calibration/mean_confidence"] == 0.5
     assert metrics["calibration/accuracy"] == pytest.approx(2 / 3)
     assert metrics["calibration/brier"] == pytest.approx((0.0625 + 0.0625 + 1) / 3)

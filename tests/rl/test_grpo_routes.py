@@ -81,8 +81,8 @@ def test_a_kl_that_leaves_the_confidence_out_has_no_gradient_there_and_the_same_
     make_trainer: Any, replay: Any
 ) -> None:
     gradients = {}
-    for tokens in ("all", "all_but_confidence"):
-        trainer = make_trainer(rows=ROWS[:2], beta=0.5, kl_tokens=tokens, max_completion_length=12)
+    for tokens in ("all", "no_confidence"):
+        trainer = make_trainer(rows=ROWS[:2], beta=0.5, kl_mask=tokens, max_completion_length=12)
         replay(trainer, COMPLETIONS)
         batch = scored(trainer)
         batch["advantages"] = torch.zeros_like(batch["advantages"])  # what is left of the loss is the KL
@@ -93,14 +93,14 @@ def test_a_kl_that_leaves_the_confidence_out_has_no_gradient_there_and_the_same_
     states_BT = batch["confidence_mask"]
     assert states_BT.sum() == 7
     assert (gradients["all"][batch["completion_mask"] == 1].abs() > 1e-4).all()
-    assert gradients["all_but_confidence"][states_BT].abs().max() == 0
-    torch.testing.assert_close(gradients["all_but_confidence"][~states_BT], gradients["all"][~states_BT])
+    assert gradients["no_confidence"][states_BT].abs().max() == 0
+    torch.testing.assert_close(gradients["no_confidence"][~states_BT], gradients["all"][~states_BT])
 
 
 @pytest.mark.parametrize("credit", ["segment", "sequence"])
 def test_the_confidence_alone_is_rewarded_and_all_else_is_held(credit: str, make_trainer: Any, replay: Any) -> None:
     trainer = make_trainer(
-        rows=ROWS[:2], beta=0.5, train_on="confidence", kl_tokens="all_but_confidence", credit=credit,
+        rows=ROWS[:2], beta=0.5, trained_tokens="confidence", kl_mask="no_confidence", credit=credit,
         max_completion_length=12,
     )  # fmt: skip
     replay(trainer, COMPLETIONS)
@@ -118,10 +118,10 @@ def test_the_confidence_alone_is_rewarded_and_all_else_is_held(credit: str, make
 @pytest.mark.parametrize("choice", [{"beta": 0.0}, {"beta": 0.1, "confidence_loss_weight": 1.0}])
 def test_a_choice_of_kl_tokens_that_would_do_nothing_is_refused(choice: dict[str, Any], tmp_path: Path) -> None:
     common: dict[str, Any] = {"output_dir": str(tmp_path), "bf16": False, "use_cpu": True}
-    with pytest.raises(ValueError, match=r"trainer\.kl_tokens: all_but_confidence has no effect"):
-        CalibratedGRPOConfig(kl_tokens="all_but_confidence", **common, **choice)
-    with pytest.raises(ValueError, match=r"trainer\.kl_tokens: 'answers' is not one of all, all_but_confidence"):
-        CalibratedGRPOConfig(kl_tokens="answers", **common, **choice)
+    with pytest.raises(ValueError, match=r"trainer\.kl_mask: no_confidence has no effect"):
+        CalibratedGRPOConfig(kl_mask="no_confidence", **common, **choice)
+    with pytest.raises(ValueError, match=r"trainer\.kl_mask: 'answers' is not one of all, no_confidence"):
+        CalibratedGRPOConfig(kl_mask="answers", **common, **choice)
 
 
 # -- the confidence alone ----------------------------------------------------------------------------------------------
@@ -130,12 +130,12 @@ def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: An
     """The gradient with respect to each token's log-probability, KL included, is zero outside the confidence."""
     choice = {"rows": ROWS[:2], "credit": "segment", "beta": 0.5, "loss_type": loss_type, "max_completion_length": 12}
     gradients, losses = {}, {}
-    for train_on in ("all", "confidence"):
-        trainer = make_trainer(train_on=train_on, **choice)
+    for trained_tokens in ("all", "confidence"):
+        trainer = make_trainer(trained_tokens=trained_tokens, **choice)
         replay(trainer, COMPLETIONS)
         batch = scored(trainer)
         batch["ref_per_token_logps"] = batch["ref_per_token_logps"] - 0.5  # else the KL has no gradient yet
-        losses[train_on], gradients[train_on] = token_gradients(trainer, batch)
+        losses[trained_tokens], gradients[trained_tokens] = token_gradients(trainer, batch)
         inside = batch.get("tool_mask")
     assert inside is not None
     assert 0 < inside.sum() < batch["completion_mask"].sum()
@@ -148,7 +148,9 @@ def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: An
 
 
 def test_the_mask_is_the_confidence_segment_and_the_closed_form_keeps_its_token(make_trainer: Any, replay: Any) -> None:
-    trainer = make_trainer(rows=ROWS[:2], train_on="confidence", confidence_loss_weight=1.0, max_completion_length=12)
+    trainer = make_trainer(
+        rows=ROWS[:2], trained_tokens="confidence", confidence_loss_weight=1.0, max_completion_length=12
+    )
     replay(trainer, COMPLETIONS)
     kept = []
     credit = trainer._credit
@@ -165,8 +167,8 @@ def test_the_mask_is_the_confidence_segment_and_the_closed_form_keeps_its_token(
 
 
 def test_an_unknown_choice_of_tokens_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.train_on: 'answer' is not one of all, confidence"):
-        CalibratedGRPOConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, train_on="answer")
+    with pytest.raises(ValueError, match=r"trainer\.trained_tokens: 'answer' is not one of all, confidence"):
+        CalibratedGRPOConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, trained_tokens="answer")
 
 
 # -- vLLM, up to the engine --------------------------------------------------------------------------------------------

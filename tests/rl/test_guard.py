@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from experiments.cli import main
 from experiments.replay import replay
-from rl.updates import MicroBatch, random_states, read_micro_batches, write_batches, write_micro_batches
+from rl.saved_batches import MicroBatch, random_states, read_micro_batches, write_batches, write_micro_batches
 
 METHODS = ("grpo", "sft")
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from experiments.cli import main
-from experiments.config import load_recipe
+from experiments.config.recipe import load_recipe
 from experiments.probe.checkpoint import probe_checkpoint, validation_rows
 from rl.heldout import HeldOutProbe
 from rl.rollout import calibration_metrics
@@ -55,7 +55,7 @@ def test_a_probe_in_training_measures_what_candor_probe_would_and_changes_nothin
     probed_recipe = load_recipe(str(recipe), settings)
     records = probe_checkpoint(tmp_path / "on" / "final", probed_recipe, "final", verifier, confidence=reading)
     expected = calibration_metrics(records["confidence"].to_numpy(), records["correct"].to_numpy())
-    expected["unparsable"] = 1 - records["parsed"].mean()
+    expected["unparsed"] = 1 - records["parsed"].mean()
     for name, value in expected.items():
         assert probed[4][f"heldout/{name}"] == pytest.approx(None if np.isnan(value) else value), name
 
@@ -84,7 +84,7 @@ def test_each_rank_answers_an_equal_share_and_every_question_counts_once(monkeyp
         measured = HeldOutProbe(trainer, answer, size=5, every=1).measure()
         assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]
         assert np.random.get_state()[1].tolist() == before[2] and model.training
-        assert measured == calibration_metrics(*np.array(answers).T) | {"unparsable": 0.0}
+        assert measured == calibration_metrics(*np.array(answers).T) | {"unparsed": 0.0}
     assert asked == {0: [0, 2, 4], 1: [1, 3, 0]}
 
 

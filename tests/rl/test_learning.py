@@ -119,7 +119,7 @@ def test_under_group_scaling_every_proper_rule_is_pushed_to_the_ends(name: str) 
 @pytest.mark.parametrize(("truth", "end"), [(0.1, 0.1), (0.4, 0.1), (0.6, 0.9), (0.9, 0.9)])
 def test_the_stake_rule_goes_to_an_end_whatever_the_probability(truth: float, end: float) -> None:
     """Levels beyond the clip are paid like the one at it, and keep their share."""
-    stated = float(at_rest(pays("stake", {}), truth) @ LEVELS.double().clamp(0.1, 0.9))
+    stated = float(at_rest(pays("linear", {}), truth) @ LEVELS.double().clamp(0.1, 0.9))
     assert stated == pytest.approx(end, abs=0.01)
 
 
@@ -186,7 +186,7 @@ def test_targets_of_the_group_come_to_rest_at_the_probability_too(name: str, tar
         facts = Outcomes(correct, np.full(size, 0.5), (ParseStatus.OK,) * size, np.arange(size) // GROUP, np.ones(size))
         targets = torch.tensor(term.targets(facts), dtype=torch.float32)
         probabilities = logits_QL.softmax(dim=1).repeat_interleave(GROUPS * GROUP, dim=0)
-        loss = expected_reward_loss(probabilities, right, wrong, term.unread, targets).mean()
+        loss = expected_reward_loss(probabilities, right, wrong, term.unparsed, targets).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -17,7 +17,7 @@ LEVELS = np.linspace(0.0, 1.0, 11)
 RIGHT, WRONG = (
     torch.tensor(each(LEVELS), dtype=torch.float64) for each in (brier_scheme().right, brier_scheme().wrong)
 )
-UNREAD = -1.0
+UNPARSED = -1.0
 
 
 def test_hand_values() -> None:
@@ -30,7 +30,7 @@ def test_hand_values() -> None:
 def test_a_verdict_in_between_mixes_the_two_rewards() -> None:
     probabilities = torch.full((3, 11), 1 / 11, dtype=torch.float64)
     wrong, half, right = expected_reward_loss(
-        probabilities, RIGHT, WRONG, UNREAD, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+        probabilities, RIGHT, WRONG, UNPARSED, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     )
     assert half == pytest.approx((wrong + right) / 2)
 
@@ -44,11 +44,11 @@ def test_closed_form_is_the_mean_of_sampled_rewards(probability_right: float) ->
     outcomes = (torch.rand(len(tokens), generator=generator) < probability_right).double()
     rewards = torch.where(
         tokens == 11,
-        torch.tensor(UNREAD, dtype=torch.float64),
+        torch.tensor(UNPARSED, dtype=torch.float64),
         -((torch.tensor(LEVELS)[tokens.clamp(max=10)] - outcomes) ** 2),
     )
     expected = expected_reward_loss(
-        probabilities[None, :11], RIGHT, WRONG, UNREAD, torch.tensor([probability_right], dtype=torch.float64)
+        probabilities[None, :11], RIGHT, WRONG, UNPARSED, torch.tensor([probability_right], dtype=torch.float64)
     )
     assert -rewards.mean().item() == pytest.approx(expected.item(), abs=4 * rewards.std().item() / len(tokens) ** 0.5)
 
@@ -57,7 +57,7 @@ def test_closed_form_is_the_mean_of_sampled_rewards(probability_right: float) ->
 def test_smallest_with_everything_on_the_level_nearest_to_the_probability(probability: float) -> None:
     point_masses = torch.eye(11, dtype=torch.float64)
     losses = expected_reward_loss(
-        point_masses, RIGHT, WRONG, UNREAD, torch.full((11,), probability, dtype=torch.float64)
+        point_masses, RIGHT, WRONG, UNPARSED, torch.full((11,), probability, dtype=torch.float64)
     )
     nearest = np.abs(LEVELS - probability)
     assert nearest[losses.argmin().item()] == pytest.approx(nearest.min(), abs=1e-6)
@@ -67,10 +67,10 @@ def test_smallest_with_everything_on_the_level_nearest_to_the_probability(probab
 def test_no_mixture_beats_the_best_level_and_unread_is_never_better() -> None:
     outcome = torch.full((500,), 0.7, dtype=torch.float64)
     mixtures = torch.tensor(np.random.default_rng(1).dirichlet(np.full(12, 0.3), 500))
-    losses = expected_reward_loss(mixtures[:, :11], RIGHT, WRONG, UNREAD, outcome)
-    best = expected_reward_loss(torch.eye(11, dtype=torch.float64)[7:8], RIGHT, WRONG, UNREAD, outcome[:1])
+    losses = expected_reward_loss(mixtures[:, :11], RIGHT, WRONG, UNPARSED, outcome)
+    best = expected_reward_loss(torch.eye(11, dtype=torch.float64)[7:8], RIGHT, WRONG, UNPARSED, outcome[:1])
     assert (losses >= best - 1e-12).all()
-    nothing_read = expected_reward_loss(torch.zeros(500, 11, dtype=torch.float64), RIGHT, WRONG, UNREAD, outcome)
+    nothing_read = expected_reward_loss(torch.zeros(500, 11, dtype=torch.float64), RIGHT, WRONG, UNPARSED, outcome)
     assert (losses <= nothing_read + 1e-12).all()
 
 
@@ -79,12 +79,12 @@ def test_gradient_is_the_expected_policy_gradient(outcome: float) -> None:
     """-E[r * grad log p], the sum over all tokens written out, levels and others."""
     logits = torch.randn(15, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
     loss = expected_reward_loss(
-        logits.softmax(dim=0)[None, :11], RIGHT, WRONG, UNREAD, torch.tensor([outcome], dtype=torch.float64)
+        logits.softmax(dim=0)[None, :11], RIGHT, WRONG, UNPARSED, torch.tensor([outcome], dtype=torch.float64)
     )
     (closed,) = torch.autograd.grad(loss.sum(), logits)
     sampled = torch.zeros_like(closed)
     for token in range(15):
-        reward = outcome * RIGHT[token] + (1 - outcome) * WRONG[token] if token < 11 else UNREAD
+        reward = outcome * RIGHT[token] + (1 - outcome) * WRONG[token] if token < 11 else UNPARSED
         (score,) = torch.autograd.grad(logits.log_softmax(dim=0)[token], logits)
         sampled -= logits.softmax(dim=0)[token].detach() * reward * score
     torch.testing.assert_close(closed, sampled)
@@ -96,7 +96,7 @@ def test_gradient_does_not_change_with_a_constant_added_to_all_rewards() -> None
     gradients = []
     for shift in (0.0, 5.0):
         loss = expected_reward_loss(
-            logits.softmax(dim=1)[:, :11], RIGHT + shift, WRONG + shift, UNREAD + shift, torch.ones(1).double()
+            logits.softmax(dim=1)[:, :11], RIGHT + shift, WRONG + shift, UNPARSED + shift, torch.ones(1).double()
         )
         gradients.append(torch.autograd.grad(loss.sum(), logits)[0])
     torch.testing.assert_close(*gradients)
@@ -120,9 +120,9 @@ def test_loss_per_completion_depends_on_that_completion_alone() -> None:
     generator = torch.Generator().manual_seed(4)
     probabilities = torch.randn(6, 12, generator=generator).double().softmax(dim=1)[:, :11]
     outcomes = torch.tensor([0.0, 1.0, 1.0, 0.0, 0.5, 1.0], dtype=torch.float64)
-    together = expected_reward_loss(probabilities, RIGHT, WRONG, UNREAD, outcomes)
+    together = expected_reward_loss(probabilities, RIGHT, WRONG, UNPARSED, outcomes)
     for first, last in itertools.pairwise([0, 1, 4, 6]):
-        apart = expected_reward_loss(probabilities[first:last], RIGHT, WRONG, UNREAD, outcomes[first:last])
+        apart = expected_reward_loss(probabilities[first:last], RIGHT, WRONG, UNPARSED, outcomes[first:last])
         torch.testing.assert_close(together[first:last], apart)
 
 
@@ -141,7 +141,7 @@ def test_the_entropy_bonus_brings_back_a_level_that_was_left() -> None:
         logits = torch.tensor([[0.0] * 9 + [6.0, 0.0]], dtype=torch.float64, requires_grad=True)  # .9, 1.0 is right
         for _ in range(300):
             probabilities = logits.softmax(dim=1)
-            loss = expected_reward_loss(probabilities, RIGHT, WRONG, UNREAD, torch.ones(1, dtype=torch.float64))
+            loss = expected_reward_loss(probabilities, RIGHT, WRONG, UNPARSED, torch.ones(1, dtype=torch.float64))
             loss = loss - entropy_coef * level_entropy(logits.log_softmax(dim=1))
             (gradient,) = torch.autograd.grad(loss.sum(), logits)
             logits = (logits - 10.0 * gradient).detach().requires_grad_()

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from rl.alarms import ALARMS, MonitorSettings, Subject
 from rl.checkpoint import last_complete_checkpoint
-from rl.monitors import Monitors
+from rl.monitoring.alarms import ALARMS, MonitorSettings, RunFacts
+from rl.monitoring.monitors import Monitors
 
-SUBJECT = Subject(("brier",), ("accuracy", "brier"), ())
+SUBJECT = RunFacts(("brier",), ("accuracy", "brier"), ())
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -30,7 +30,7 @@ def logged(monitors: Monitors, run: Path, steps: range, share: Callable[[int], f
     monitors.on_train_begin(arguments, state, control)
     records = []
     for state.global_step in steps:
-        record = {"loss": 0.1, "parse/truncated_unread": share(state.global_step)}
+        record = {"loss": 0.1, "parse/truncated_unparsed": share(state.global_step)}
         monitors.on_log(arguments, state, control, logs=record)
         records.append(record | {"stop": float(control.should_training_stop and control.should_save)})
         (run / f"checkpoint-{state.global_step}").mkdir(exist_ok=True)
@@ -78,7 +78,7 @@ def test_with_stop_the_first_alarm_ends_the_run_with_a_checkpoint(tmp_path: Path
 
 
 def test_other_processes_do_not_watch(tmp_path: Path) -> None:
-    monitors, record = Monitors(MonitorSettings(window=1), SUBJECT), {"loss": 1.0, "parse/truncated_unread": 1.0}
+    monitors, record = Monitors(MonitorSettings(window=1), SUBJECT), {"loss": 1.0, "parse/truncated_unparsed": 1.0}
     arguments, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(is_world_process_zero=False)
     state.global_step = 1
     for event in (monitors.on_train_begin, monitors.on_save):

@@ -161,7 +161,7 @@ def test_values_are_of_the_state_before_each_token(make_trainer: Any, replay: An
 
 def test_a_penalty_that_leaves_the_confidence_out_rewards_no_confidence_token(make_trainer: Any, replay: Any) -> None:
     trainer = make_trainer(
-        method="ppo", rows=ROWS, beta=0.5, kl_in_reward=True, kl_tokens="all_but_confidence", max_completion_length=12,
+        method="ppo", rows=ROWS, beta=0.5, kl_in_reward=True, kl_mask="no_confidence", max_completion_length=12,
         gamma=0.0,
     )  # fmt: skip
     with torch.no_grad():

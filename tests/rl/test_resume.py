@@ -24,8 +24,8 @@ import torch
 import yaml
 
 from experiments.cli import main
-from rl.callbacks import MetricsFile, Progress
 from rl.checkpoint import last_complete_checkpoint
+from rl.monitoring.callbacks import MetricsFile, Progress
 
 ROOT = Path(__file__).parents[2]
 STEPS, SAVE = 24, 3
@@ -95,7 +95,7 @@ def killed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES: dict[str, dict[str, Any]] = {
     "grpo": {
         "trainer": {"gradient_accumulation_steps": 2, "logging_steps": 2},
-        "monitors": {"window": 2, "max_truncated_unread": 0.0},
+        "monitors": {"window": 2, "max_truncated_unparsed": 0.0},
         "probe": {"every": 2, "every_size": 8},
     },
     # Six updates on each rollout, so that a checkpoint at the third is in the middle of it.

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
-from rl.rollout import advantage_metrics, batch_metrics, gather_outcomes, judge, uniform_groups
+from rl.rollout import advantage_metrics, batch_metrics, gather_outcomes, uniform_groups, verify_rollout
 
 COMPLETIONS = [
     ("<answer>3</answer><confidence>0.75</confidence>", "3"),
@@ -31,7 +31,7 @@ def judged(untrained: Any, verifier: Any) -> Any:
     for row, each in enumerate(ids):
         if row != 4:
             each.append(tokenizer.eos_token_id)
-    return judge(tokenizer, untrained.template, verifier, ids, [gold for _, gold in COMPLETIONS])
+    return verify_rollout(tokenizer, untrained.template, verifier, ids, [gold for _, gold in COMPLETIONS])
 
 
 def test_completions_are_decoded_parsed_and_verified_in_order(judged: Any) -> None:
@@ -65,8 +65,8 @@ def test_a_model_may_have_more_than_one_stop_token(untrained: Any, verifier: Any
     _, tokenizer = untrained.load()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<turn>"]})
     ids = tokenizer.encode(COMPLETIONS[0][0] + "<turn>", add_special_tokens=False)
-    told = judge(tokenizer, untrained.template, verifier, [ids], ["3"], [tokenizer.eos_token_id, ids[-1]])
-    untold = judge(tokenizer, untrained.template, verifier, [ids], ["3"])
+    told = verify_rollout(tokenizer, untrained.template, verifier, [ids], ["3"], [tokenizer.eos_token_id, ids[-1]])
+    untold = verify_rollout(tokenizer, untrained.template, verifier, [ids], ["3"])
     assert told.parsed[0].status is ParseStatus.OK
     assert untold.parsed[0].status is ParseStatus.TRUNCATED
 
@@ -76,7 +76,7 @@ def test_signals_and_abstentions_are_gathered_with_the_facts(untrained: Any, ver
     template = dataclasses.replace(untrained.template, abstain="=")
     texts = ["<answer>=</answer><confidence>0.0</confidence>", COMPLETIONS[0][0]]
     ids = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in texts]
-    rollout = judge(tokenizer, template, verifier, ids, ["3", "3"])
+    rollout = verify_rollout(tokenizer, template, verifier, ids, ["3", "3"])
     signals = {"margin": torch.tensor([0.25, np.nan]), "entropy": torch.tensor([1.0, 2.0], dtype=torch.float64)}
     outcomes = gather_outcomes(rollout, 2, Accelerator(cpu=True), signals)
     assert list(outcomes.signals) == ["margin", "entropy"]
@@ -110,7 +110,7 @@ def test_metrics_of_a_batch_are_counted_over_all_of_it() -> None:
     metrics = batch_metrics(BATCH)
     assert metrics["groups/all_right"] == metrics["groups/all_wrong"] == pytest.approx(1 / 3)
     assert metrics["parse/truncated"] == pytest.approx(2 / 9)
-    assert metrics["parse/truncated_unread"] == metrics["parse/non_answer"] == pytest.approx(1 / 9)
+    assert metrics["parse/truncated_unparsed"] == metrics["parse/non_answer"] == pytest.approx(1 / 9)
     assert metrics["calibration/distinct_confidences"] == 5
     assert metrics["calibration/low_confidence_share"] == pytest.approx(3 / 8), "the unjudged is not counted"
     assert metrics["calibration/low_confidence_accuracy"] == pytest.approx(1 / 3)
@@ -133,17 +133,17 @@ def test_the_share_without_an_advantage_is_counted_by_term() -> None:
     # Two groups were all alike, and in the third one could not be judged.
     assert metrics["advantages/accuracy/zero_share"] == pytest.approx(7 / 9)
     assert metrics["advantages/format/zero_share"] == pytest.approx(3 / 9)
-    # Of the unread, the wrong one and the right one earn -1: no reward is level with its group's mean.
+    # Of the unparsed, the wrong one and the right one earn -1: no reward is level with its group's mean.
     assert metrics["advantages/brier/zero_share"] == pytest.approx(1 / 9)
-    assert metrics["advantages/uniform_push"] == 0.0
+    assert metrics["advantages/uniform_group_ratio"] == 0.0
 
 
 def test_the_push_on_uniform_groups_is_relative_to_the_batch() -> None:
     matrix = Rubric.from_config({"accuracy": {}}).score(BATCH)
     advantages = np.array([1, -1, 0, 1, -1, 0, 2, -4, -1], dtype=float)
-    push = advantage_metrics(matrix, BATCH, advantages)["advantages/uniform_push"]
+    push = advantage_metrics(matrix, BATCH, advantages)["advantages/uniform_group_ratio"]
     assert push == pytest.approx((4 / 6) / (11 / 9))
     mixed = outcomes([1, 0], [0.5, 0.5], {}, group_size=2)
     assert np.isnan(advantage_metrics(Rubric.from_config({"accuracy": {}}).score(mixed), mixed, np.ones(2))[
-        "advantages/uniform_push"
+        "advantages/uniform_group_ratio"
     ])  # fmt: skip

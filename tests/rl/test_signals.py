@@ -29,8 +29,8 @@ from transformers import (
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rewards.verifiers.verdict import EQUAL
-from rl.rollout import JudgedRollout
+from rewards.verifiers.verifier import EQUAL
+from rl.rollout import VerifiedRollout
 from rl.segments import decode_completion
 from rl.signals import (
     ANSWER_SIGNALS,
@@ -43,7 +43,7 @@ from rl.signals import (
     repeated_ngrams,
 )
 
-TEMPLATE = AnswerTemplate(analysis="optional", stakes="optional")
+TEMPLATE = AnswerTemplate(analysis="optional", step_confidences="optional")
 READ_OFF = (*COMPLETION_SIGNALS, *ANSWER_SIGNALS)
 
 # What stands before the answer, the answer, what stands behind it; the gold; whether it ends by itself.
@@ -117,10 +117,10 @@ def ids_of(tokenizer: Any, written: Written) -> list[int]:
     return [*ids, tokenizer.eos_token_id] if ends else ids
 
 
-def judged(tokenizer: Any, completion_ids: Sequence[list[int]], template: AnswerTemplate) -> JudgedRollout:
+def judged(tokenizer: Any, completion_ids: Sequence[list[int]], template: AnswerTemplate) -> VerifiedRollout:
     decoded = tuple(decode_completion(tokenizer, ids) for ids in completion_ids)
     parsed = tuple(template.parse(each.text, truncated=not each.finished) for each in decoded)
-    return JudgedRollout(decoded, parsed, (EQUAL,) * len(decoded))
+    return VerifiedRollout(decoded, parsed, (EQUAL,) * len(decoded))
 
 
 # -- the same once more, one completion at a time, by hand -------------------------------------------------------------
@@ -144,7 +144,7 @@ def by_hand(model: Any, tokenizer: Any, prompt: list[int], written: Written) -> 
     certainty = (1 / size * (np.log(1 / size) - log_p)).sum(axis=1)
     ranked = np.sort(p, axis=1)
     values = {"mean_log_prob": chosen.mean(), "entropy": entropy.mean(), "self_certainty": certainty.mean()}
-    values |= dict.fromkeys([*ANSWER_SIGNALS, "stake"], math.nan)
+    values |= dict.fromkeys([*ANSWER_SIGNALS, "step_confidence"], math.nan)
     if answer is not None:
         first = len(encode(tokenizer, before))
         at = slice(first, first + len(encode(tokenizer, answer)))
@@ -172,7 +172,7 @@ def by_hand(model: Any, tokenizer: Any, prompt: list[int], written: Written) -> 
         values["reference_probability"] = 0.0
     stakes = [float(each.split("</stake>")[0]) for each in before.split("</think>")[0].split("<stake>")[1:]]
     if "</think>" in before and stakes:
-        values["stake"] = sum(stakes) / len(stakes)
+        values["step_confidence"] = sum(stakes) / len(stakes)
     ngrams = Counter(tuple(ids[i : i + 4]) for i in range(len(ids) - 3))
     values["repetition"] = sum(count - 1 for count in ngrams.values()) / max(1, ngrams.total())
     stated, wanted = ([word for word in (text or "").split() if word != "the"] for text in (answer, gold))
@@ -254,14 +254,14 @@ def test_every_signal_is_that_of_a_plain_forward_pass(how: str, multiple: int, t
     assert_by_hand(values, model, tokenizer)
     for name, read_B in values.items():
         known = read_B[~read_B.isnan()]
-        assert known.unique().numel() > 1 or name == "stake", f"{name} is not the same everywhere"
+        assert known.unique().numel() > 1 or name == "step_confidence", f"{name} is not the same everywhere"
         unanswered = name in ANSWER_SIGNALS
-        assert read_B[NO_ANSWER].isnan() == (unanswered or name == "stake"), name
+        assert read_B[NO_ANSWER].isnan() == (unanswered or name == "step_confidence"), name
     assert values["reference_probability"][NO_ANSWER] == 0.0
     assert values["reference_probability"][BLANK_GOLD].isnan()
     assert values["reference_probability_prior"].isnan().nonzero().flatten().tolist() == [BLANK_GOLD]
     assert values["token_f1"].tolist() == pytest.approx([1, 0, 0, 0, 0, 1])
-    assert values["stake"][1] == 0.625 and values["stake"].isnan().sum() == 5
+    assert values["step_confidence"][1] == 0.625 and values["step_confidence"].isnan().sum() == 5
     assert values["repetition"][2] > 0.3 > values["repetition"][1]
     alone = signals_of(model, tokenizer, tuple(ANSWER_SIGNALS), dictate, how, multiple)  # the answers' tokens alone
     for name, read_B in alone.items():
@@ -482,7 +482,7 @@ def test_a_trainer_reads_what_its_policy_thought_at_temperature_one(
         np.testing.assert_allclose(
             read[name], [each[name] for each in expected], rtol=2e-4, atol=1e-6, err_msg=f"{name} under {choice}"
         )
-    assert math.isnan(read["answer_margin"][2]) and math.isnan(read["answer_margin"][3]), "unfinished, unread"
+    assert math.isnan(read["answer_margin"][2]) and math.isnan(read["answer_margin"][3]), "unfinished, unparsed"
 
 
 def test_signals_follow_the_policy_as_it_learns(make_trainer: Any, dictate: Any) -> None:

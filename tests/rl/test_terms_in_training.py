@@ -13,14 +13,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments.tiny import build_tokenizer
+from experiments.build_tiny import build_tokenizer
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS
 
-TEMPLATE = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), abstain="=", stakes="optional")
+TEMPLATE = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), abstain="=", step_confidences="optional")
 GROUP, LENGTH = 4, 24
 # Right, wrong, declined, doubtful; then one without an answer, one that repeats itself into the length limit.
 COMPLETIONS = [
@@ -38,7 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rlpr": {"std_filter": 0.0},
     "rlsf": {"signal": "mean_log_prob"},
     "brier": {"target": "leave_one_out"},
-    "stake": {"target": "soft", "soft_signal": "token_f1"},
+    "linear": {"target": "soft", "soft_signal": "token_f1"},
 }
 ROW = {"prompt": "1+2=", "answer": "3"}
 
@@ -125,7 +125,7 @@ def test_the_completions_are_what_they_are_meant_to_be(tokenizer: Any) -> None:
     parsed = [TEMPLATE.parse(each, truncated=index == 6) for index, each in enumerate(COMPLETIONS)]
     assert [each.status.value for each in parsed] == ["ok"] * 5 + ["missing_answer", "truncated", "ok"]
     assert [each.abstained for each in parsed] == [False, False, True, *[False] * 5]
-    assert [len(each.stakes) for each in parsed] == [1, 1, 0, 0, 0, 0, 0, 1]
+    assert [len(each.step_confidences) for each in parsed] == [1, 1, 0, 0, 0, 0, 0, 1]
     assert set(OPTIONS) <= set(TERMS)
 
 

@@ -1,0 +1,1 @@
+"""Ablations: variants of a recipe over settings and seeds, their summary and their curves."""

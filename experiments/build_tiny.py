@@ -1,0 +1,93 @@
+"""The embedded default: two tiny Llama policies and their tokenizer, built from a seed by ``candor build-tiny``.
+
+Both are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on gold
+answers, with a confidence drawn out of habit (:mod:`rl.sft`). Like a chat model they come out fluent, right
+about half the time and sure of nearly everything. The small one answers; the large one is what a router escalates to.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+from experiments.config.models import POLICIES
+from experiments.files import writable
+from rewards.template import AnswerTemplate
+
+_SHAPES = {
+    "tiny-small": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "tiny-large": {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 5, "num_attention_heads": 6},
+}
+_TRAINING = {
+    "tiny-small": ("trainer.max_steps=5000", "trainer.learning_rate=2.0e-3"),
+    "tiny-large": ("trainer.max_steps=6500", "trainer.learning_rate=1.5e-3"),
+}
+
+
+def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLICIES) -> list[Path]:
+    """Build policies from a seed into ``out`` and return their folders; weights are stored in float16.
+
+    Raises ConfigError where ``out`` cannot be written, before anything is trained.
+    """
+    from experiments.config.recipe import load_recipe
+    from experiments.train import train
+    from rl.checkpoint import load_policy, read_template, write_calibration
+
+    out = writable(out)
+    folders = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in policies:
+            start = Path(scratch) / name / "start"
+            overrides = [f"model.path={start}", f"trainer.seed={seed}", *_TRAINING[name]]
+            recipe = load_recipe("warm_start", overrides)
+            tokenizer = build_tokenizer(recipe.template)
+            untrained_policy(name, tokenizer, seed).save_pretrained(start)
+            tokenizer.save_pretrained(start)
+            final = train(recipe, Path(scratch) / name / "run")
+            model, tokenizer = load_policy(final)
+            folder = out / name
+            if folder.exists():
+                shutil.rmtree(folder)
+            model.to(torch.float16).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            template = read_template(final)
+            assert template is not None
+            source = {**recipe.source, "model": {**recipe.source["model"], "path": f"untrained {name}"}}
+            write_calibration(folder, template, None, source)
+            folders.append(folder)
+    return folders
+
+
+def build_tokenizer(template: AnswerTemplate) -> PreTrainedTokenizerFast:
+    """Character tokenizer in which each tag and each confidence level of the template is one token."""
+    characters = list("0123456789+-*=. ")
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    core.decoder = decoders.Fuse()
+    # Not special: they must survive decoding, which is where the parser reads them.
+    core.add_tokens([AddedToken(text, special=False, normalized=False) for text in template.tokens])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
+    )
+
+
+def untrained_policy(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """A randomly initialised policy of one of the shipped shapes."""
+    set_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        **_SHAPES[name],
+    )
+    return LlamaForCausalLM(config)

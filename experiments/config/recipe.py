@@ -1,0 +1,300 @@
+"""Recipes: one YAML file a run, read, overridden and checked whole before a model loads.
+
+A recipe has the sections ``task model rubric estimators trainer monitors probe`` and may say ``extends: OTHER`` (a
+shipped recipe, or a file beside it), whose sections it then changes key by key. On the command line
+``trainer.learning_rate=3e-4`` changes one key; the value is read as YAML, and ``null`` takes the key away. The
+``trainer`` section takes any field of TRL's configuration by its own name. Every error names the key, the value, what
+was allowed and the nearest right name.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from experiments.config.models import PACKAGED
+from experiments.config.trainer import METHODS, check_trainer
+from experiments.errors import ConfigError
+from experiments.schema import convert, from_mapping, known_keys, nearest, one_of
+from experiments.tasks import TASKS, Task
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+from rl.monitoring.alarms import MonitorSettings
+
+SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "monitors", "probe")
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """Which weights a run starts from."""
+
+    path: str
+    """``tiny-small`` or ``tiny-large`` (shipped), a local folder, or a hub name."""
+    gguf_file: str | None = None
+    """File of that folder to read instead of safetensors."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    attn_implementation: str | None = None
+    add_template_tokens: bool = False
+    """Make each tag and confidence level of the template one new token; for supervised warm starts."""
+    lora: dict[str, Any] | None = None
+    """Fields of peft's ``LoraConfig``."""
+    critic_path: str | None = None
+    """Weights that PPO's separate critic starts from, the policy's where left out."""
+
+
+@dataclass(frozen=True)
+class ProbeSection:
+    """The held-out measurement of a checkpoint."""
+
+    split: str = "test"
+    size: int = 2000
+    seed: int = 0
+    batch_size: int = 250
+    max_new_tokens: int = 16
+    escalate_to: str | None = None
+    """Model that questions are escalated to; None leaves the routing metrics out."""
+    resamples: int = 1000
+    confidence: str = "stated"
+    """The reading by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
+    every: int = 0
+    """Steps between two measurements on held-out questions in training, by ``confidence``: ``heldout/*``; 0: none."""
+    every_size: int = 256
+    """Questions of each of them: from the task's validation split, or from ``split`` where it has none."""
+
+    def __post_init__(self) -> None:
+        for name in ("size", "batch_size", "max_new_tokens", "resamples", "every_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"probe.{name}: {getattr(self, name)} is below 1")
+        if self.every < 0:
+            raise ConfigError(f"probe.every: {self.every} is below 0")
+
+
+@dataclass(frozen=True)
+class AnswerProbability:
+    """Confidence read off the tokens of the answer instead of being asked for."""
+
+    reduction: Literal["product", "mean", "min"] = "product"
+
+
+@dataclass(frozen=True)
+class ExpectedConfidence:
+    """Mean of the confidence levels under the policy's own distribution over them, instead of the one it states."""
+
+
+ESTIMATORS = {"answer_probability": AnswerProbability, "expected_confidence": ExpectedConfidence}
+STATED = "stated"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A validated recipe; ``trainer`` holds fields of the method's configuration, checked by name and type."""
+
+    name: str
+    task: Task
+    model: ModelSection
+    rubric: Rubric
+    estimators: dict[str, Any]
+    method: str
+    trainer: dict[str, Any]
+    monitors: MonitorSettings
+    probe: ProbeSection
+    source: dict[str, Any] = field(repr=False)
+    """The recipe as it was read, overrides applied: what a checkpoint keeps."""
+
+    @property
+    def template(self) -> AnswerTemplate:
+        return self.task.template
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    folder = resources.files("experiments") / "recipes"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def describe_recipes() -> list[dict[str, Any]]:
+    """What each shipped recipe trains, in plain values, for listings."""
+    described = []
+    for name in recipe_names():
+        source = _read(name)
+        terms = {term: options.get("weight", 1.0) for term, options in source["rubric"].items()}
+        described.append(
+            {
+                "name": name,
+                "task": source["task"]["name"],
+                "model": source["model"]["path"],
+                "method": source["trainer"].get("method", "grpo"),
+                "rubric": terms,
+                "path": str(recipe_path(name)),
+            }
+        )
+    return described
+
+
+def recipe_path(name: str) -> Path:
+    """Path of a shipped recipe's YAML, or of a file given as one. Raises ConfigError where there is neither."""
+    shipped = resources.files("experiments") / "recipes" / f"{name}.yaml"
+    if "/" not in name and shipped.is_file():
+        return Path(str(shipped))
+    if Path(name).suffix in SUFFIXES:
+        if Path(name).is_file():
+            return Path(name)
+        raise ConfigError(f"recipe {name}: no such file")
+    raise ConfigError(f"recipe {name!r} is not one of {', '.join(recipe_names())}{nearest(name, recipe_names())}")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe. Raises ConfigError; nothing is loaded but the configuration itself."""
+    return _check(Path(name).stem, _overridden(name, overrides))
+
+
+def load_rubric(name: str, overrides: Sequence[str] = ()) -> Rubric:
+    """The rubric of a recipe, hackable or not, for the audit. Raises ConfigError; the other sections go unchecked."""
+    return _rubric(_section(_overridden(name, overrides), "rubric"), hackable=True)
+
+
+def _overridden(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    source = _read(name)
+    for override in overrides:
+        _override(source, override)
+    return source
+
+
+def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = recipe_path(name)
+    try:
+        source = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(source, dict):
+        raise ConfigError(f"{path}: expected sections {', '.join(SECTIONS)}, got {type(source).__name__}")
+    parent = source.pop("extends", None)
+    for section in source:
+        if section not in SECTIONS:
+            raise ConfigError(
+                f"{path}: unknown section {section!r}, allowed: extends, {', '.join(SECTIONS)}"
+                f"{nearest(section, SECTIONS)}"
+            )
+    if parent is None:
+        return source
+    if Path(str(parent)).suffix in SUFFIXES:
+        parent = str(path.parent / parent)
+    if parent in seen:
+        raise ConfigError(f"{path}: extends goes round in a circle: {' -> '.join((*seen, parent))}")
+    return _merge(_read(parent, (*seen, parent)), source)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(base)
+    for name, value in changes.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict) and isinstance(merged.get(name), dict):
+            merged[name] = _merge(merged[name], value)
+        else:
+            merged[name] = copy.deepcopy(value)
+    return merged
+
+
+def _override(source: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.split(".")
+    if not equals or not all(path):
+        raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE")
+    if path[0] not in SECTIONS:
+        raise ConfigError(
+            f"override {override!r}: unknown section {path[0]!r}, allowed: {', '.join(SECTIONS)}"
+            f"{nearest(path[0], SECTIONS)}"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {text!r} is not YAML") from error
+    place = source
+    for depth, part in enumerate(path[:-1]):
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"override {override!r}: {'.'.join(path[: depth + 1])} holds {place!r}, not a mapping")
+    if value is None:
+        place.pop(path[-1], None)
+    else:
+        place[path[-1]] = value
+
+
+def _check(name: str, source: dict[str, Any]) -> Recipe:
+    task_source = _section(source, "task")
+    task = TASKS[one_of("task.name", task_source.pop("name", None), TASKS)]
+    trainer = _section(source, "trainer")
+    method = one_of("trainer.method", trainer.pop("method", "grpo"), METHODS)
+    rubric = _rubric(_section(source, "rubric"))
+    readers = _section(source, "estimators", required=False)
+    known_keys("estimators", readers, ESTIMATORS)
+    monitors = _section(source, "monitors", required=False)
+    if monitors and method == "sft":
+        raise ConfigError("monitors: watch the rollouts of reinforcement learning, method sft has none")
+    recipe = Recipe(
+        name=name,
+        task=from_mapping(task, task_source, "task"),
+        model=from_mapping(ModelSection, _section(source, "model"), "model"),
+        rubric=rubric,
+        estimators={
+            each: from_mapping(ESTIMATORS[each], readers[each] or {}, f"estimators.{each}") for each in readers
+        },
+        method=method,
+        trainer=trainer,
+        monitors=from_mapping(MonitorSettings, monitors, "monitors"),
+        probe=from_mapping(ProbeSection, _section(source, "probe", required=False), "probe"),
+        source=source,
+    )
+    one_of("probe.split", recipe.probe.split, task.splits)
+    one_of("probe.confidence", recipe.probe.confidence, (STATED, *recipe.estimators))
+    if recipe.model.lora is not None:
+        _check_lora(recipe.model)
+    if recipe.model.critic_path and (method, trainer.get("value_model")) != ("ppo", "separate"):
+        raise ConfigError(
+            "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
+            "trainer.value_model: separate"
+        )
+    checked = check_trainer(method, trainer, recipe.template, rubric)
+    if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
+        raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
+    return dataclasses.replace(recipe, trainer=checked)
+
+
+def _check_lora(model: ModelSection) -> None:
+    """Raise ConfigError for adapters that could not be loaded again: their base is not the model that they fit."""
+    if model.add_template_tokens:
+        raise ConfigError(
+            "model.lora: an adapter does not hold the new tokens of model.add_template_tokens; add them in a "
+            "supervised warm start without lora, and start from its final folder"
+        )
+    if model.gguf_file is not None or model.path in PACKAGED:
+        raise ConfigError(
+            f"model.lora: an adapter on {model.path} finds no base, which is a GGUF file; train it whole first (method "
+            "sft without lora), and start from its final folder"
+        )
+
+
+def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
+    allowed = convert(source.pop("allow_hackable", False), bool, "rubric.allow_hackable")
+    try:
+        return Rubric.from_config(source, allow_hackable=allowed or hackable)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _section(source: dict[str, Any], name: str, *, required: bool = True) -> dict[str, Any]:
+    if required and source.get(name) is None:
+        raise ConfigError(f"{name}: this section is missing from the recipe")
+    values = source.get(name) or {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: expected a mapping, got {values!r}")
+    return dict(values)

@@ -1,0 +1,136 @@
+"""The ``trainer`` section of a recipe: fields of TRL's configuration by their own names, and the batch they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import typing
+from typing import Any
+
+from experiments.errors import ConfigError
+from experiments.schema import convert, known_keys, one_of
+from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
+
+METHODS = ("grpo", "ppo", "sft")
+
+
+def trainer_arguments(method: str) -> type:
+    """The configuration class of a method, whose fields the ``trainer`` section takes."""
+    # Imported here: TRL takes seconds to import, and listing recipes needs none of it.
+    if method == "sft":
+        from rl.sft import CalibratedSFTConfig
+
+        return CalibratedSFTConfig
+    if method == "ppo":
+        from rl.ppo_config import CalibratedPPOConfig
+
+        return CalibratedPPOConfig
+    from rl.grpo_config import CalibratedGRPOConfig
+
+    return CalibratedGRPOConfig
+
+
+def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate, rubric: Rubric) -> dict[str, Any]:
+    """The section's values in the types of their fields.
+
+    Raises ConfigError for what is no field of the method's configuration or not of its type, for the run's folder, for
+    an evaluation, for a closed-form loss with nothing to take in closed form, for a signal of the rubric that training
+    does not read, and for a rubric that needs groups where PPO has none.
+    """
+    if "output_dir" in values:
+        raise ConfigError("trainer.output_dir: the run's folder is given by --out")
+    kind = trainer_arguments(method)
+    fields = [each.name for each in dataclasses.fields(kind) if each.init]
+    hints = typing.get_type_hints(kind)
+    known_keys("trainer", values, fields, shown=f"the fields of {kind.__name__}, method {method}")
+    checked = {name: convert(value, hints[name], f"trainer.{name}") for name, value in values.items()}
+    if checked.get("eval_strategy", "no") != "no":
+        raise ConfigError(
+            f"trainer.eval_strategy: {checked['eval_strategy']!r} needs an evaluation set and a recipe has none, only "
+            "'no' is allowed; candor probe measures each checkpoint on held-out questions"
+        )
+    if rubric.signals:
+        _check_signals(rubric)
+    if method == "ppo":
+        from rl.ppo_config import check_without_groups
+
+        try:
+            check_without_groups(rubric, checked.get("num_generations", kind.num_generations))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    if checked.get("vllm_mode"):
+        one_of("trainer.vllm_mode", checked["vllm_mode"], ("server", "colocate"))
+    if checked.get("trained_tokens") == "confidence":
+        if template.confidence == "none":
+            raise ConfigError("trainer.trained_tokens: 'confidence' needs one, task.template.confidence is 'none'")
+        weighted = zip(rubric.segments, rubric.weights, strict=True)
+        if not any(weight and "confidence" in segments for segments, weight in weighted):
+            raise ConfigError(
+                "trainer.trained_tokens: 'confidence' leaves nothing to train, no term of the rubric is credited to "
+                "the confidence; add one, such as rubric.log.weight=0.1"
+            )
+    if checked.get("confidence_loss_weight"):
+        if template.levels is None:
+            raise ConfigError(
+                "trainer.confidence_loss_weight: the closed form needs task.template.levels, a known set of confidences"
+            )
+        if not rubric.weights[list(rubric.calibrates)].any():
+            raise ConfigError(
+                "trainer.confidence_loss_weight: has nothing to take in closed form, no term of the rubric depends on "
+                "the confidence; add one, such as rubric.brier.weight=1"
+            )
+    return checked
+
+
+def _check_signals(rubric: Rubric) -> None:
+    from rl.signals import SIGNALS  # imports torch, which trainer_arguments has done by now
+
+    for term in rubric.terms:
+        for field in dataclasses.fields(term):
+            if "signal" not in field.name:
+                continue
+            # The terms that rank completions by one `signal` take the stated confidence as well.
+            allowed = (*SIGNALS, "confidence") if field.name == "signal" else SIGNALS
+            value = getattr(term, field.name)
+            for name in value if isinstance(value, tuple) else (value,):
+                if name in term.signals:  # a soft target's signal is read for that target only
+                    one_of(f"rubric.{term.name}.{field.name}", name, allowed)
+
+
+def check_generation(trainer: dict[str, Any]) -> None:
+    """Raise ConfigError where a run is to generate with vLLM and vLLM is not installed. For training only."""
+    if trainer.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "trainer.use_vllm: vLLM is not installed; the extra vllm installs it: pip install 'candor-rl[vllm]'"
+        )
+
+
+def check_batch(trainer: dict[str, Any], method: str = "grpo", processes: int | None = None) -> None:
+    """Raise ConfigError where a batch, over the processes of this launch, is not made of whole groups.
+
+    ``processes`` is for a launcher, which is none of them. For training only: a recipe that was launched on many
+    processes is probed on one.
+    """
+    defaults = trainer_arguments(method)
+    group, per_device, accumulation = (
+        getattr(defaults, name) if trainer.get(name) is None else trainer[name]
+        for name in ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
+    )
+    processes = processes or int(os.environ.get("WORLD_SIZE", "1"))
+    steps = trainer.get("steps_per_generation") or accumulation
+    batch = trainer.get("generation_batch_size") or per_device * processes * steps
+    if group < 2 and method == "grpo":
+        raise ConfigError(f"trainer.num_generations: {group} is below 2, a group needs siblings to compare with")
+    if group < 1:
+        raise ConfigError(f"trainer.num_generations: {group} is below 1")
+    if batch < 1:
+        raise ConfigError(f"trainer.per_device_train_batch_size: a generation batch of {batch} completions is empty")
+    if batch % group:
+        below, above = batch // group * group, -(-batch // group) * group
+        allowed = f"{below} or {above}" if below else f"{above}"
+        raise ConfigError(
+            f"trainer.num_generations: {group} does not divide the generation batch of {batch} completions, "
+            f"{per_device} a device x {processes} processes x {steps} steps a generation; use a batch of {allowed}"
+        )

@@ -1,0 +1,1 @@
+"""How a run is started on many processes or as jobs, and what memory it needs."""

@@ -1,0 +1,58 @@
+"""Rewards for the confidence stated at single steps of the thinking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from rewards.outcomes import Outcomes
+from rewards.scoring_rules import Scheme, check_range, constant_scheme
+from rewards.terms.intrinsic import read_signal
+
+
+@dataclass(frozen=True)
+class StepConfidenceTerm:
+    """The mean step confidence s, staked on the final answer: won if it is right, lost if wrong (DualStake).
+
+    Linear in the stake and so not proper: a model that is right with probability p earns most by staking ``high``
+    where p > 1/2 and ``low`` below, whatever p is exactly. It trains a threshold, not a probability; the clipping is
+    what keeps stakes apart (without it the paper's ECE returns to that of the base model). Stakes are tokens of the
+    reasoning, which is what it is credited to.
+
+    Returns (N,) float in [-high, high], NaN where the verifier could not judge and where no stake was read. By parse
+    status: the same under every status; stakes are read in a closed thought only, and an unparsed answer is wrong. A
+    verdict between 0 and 1 scales what is won. Raises ValueError unless 0 <= low < high <= 1.
+    Source: arXiv 2609.00935.
+
+    >>> from rewards.completion import ParseStatus
+    >>> correct, signals = np.array([1.0, 0.0, 1.0]), {"step_confidence": np.array([0.8, 1.0, np.nan])}
+    >>> StepConfidenceTerm()(Outcomes(correct, correct, (ParseStatus.OK,) * 3, np.zeros(3, int), np.ones(3), signals))
+    array([ 0.8, -0.9,  nan])
+    """
+
+    name: ClassVar[str] = "step_confidence"
+    formula: ClassVar[str] = "(2 y - 1) clip(s, low, high)"
+    paper: ClassVar[str] = "arXiv 2609.00935"
+    signals: ClassVar[tuple[str, ...]] = ("step_confidence",)
+    low: float = 0.1
+    high: float = 0.9
+    segments: tuple[str, ...] = ("reasoning",)
+
+    def __post_init__(self) -> None:
+        check_range("rubric.step_confidence.low", self.low, 0.0, 1.0, "[)")
+        check_range("rubric.step_confidence.high", self.high, self.low, 1.0, "(]")
+
+    @property
+    def reward_range(self) -> str:
+        """What the term pays at least and at most."""
+        return f"[{-self.high:g}, {self.high:g}]"
+
+    def __call__(self, outcomes: Outcomes) -> np.ndarray:
+        stake_N = np.clip(read_signal(outcomes, "step_confidence", self.name), self.low, self.high)
+        return np.asarray((2.0 * outcomes.correct - 1.0) * stake_N)
+
+    def scheme(self) -> Scheme:
+        """Nothing at any stated confidence: stakes are apart from it, may be left out, and never favour a wrong one."""
+        return constant_scheme(0.0, 0.0)
