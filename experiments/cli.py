@@ -9,14 +9,41 @@ import select
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any
 
-from experiments import commands
+from experiments.commands import (
+    ablate,
+    audit,
+    build_tiny,
+    memory,
+    metrics,
+    probe,
+    quickstart,
+    recipes,
+    replay,
+    report,
+    rewards,
+    train,
+)
 from experiments.errors import ConfigError, DataError, RunError
-from experiments.launch.jobs import CLUSTERS
-from experiments.launch.memory import add_arguments as add_memory
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
+
+COMMANDS: dict[str, Any] = {
+    "quickstart": quickstart,
+    "train": train,
+    "probe": probe,
+    "ablate": ablate,
+    "report": report,
+    "build-tiny": build_tiny,
+    "recipes": recipes,
+    "audit": audit,
+    "rewards": rewards,
+    "replay": replay,
+    "metrics": metrics,
+    "memory": memory,
+}
+"""Verb -> its module, which has ``HELP``, ``add_options`` and ``run``."""
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
 
@@ -96,93 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    quickstart = subparsers.add_parser("quickstart", help="the main job on the embedded default, in minutes on a CPU")
-    quickstart.add_argument("overrides", nargs="*", metavar="key=value", help="changes both recipes")
-    quickstart.add_argument("--seed", type=int, default=0, help="seed of both trainings (default 0)")
-    quickstart.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default %(default)s)")
-    quickstart.add_argument("--resume", action="store_true", help="go on with an interrupted run in that folder")
-    quickstart.set_defaults(command=commands.run_quickstart)
-
-    train = subparsers.add_parser("train", help="train one recipe")
-    train.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (see candor recipes) or a YAML file")
-    train.add_argument("overrides", nargs="*", metavar="key=value", help="such as trainer.learning_rate=3e-4")
-    train.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
-    train.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
-    train.add_argument(
-        "--launch", metavar="NAME", help="on many processes: cpu2, ddp, zero2, zero3, zero3_offload or a YAML file"
-    )
-    train.add_argument("--num-processes", type=int, metavar="N", help="how many, one for each GPU of this machine")
-    train.set_defaults(command=commands.run_train)
-
-    probe = subparsers.add_parser("probe", help="measure a checkpoint, or completions and confidences of any system")
-    probe.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a folder, a shipped policy or a hub name")
-    probe.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500; for a checkpoint")
-    probe.add_argument("--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion")
-    probe.add_argument("--records", type=Path, metavar="FILE", help="parquet or JSONL of confidence, correct")
-    probe.add_argument("--verifier", help="what judges the completions: math (default), choice, text, state")
-    probe.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
-    probe.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
-    probe.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
-    probe.set_defaults(command=commands.run_probe)
-
-    ablate = subparsers.add_parser("ablate", help="compare variants of a recipe over settings and seeds")
-    ablate.add_argument("study", metavar="STUDY", help="a shipped study (learning_curves, seeds) or a YAML file")
-    ablate.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
-    ablate.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
-    ablate.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
-    ablate.add_argument("--cluster", choices=CLUSTERS, default=CLUSTERS[0], help="where (default %(default)s)")
-    ablate.add_argument(
-        "--request",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="what each job asks of Slurm: timeout_min=600 gpus_per_node=1 cpus_per_task=8 slurm_partition=gpu",
-    )
-    ablate.set_defaults(command=commands.run_ablate)
-
-    report = subparsers.add_parser("report", help="write report.html again from a run's files")
-    report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder with records.parquet")
-    report.add_argument("--out", type=Path, metavar="DIR", help="one report over all runs, in this folder")
-    report.set_defaults(command=commands.run_report)
-
-    build = subparsers.add_parser("build-tiny", help="rebuild the shipped policies from a seed")
-    build.add_argument("--seed", type=int, default=0, help="seed (default 0, the shipped ones)")
-    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tiny-small and tiny-large")
-    build.set_defaults(command=commands.run_build_tiny)
-
-    recipes = subparsers.add_parser("recipes", help="list the shipped recipes")
-    recipes.add_argument("--json", action="store_true", help="as JSON")
-    recipes.set_defaults(command=commands.run_recipes)
-
-    audit = subparsers.add_parser("audit", help="audit the rubric of a recipe: does it ever pay to answer wrongly?")
-    audit.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (see candor recipes) or a YAML file")
-    audit.add_argument("overrides", nargs="*", metavar="key=value", help="such as rubric.brier.weight=2")
-    audit.add_argument("--json", action="store_true", help="as JSON")
-    audit.add_argument("--out", type=Path, metavar="DIR", help="folder for the curve as a picture, SVG and PNG")
-    audit.epilog = "Ends with status 0 for a safe rubric, 1 for a hackable one."
-    audit.set_defaults(command=commands.run_audit)
-
-    rewards = subparsers.add_parser("rewards", help="list the reward terms a rubric can name")
-    listing = rewards.add_mutually_exclusive_group()
-    listing.add_argument("--json", action="store_true", help="as JSON, with the options of each term")
-    listing.add_argument("--markdown", action="store_true", help="as the table in the README")
-    rewards.set_defaults(command=commands.run_rewards)
-
-    replay = subparsers.add_parser("replay", help="make a saved update again: loss, gradients, completions")
-    replay.add_argument("batch", type=Path, metavar="BATCH", help="failed_batch or batches/step-N of a run")
-    replay.set_defaults(command=commands.run_replay)
-
-    metrics = subparsers.add_parser("metrics", help="list the metrics that training logs")
-    form = metrics.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="as JSON")
-    form.add_argument("--markdown", action="store_true", help="as the table in the README")
-    metrics.set_defaults(command=commands.run_metrics)
-
-    add_memory(
-        subparsers.add_parser("memory", help="by calculation: memory of a GPU and time of a step, before a launch")
-    )
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.HELP)
+        command.add_options(subparser)
+        subparser.set_defaults(command=command.run)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

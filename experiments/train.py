@@ -1,6 +1,6 @@
-"""Run one recipe: ``candor train RECIPE [key=value ...]``, or under a launcher ``-m experiments.train``.
+"""Run one recipe: ``candor train RECIPE [key=value ...]``, or under a launcher ``-m experiments train``.
 
-    accelerate launch --num_processes 2 -m experiments.train candor --out runs/candor
+    accelerate launch --num_processes 2 -m experiments train candor --out runs/candor
 
 The run's folder holds ``recipe.yaml``, ``metrics.jsonl``, ``alarms.jsonl``, ``completions/`` (a table of every sampled
 completion), ``checkpoint-N/`` while it trains and ``final/`` when it is done; ``failed_batch/`` where an update failed.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -279,15 +278,3 @@ def lora_config(recipe: Recipe):
     from peft import LoraConfig
 
     return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | recipe.model.lora, "model.lora")
-
-
-def main() -> None:
-    """Entry for launchers, which start a module once a rank."""
-    from experiments import cli, launcher
-
-    arguments = ["train", *sys.argv[1:]]
-    sys.exit(launcher.run_rank(cli.run, arguments) if launcher.launched() else cli.main(arguments))
-
-
-if __name__ == "__main__":
-    main()

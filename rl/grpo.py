@@ -8,7 +8,7 @@ taken in closed form where the confidence is one token of a known set, and the K
 (``kl_mask``). Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which
 works on a sequence's one number.
 
-Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments.train candor``.
+Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments train candor``.
 
 Shapes: N completions of the global batch, B of this rank, T completion tokens, K terms, S segments, C calibration
 terms.

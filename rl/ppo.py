@@ -15,7 +15,7 @@ The critic is a value head on the policy's trunk, which it does not train unless
 :mod:`rl.critic`. Values before the update cost one forward pass without gradient, through TRL's fused head: logits of
 (B, T, V) never exist.
 
-Launch: ``candor train ppo`` or ``accelerate launch --num_processes 2 -m experiments.train ppo``.
+Launch: ``candor train ppo`` or ``accelerate launch --num_processes 2 -m experiments train ppo``.
 
 Shapes: N completions of the global batch, B of this rank, T completion tokens, K terms, S segments, R credit streams.
 """

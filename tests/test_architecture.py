@@ -106,6 +106,90 @@ def test_a_module_is_short_or_says_why_not(path: Path) -> None:
     assert len(source.splitlines()) <= 300 or "300 lines" in docstring
 
 
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("commands",),
+    ("ablation",),
+    ("quickstart", "replay", "build_tiny", "export", "serve", "launch"),
+    ("train",),
+    ("report",),
+    ("routing",),
+    ("probe",),
+    ("config",),
+    ("tasks",),
+    ("schema", "files"),
+    ("errors",),
+)
+"""What stands on what in `experiments`, top first: rooms and modules import from floors below them alone."""
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Module -> the modules among ``sources`` (dotted name -> text) that it imports anywhere, inside functions too."""
+    graph: dict[str, set[str]] = {name: set() for name in sources}
+    for name, source in sources.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                from_module = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[name] |= (from_module & sources.keys()) or {node.module}
+        graph[name] = (graph[name] & sources.keys()) - {name}
+    return graph
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """The modules that are left when those that import none of the rest are taken away again and again."""
+    left = dict(graph)
+    while free := [name for name, imported in left.items() if not imported & left.keys()]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def upward(graph: dict[str, set[str]]) -> list[str]:
+    """Imports inside `experiments` that do not go to a lower floor, rooms importing within themselves apart."""
+    arrows = [(one, other) for one, imported in graph.items() for other in imported]
+    rooms = [(each, *(name.split(".")[1:2] for name in each)) for each in arrows]
+    return [
+        f"{one} -> {other}"
+        for (one, other), here, there in rooms
+        if here and there and here != there and one.startswith("experiments.") and other.startswith("experiments.")
+        if FLOOR[here[0]] >= FLOOR[there[0]]
+    ]
+
+
+GRAPH = import_graph({dotted(path): path.read_text(encoding="utf-8") for path in MODULES})
+
+
+def test_no_circle_of_modules_and_no_arrow_upward() -> None:
+    assert circle(GRAPH) == []
+    assert upward(GRAPH) == []
+
+
+def test_circles_and_arrows_upward_are_seen() -> None:
+    sources = {
+        "experiments.train": "def f():\n    from experiments.probe import measure",
+        "experiments.probe.measure": "import experiments.cli",
+        "experiments.cli": "from experiments.train import train",
+        "rl.files": "import json",
+    }
+    graph = import_graph({**sources, "experiments.probe": ""})
+    graph["experiments.train"] = {"experiments.probe.measure"}
+    assert circle(graph) == ["experiments.cli", "experiments.probe.measure", "experiments.train"]
+    assert upward(graph) == ["experiments.probe.measure -> experiments.cli"]
+
+
+def test_experiments_has_few_modules_at_its_own_level() -> None:
+    own = {path.stem for path in (ROOT / "experiments").glob("*.py")} - {"__init__", "__main__"}
+    assert len(own) <= 8 and own <= FLOOR.keys()
+
+
 def test_every_package_with_code_is_in_the_wheel() -> None:
     with_code = {str(path.parent.relative_to(ROOT)).replace("/", ".") for path in MODULES}
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == with_code

@@ -63,9 +63,9 @@ def summarize(
 
     Returns:
         Values are None where undefined (AUROC of one class, confident_error_rate with nothing that confident, anything
-        on no rows), ends also where fewer than two clusters leave no spread to estimate. ``n`` is the number of rows
-        the value is a mean over: for confident_error_rate those with confidence >= 0.9, for unparsed those with ``parsed``
-        known, elsewhere N.
+        on no rows), ends also where fewer than two clusters leave no spread. ``n`` is the number of rows
+        that the value is a mean over: for confident_error_rate those with confidence >= 0.9, for unparsed those with
+        ``parsed`` known, elsewhere N.
 
     Raises:
         ValueError: columns of different lengths, confidence NaN or outside [0, 1], correctness neither 0 nor 1, a

@@ -1,13 +1,52 @@
-"""The audit of a rubric in plain values: at the end of its schedules, and at every step where a weight turns."""
+"""``candor audit``: whether a rubric pays for wrong answers, at any step of its schedules."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rewards.audit import expected_reward_curve
-from rewards.rubric import Rubric
+from experiments.commands.terminal import Terminal
+
+if TYPE_CHECKING:
+    from rewards.rubric import Rubric
+
+HELP = "audit the rubric of a recipe: does it ever pay to answer wrongly?"
+EXIT_HACKABLE = 1
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the verb its options."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (see candor recipes) or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as rubric.brier.weight=2")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the curve as a picture, SVG and PNG")
+    parser.epilog = "Ends with status 0 for a safe rubric, 1 for a hackable one."
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the audit; the status says whether the rubric is safe."""
+    from experiments.config.recipe import load_rubric
+
+    found = audit_rubric(load_rubric(options.recipe, options.overrides))
+    pictures: list[Path] = []
+    if options.out is not None:
+        from experiments.files import writable
+        from experiments.report.reward_curve import save_reward_curve
+
+        pictures = save_reward_curve(found["curve"], writable(options.out))
+    if options.json:
+        print(json.dumps({"recipe": options.recipe} | found, indent=2, allow_nan=False))
+    else:
+        from experiments.report.audit import audit_page
+
+        Terminal().print(audit_page(options.recipe, found))
+        for picture in pictures:
+            print(picture)
+    return 0 if found["safe"] else EXIT_HACKABLE
 
 
 def audit_rubric(rubric: Rubric) -> dict[str, Any]:
@@ -20,6 +59,8 @@ def audit_rubric(rubric: Rubric) -> dict[str, Any]:
     ``remedies``. ``curve`` is :func:`rewards.audit.expected_reward_curve` at the first stage that is hackable, at the
     last if none is, with that stage's ``step`` and, in words, its ``flaw`` and the ``flaw_range`` of P(correct).
     """
+    from rewards.audit import expected_reward_curve
+
     stages = [_stage(rubric, step) for step in rubric.turning_points()]
     drawn = next((stage for stage in stages if not stage["safe"]), stages[-1])
     p, honest, wrong = expected_reward_curve(rubric.scheme(drawn["step"]))

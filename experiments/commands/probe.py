@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from experiments.config.models import find_model
-from experiments.config.recipe import Recipe, load_recipe
+from experiments.commands.terminal import print_metrics
 from experiments.errors import ConfigError
-from experiments.files import writable
-from experiments.probe.measure import Metrics, measure, write_metrics
-from experiments.probe.records import from_completions, read_completions, read_records, write_records
-from experiments.report.html import write_report
-from experiments.schema import one_of
-from rewards.template import AnswerTemplate
-from rewards.verifiers.pool import VERIFIERS, VerifierPool
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.config.recipe import Recipe
+    from experiments.probe.measure import Metrics
+
+HELP = "measure a checkpoint, or completions and confidences of any system"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the verb its options."""
+    parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a folder, a shipped policy or a hub name")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500; for a checkpoint")
+    parser.add_argument("--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion")
+    parser.add_argument("--records", type=Path, metavar="FILE", help="parquet or JSONL of confidence, correct")
+    parser.add_argument("--verifier", help="what judges the completions: math (default), choice, text, state")
+    parser.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure what was named and print the metrics."""
+    metrics = probe(
+        options.out,
+        checkpoint=options.checkpoint,
+        completions=options.completions,
+        records=options.records,
+        verifier=options.verifier,
+        recipe=options.recipe,
+        overrides=options.overrides,
+        seed=options.seed,
+    )
+    print_metrics(metrics)
+    print(options.out / "report.html")
+    return 0
 
 
 def probe(
@@ -37,6 +65,15 @@ def probe(
     judges completions. Raises ConfigError where it is not or the folder cannot be written, DataError for files that
     cannot be read.
     """
+    # Imported here: the command line answers without pandas, and two of the sources are measured without torch.
+    from experiments.files import writable
+    from experiments.probe.measure import measure, write_metrics
+    from experiments.probe.records import from_completions, read_completions, read_records, write_records
+    from experiments.report.html import write_report
+    from experiments.schema import one_of
+    from rewards.template import AnswerTemplate
+    from rewards.verifiers.pool import VERIFIERS, VerifierPool
+
     given = [name for name, value in _named(checkpoint, completions, records) if value is not None]
     if len(given) != 1:
         raise ConfigError(
@@ -78,6 +115,9 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
 
     Raises ConfigError where there is no checkpoint, no recipe, a verifier that grades, or no model to escalate to.
     """
+    from experiments.config.models import find_model
+    from experiments.config.recipe import load_recipe
+
     named = None if recipe is None else load_recipe(recipe, overrides)
     gguf_file = named.model.gguf_file if named is not None and named.model.path == checkpoint else None
     folder = Path(find_model(checkpoint, "probe", gguf_file))
@@ -94,7 +134,6 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
 
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
-    # Imported here, where a model is needed: the other two sources are measured without torch.
     from experiments.probe.checkpoint import large_verdicts, other_readings, probe_checkpoint
 
     with settings.task.open_verifier() as verifier:

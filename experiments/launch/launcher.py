@@ -5,7 +5,7 @@ has the terminal, the others write into ``logs/`` of the run's folder. A rank th
 says nothing; the agent ends the others, which would wait for it for ever, and the one error that came first is shown.
 
 A launcher started by hand needs none of this: ``accelerate launch --config_file FILE --num_processes N
--m experiments.train RECIPE --out DIR``.
+-m experiments train RECIPE --out DIR``.
 """
 
 from __future__ import annotations
@@ -123,7 +123,17 @@ def _start(arguments: Sequence[str], path: Path, count: int, logs: Path) -> None
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ[_LAUNCHED] = "1"
     port = ["--main_process_port", "0"]  # any that is free
-    options = ["--config_file", str(path), "--num_processes", str(count), *port, "-m", "experiments.train", *arguments]
+    options = [
+        "--config_file",
+        str(path),
+        "--num_processes",
+        str(count),
+        *port,
+        "-m",
+        "experiments",
+        "train",
+        *arguments,
+    ]
     parsed = launch_command_parser().parse_args(options)
     # Accelerate hands these on to torch's launcher: every rank but 0 writes into files, standard output and error.
     parsed.log_dir, parsed.redirects = str(logs), ",".join(f"{rank}:3" for rank in range(1, count))

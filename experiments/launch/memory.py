@@ -16,12 +16,8 @@ Activations, the cache of generation and what the allocator wastes come on top.
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
-
-from rich.table import Table
 
 from experiments.errors import ConfigError
 from experiments.schema import one_of
@@ -174,47 +170,3 @@ def generation_seconds(parameters: float, tokens: float, *, utilisation: float =
     7.1
     """
     return tokens * 2 * parameters / (H100["bandwidth"] * utilisation)
-
-
-def add_arguments(memory: argparse.ArgumentParser) -> None:
-    """Give the command ``candor memory`` its options."""
-    memory.add_argument("--parameters", type=float, metavar="N", help="of the policy, such as 7e9")
-    memory.add_argument("--launch", default="zero3", help="ddp, zero2, zero3 (default) or zero3_offload")
-    memory.add_argument("--num-processes", type=int, default=8, metavar="N", help="GPUs of all nodes (default 8)")
-    memory.add_argument("--per-node", type=int, default=8, metavar="N", help="GPUs of a node (default 8)")
-    memory.add_argument("--reference", action="store_true", help="with a frozen policy for a KL (trainer.beta above 0)")
-    memory.add_argument("--critic", action="store_true", help="with a separate critic of the policy's size")
-    memory.add_argument("--completions", type=int, default=512, metavar="N", help="of a step (default 512)")
-    memory.add_argument("--tokens", type=int, default=1024, metavar="N", help="of a completion (default 1024)")
-    listing = memory.add_mutually_exclusive_group()
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    listing.add_argument("--markdown", action="store_true", help="the usual sizes, as the table in the README")
-    memory.set_defaults(command=_print)
-
-
-def _print(options: argparse.Namespace) -> int:
-    from experiments.commands.all import Terminal
-
-    if options.markdown:
-        print(markdown_table())
-        return 0
-    if options.parameters is None:
-        raise ConfigError("--parameters: missing; expected the policy's number of parameters, such as 7e9")
-    found = requirements(
-        options.parameters,
-        options.launch,
-        options.num_processes,
-        per_node=options.per_node,
-        reference=options.reference,
-        critic=options.critic,
-        completions=options.completions,
-        tokens=options.tokens,
-    )
-    if options.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    table = Table("per GPU", "", box=None, header_style="bold")
-    for name, value in found.items():
-        table.add_row(name, f"{value:,g}" if isinstance(value, float) else str(value))
-    Terminal().print(table)
-    return 0

@@ -47,4 +47,4 @@ exec srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=
   --config_file "$LAUNCH" --num_machines "$SLURM_JOB_NUM_NODES" \
   --num_processes $((SLURM_JOB_NUM_NODES * GPUS_PER_NODE)) \
   --main_process_ip "$MASTER_ADDR" --main_process_port "$MASTER_PORT" \
-  -m experiments.train "$@"
+  -m experiments train "$@"

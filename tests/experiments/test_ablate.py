@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.ablation.run import ablate, load_study, markdown_summary
+from experiments.ablation.run import ablate
+from experiments.ablation.study import load_study
+from experiments.ablation.summary import markdown_summary
 from experiments.cli import main
 from experiments.errors import ConfigError
 
@@ -47,7 +49,7 @@ def recipe(policy: Any, tmp_path: Path) -> str:
 
 def test_the_shipped_study_can_be_run() -> None:
     study = load_study("learning_curves", ["trainer.max_steps=3"])
-    assert list(study.variants) == ["rlvr", "rlcr", "segment", "closed_form"]
+    assert list(study.variants) == ["rlvr", "rlcr", "rlcr_segment", "closed_form"]
     assert len(study.settings()) == 3
     assert study.set == {"probe.confidence": "expected_confidence", "trainer.max_steps": 3}
 

@@ -84,12 +84,12 @@ def test_terms_that_no_audit_sees_are_named() -> None:
 
 def test_nothing_is_called_proper_that_leaves_the_confidence_alone() -> None:
     assert audited(accuracy=1, format=0.2, brier=0)["stages"][0]["proper"] is None
-    (stage,) = audited(accuracy=1, stake=0.5)["stages"]
+    (stage,) = audited(accuracy=1, linear=0.5)["stages"]
     assert (stage["proper"], stage["strictly_proper"], stage["safe"]) == (False, False, True)
 
 
 def test_a_flaw_without_a_wrong_answer_that_pays_is_drawn_too() -> None:
-    curve = audited(accuracy=1, stake=2)["curve"]
+    curve = audited(accuracy=1, linear=2)["curve"]
     assert curve["flaw"] == "being right more often pays less"
     assert curve["flaw_range"] == pytest.approx((0.1, 0.125), abs=2e-3)
 

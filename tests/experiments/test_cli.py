@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -142,11 +143,10 @@ def test_what_cannot_be_run_ends_with_2_and_one_line(tmp_path: Path, refusal: Re
 def test_a_launcher_runs_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from experiments import train
-
-    monkeypatch.setattr(sys, "argv", ["train.py", "rlvr", "trainer.max_stps=1", "--out", str(tmp_path / "run")])
+    arguments = ["experiments", "train", "rlvr", "trainer.max_stps=1", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as ended:
-        train.main()
+        runpy.run_module("experiments", run_name="__main__")
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("candor: trainer.max_stps: unknown key")
 
@@ -204,7 +204,7 @@ def interrupted(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """Folder, exit status and error output of a training that got an interrupt after its first whole checkpoint."""
     out = tmp_path_factory.mktemp("interrupted") / "run"
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", "train", str(small_recipe), "--out", str(out)],
+        [sys.executable, "-m", "experiments", "train", str(small_recipe), "--out", str(out)],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -278,7 +278,7 @@ def test_a_finished_training_is_not_done_again(
 def test_a_reader_who_leaves_ends_the_command_quietly(command: list[str]) -> None:
     """As ``candor audit candor | head -3`` does, once it has its three lines."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", *command],
+        [sys.executable, "-m", "experiments", *command],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert process.stdout is not None and process.stderr is not None

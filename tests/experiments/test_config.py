@@ -91,13 +91,13 @@ def test_the_recipes_that_are_compared_differ_only_in_reward_and_credit() -> Non
 
 
 def test_ppo_and_its_control_differ_from_the_others_in_the_method_alone() -> None:
-    for ppo, grpo in (("ppo", "candor"), ("rlvr_ppo", "rlvr")):
+    for ppo, grpo in (("candor_ppo", "candor"), ("rlvr_ppo", "rlvr")):
         ours, theirs = load_recipe(ppo), load_recipe(grpo)
         assert ours.method == "ppo" and theirs.method == "grpo"
         assert ours.rubric.names == theirs.rubric.names
         assert ours.rubric.weights.tolist() == theirs.rubric.weights.tolist()
         assert (ours.task, ours.model, ours.probe) == (theirs.task, theirs.model, theirs.probe)
-    treated, control = load_recipe("ppo"), load_recipe("rlvr_ppo")
+    treated, control = load_recipe("candor_ppo"), load_recipe("rlvr_ppo")
     assert {key for key in treated.trainer.keys() | control.trainer.keys()
             if treated.trainer.get(key) != control.trainer.get(key)} <= {
         "confidence_loss_weight", "confidence_entropy_coef", "confidence_entropy_end"
@@ -173,7 +173,7 @@ def test_an_override_that_cannot_be_read_is_refused(override: str, message: str)
 
 def test_an_unknown_recipe_names_the_nearest() -> None:
     message = refusal("cando")
-    assert message.startswith("recipe 'cando' is not one of candor, dcpo, ppo, rlvr_ppo, rewarding_doubt, rlcr, ")
+    assert message.startswith("recipe 'cando' is not one of candor, candor_ppo, dcpo, rewarding_doubt, rlcr, ")
     assert message.endswith("(did you mean candor?)")
     assert refusal("absent/mine.yaml") == "recipe absent/mine.yaml: no such file"
 
@@ -321,14 +321,14 @@ def test_a_supervised_recipe_takes_the_fields_of_its_own_method() -> None:
 
 def test_what_ppo_has_no_groups_or_no_critic_for_is_refused() -> None:
     assert refusal("rlvr", "trainer.gae_lambda=0.95").startswith("trainer.gae_lambda: unknown key")
-    message = refusal("ppo", "rubric.brier.target=leave_one_out")
+    message = refusal("candor_ppo", "rubric.brier.target=leave_one_out")
     assert message.startswith("trainer.num_generations: 1 leaves rubric.brier nothing to compare with")
-    assert load_recipe("ppo", ["rubric.brier.target=leave_one_out", "trainer.num_generations=4"])
-    assert refusal("ppo", "rubric.brier.scaling=group").startswith("rubric.brier.scaling: 'group' is of groups")
-    for name, own in (("rlvr", []), ("ppo", []), ("ppo", ["trainer.value_model=head"])):
+    assert load_recipe("candor_ppo", ["rubric.brier.target=leave_one_out", "trainer.num_generations=4"])
+    assert refusal("candor_ppo", "rubric.brier.scaling=group").startswith("rubric.brier.scaling: 'group' is of groups")
+    for name, own in (("rlvr", []), ("candor_ppo", []), ("candor_ppo", ["trainer.value_model=head"])):
         message = refusal(name, "model.critic_path=tiny-large", *own)
         assert message.startswith("model.critic_path: has no effect without a separate critic")
-    separate = load_recipe("ppo", ["model.critic_path=tiny-large", "trainer.value_model=separate"])
+    separate = load_recipe("candor_ppo", ["model.critic_path=tiny-large", "trainer.value_model=separate"])
     assert separate.model.critic_path == "tiny-large"
 
 
@@ -454,7 +454,7 @@ def test_a_critic_that_is_not_there_is_named_before_the_policy_loads(
 ) -> None:
     monkeypatch.setattr("experiments.train.open_policy", None)
     separate = ("trainer.value_model=separate", "model.critic_path=./absent", "task.train_size=200")
-    message = training_refusal(tmp_path / "run", "ppo", *separate)
+    message = training_refusal(tmp_path / "run", "candor_ppo", *separate)
     assert message.startswith("model.critic_path: ./absent: no such folder")
 
 
@@ -532,5 +532,5 @@ def test_a_mix_needs_as_many_prompts_as_a_batch_has_groups(tmp_path: Path) -> No
 
 
 def test_ppo_trains_all_tokens(tmp_path: Path) -> None:
-    message = training_refusal(tmp_path / "run", "ppo", "trainer.trained_tokens=confidence")
+    message = training_refusal(tmp_path / "run", "candor_ppo", "trainer.trained_tokens=confidence")
     assert message.startswith("trainer.trained_tokens: 'confidence' leaves rewards of answers without a token")

@@ -156,7 +156,7 @@ def test_the_shipped_files_are_accelerates_and_leave_the_number_of_processes_ope
 
 # -- two ranks ---------------------------------------------------------------------------------------------------------
 def test_an_interrupt_ends_every_rank_and_tells_how_to_go_on(start: Any, tmp_path: Path) -> None:
-    process = start("experiments.cli", "train", "RECIPE", "--launch", "cpu2", "--out", "run")
+    process = start("experiments", "train", "RECIPE", "--launch", "cpu2", "--out", "run")
     while len(ranks := ranks_of(process)) < 2:
         assert process.poll() is None, said(tmp_path)
         time.sleep(0.05)
@@ -168,7 +168,7 @@ def test_an_interrupt_ends_every_rank_and_tells_how_to_go_on(start: Any, tmp_pat
 
 
 def test_a_rank_that_is_killed_ends_the_run_and_is_named(start: Any, tmp_path: Path) -> None:
-    process = start("experiments.cli", "train", "RECIPE", "trainer.max_steps=10000", "--launch", "cpu2", "--out", "run")
+    process = start("experiments", "train", "RECIPE", "trainer.max_steps=10000", "--launch", "cpu2", "--out", "run")
     wait_for_step(tmp_path / "run", 1, process)
     ranks = ranks_of(process)
     os.kill(ranks[1], signal.SIGKILL)
@@ -183,7 +183,7 @@ def test_what_every_rank_refuses_is_said_once(start: Any, policy: Any, tmp_path:
     broken = tmp_path / "broken"
     shutil.copytree(policy.path, broken)
     (broken / "model.safetensors").write_bytes(b"not weights")
-    process = start("experiments.cli", "train", "RECIPE", f"model.path={broken}", "--launch", "cpu2", "--out", "run")
+    process = start("experiments", "train", "RECIPE", f"model.path={broken}", "--launch", "cpu2", "--out", "run")
     assert process.wait(120) == 2
     (line,) = said(tmp_path)
     assert line.startswith(f"candor: model.path: {broken} cannot be loaded: ")
@@ -192,13 +192,13 @@ def test_what_every_rank_refuses_is_said_once(start: Any, policy: Any, tmp_path:
 def test_under_zero_2_a_launch_by_hand_resumed_by_the_command_equals_one_that_was_not_stopped(
     start: Any, tmp_path: Path
 ) -> None:
-    by_hand = ("--config_file", LAUNCH / "zero2.yaml", "--num_processes", 2, "-m", "experiments.train")
+    by_hand = ("--config_file", LAUNCH / "zero2.yaml", "--num_processes", 2, "-m", "experiments", "train")
     process = start("accelerate.commands.launch", *by_hand, "RECIPE", "--out", "whole")
     assert process.wait(280) == 0, (tmp_path / "err").read_text()[-4000:]
     whole, halved = tmp_path / "whole", tmp_path / "halved"
     shutil.copytree(whole, halved, ignore=shutil.ignore_patterns("checkpoint-4", "final"))
     process = start(
-        "experiments.cli", "train", "RECIPE", "--launch", "zero2", "--num-processes", 2, "--out", halved, "--resume"
+        "experiments", "train", "RECIPE", "--launch", "zero2", "--num-processes", 2, "--out", halved, "--resume"
     )
     assert process.wait(200) == 0, (tmp_path / "err").read_text()[-4000:]
     for folder in ("checkpoint-4", "final"):
@@ -223,9 +223,7 @@ def test_under_zero_2_the_other_methods_go_on_as_if_they_had_not_stopped(
     for out, more in ((whole, ()), (halved, ("--resume",))):
         if more:
             shutil.copytree(whole, halved, ignore=shutil.ignore_patterns("checkpoint-6", "final"))
-        process = start(
-            "experiments.cli", "train", recipe, "--launch", "zero2", "--num-processes", 2, "--out", out, *more
-        )
+        process = start("experiments", "train", recipe, "--launch", "zero2", "--num-processes", 2, "--out", out, *more)
         assert process.wait(280) == 0, (tmp_path / "err").read_text()[-4000:]
     names = ["model.safetensors", *(["critic/critic.safetensors"] if method == "ppo" else [])]
     for name in names:
@@ -240,7 +238,7 @@ def test_under_zero_2_the_other_methods_go_on_as_if_they_had_not_stopped(
 def test_an_update_of_two_ranks_is_made_again_on_one(recipe: Path, start: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(
-        "experiments.cli", "train", "RECIPE", "trainer.save_batch_at=[3]",
+        "experiments", "train", "RECIPE", "trainer.save_batch_at=[3]",
         "--launch", "cpu2", "--num-processes", 2, "--out", run,
     )  # fmt: skip
     assert process.wait(200) == 0, (tmp_path / "err").read_text()[-4000:]
@@ -282,13 +280,13 @@ def test_the_slurm_script_starts_accelerate_on_every_node(tmp_path: Path) -> Non
     assert options == ["srun --nodes=2", "srun --ntasks-per-node=1", "srun --kill-on-bad-exit=1"]
     expected = ["-m", "accelerate.commands.launch", "--machine_rank", "1", "--config_file", str(LAUNCH / "zero2.yaml")]
     expected += ["--num_machines", "2", "--num_processes", "8", "--main_process_ip", "node-a"]
-    expected += ["--main_process_port", "2345", "-m", "experiments.train", *given]
+    expected += ["--main_process_port", "2345", "-m", "experiments", "train", *given]
     assert done.stdout.splitlines()[len(options) :] == expected
 
     from accelerate.commands.launch import launch_command_parser
 
     parsed = launch_command_parser().parse_args(expected[2:])
-    assert (parsed.machine_rank, parsed.num_processes, parsed.training_script) == (1, 8, "experiments.train")
+    assert (parsed.machine_rank, parsed.num_processes, parsed.training_script) == (1, 8, "experiments")
     assert parsed.module and parsed.training_script_args == given
     assert run().returncode == 2, "no recipe"
     assert "own.yaml: no such file" in run("candor", LAUNCH="own.yaml").stderr

@@ -76,7 +76,7 @@ def killed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed some steps after a checkpoint."""
     out = tmp_path_factory.mktemp("killed") / "run"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-m", "experiments.train", str(recipe), "--out", str(out)]
+    command = [sys.executable, "-m", "experiments", "train", str(recipe), "--out", str(out)]
     with (out.parent / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -201,7 +201,7 @@ def test_a_run_killed_at_ten_random_times_ends_as_one_that_was_not(
     recipe = write_recipe(method, trainer={"max_steps": 100}, probe={"every": 4, "every_size": 8}, **monitors)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     killed, draw = tmp_path / "killed", random.Random(0)
-    command = [sys.executable, "-m", "experiments.train", str(recipe), "--resume", "--out", str(killed)]
+    command = [sys.executable, "-m", "experiments", "train", str(recipe), "--resume", "--out", str(killed)]
     for step in sorted(draw.sample(range(1, 80), 10)):
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(

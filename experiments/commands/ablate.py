@@ -1,0 +1,57 @@
+"""``candor ablate``: variants of a recipe at their best setting, over seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import ConfigError
+from experiments.launch.jobs import CLUSTERS
+
+HELP = "compare variants of a recipe over settings and seeds"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the verb its options."""
+    parser.add_argument("study", metavar="STUDY", help="a shipped study (learning_curves, seeds) or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
+    parser.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
+    parser.add_argument("--cluster", choices=CLUSTERS, default=CLUSTERS[0], help="where (default %(default)s)")
+    parser.add_argument(
+        "--request",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what each job asks of Slurm: timeout_min=600 gpus_per_node=1 cpus_per_task=8 slurm_partition=gpu",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the study and print its summary."""
+    from experiments.ablation.run import ablate
+    from experiments.ablation.study import load_study
+    from experiments.ablation.summary import markdown_summary
+
+    if options.jobs < 1:
+        raise ConfigError(f"--jobs: {options.jobs} is below 1")
+    study = load_study(options.study, options.overrides)
+    out = options.out or Path("runs") / Path(options.study).stem
+    summary = ablate(study, out, jobs=options.jobs, cluster=options.cluster, request=_request(options.request))
+    print(markdown_summary(summary), end="")
+    return 0
+
+
+def _request(asked: list[str]) -> dict[str, Any]:
+    request: dict[str, Any] = {}
+    for each in asked:
+        key, equals, value = each.partition("=")
+        if not equals:
+            raise ConfigError(f"--request {each!r}: expected KEY=VALUE")
+        try:
+            request[key] = json.loads(value)
+        except ValueError:  # a text; YAML would make a number of 1:30:00
+            request[key] = value
+    return request

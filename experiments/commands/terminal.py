@@ -1,0 +1,27 @@
+"""What the verbs print to: a terminal that a reader may leave, and the closing table of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+
+class Terminal(Console):
+    """The terminal, whose reader may leave."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would exit with status 1, which an audit means something else by
+
+
+def print_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print method -> metric -> value and bounds as a table, which is never narrower than its figures."""
+    from experiments.report.terminal import terminal_table
+
+    table, console = terminal_table(metrics), Terminal()
+    # A terminal that is too narrow wraps the lines, which loses nothing. The measure leaves out the padding of columns
+    # that have a least width.
+    narrowest = console.measure(table, options=console.options.update(max_width=1000)).minimum
+    console.width = max(console.width, narrowest + 2 * len(table.columns))
+    console.print(table)

@@ -1,0 +1,45 @@
+"""``candor train``: one recipe, on this process or on many."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from experiments.errors import ConfigError
+
+HELP = "train one recipe"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the verb its options."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a shipped recipe (see candor recipes) or a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as trainer.learning_rate=3e-4")
+    parser.add_argument("--out", type=Path, help="folder of the run (default runs/RECIPE)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last complete checkpoint")
+    parser.add_argument(
+        "--launch", metavar="NAME", help="on many processes: cpu2, ddp, zero2, zero3, zero3_offload or a YAML file"
+    )
+    parser.add_argument("--num-processes", type=int, metavar="N", help="how many, one for each GPU of this machine")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train the recipe, or start the processes that do."""
+    from experiments.config.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe, options.overrides)
+    out = options.out or Path("runs") / recipe.name
+    if options.launch is not None:
+        from experiments.launch.launcher import launch
+
+        arguments = [options.recipe, *options.overrides]
+        launch(recipe, arguments, out, resume=options.resume, config=options.launch, processes=options.num_processes)
+        return 0
+    if options.num_processes is not None:
+        raise ConfigError("--num-processes: has no effect without --launch, such as --launch ddp")
+    from experiments.train import train
+
+    final = train(recipe, out, resume=options.resume)
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{final} holds the trained policy; measure it with: candor probe {final} --out {final.parent / 'probe'}")
+    return 0
