@@ -1,1 +1,51 @@
-"""How sure the model is: confidence estimators, their recalibration and the metrics that judge them."""
+"""How sure the model is: confidence estimators, their recalibration and the metrics that judge them.
+
+``ESTIMATORS`` is the only list of estimators: name -> class, imported when it is asked for, so that metrics and the
+gate load neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from estimators.estimator import Estimator
+
+_PLACES = {
+    "verbalized": "verbalized:Verbalized",
+    "expected_confidence": "expected_confidence:ExpectedConfidence",
+    "answer_probability": "answer_span:AnswerProbability",
+    "answer_min_probability": "answer_span:AnswerMinProbability",
+    "answer_log_prob": "token_means:AnswerLogProb",
+    "answer_entropy": "token_means:AnswerEntropy",
+    "answer_self_certainty": "token_means:AnswerSelfCertainty",
+    "answer_max_probability": "token_means:AnswerMaxProbability",
+    "answer_margin": "token_means:AnswerMargin",
+    "mean_log_prob": "token_means:MeanLogProb",
+    "entropy": "token_means:Entropy",
+    "self_certainty": "token_means:SelfCertainty",
+}
+
+
+class _Estimators(Mapping[str, "type[Estimator]"]):
+    """Name -> class of an estimator, imported at the first look."""
+
+    def __getitem__(self, name: str) -> type[Estimator]:
+        module, _, kind = _PLACES[name].partition(":")
+        found: type[Estimator] = getattr(import_module(f"estimators.{module}"), kind)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in _PLACES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+ESTIMATORS: Mapping[str, type[Estimator]] = _Estimators()
+"""Every estimator that a recipe, a reward term or a listing may name."""

@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
 import torch
 
-REDUCTIONS = ("product", "mean", "min")
+from estimators.estimator import TOKEN_STATISTICS, Completions, Estimate, mean_over
+from estimators.token_statistics import TokenStatistics
 
 
-def answer_probability(log_probs: torch.Tensor, reduction: str = "product") -> float:
-    """Confidence in [0, 1] from the log-probabilities (T,) of an answer's tokens; higher is surer.
+@dataclass(frozen=True)
+class AnswerProbability:
+    """Probability in [0, 1] that the model gave its own answer tokens; not valid without an answer.
 
-    ``product`` is the probability of the whole answer; ``mean`` the mean token probability (the Answer-Prob baseline
-    of RLCR, arXiv 2507.16806); ``min`` that of the least likely token. Raises ValueError for no tokens or another
-    reduction.
-
-    >>> round(answer_probability(torch.log(torch.tensor([0.5, 0.8]))), 6)
-    0.4
-    >>> round(answer_probability(torch.log(torch.tensor([0.5, 0.8])), "mean"), 6)
-    0.65
+    ``product`` is the probability of the whole answer; ``mean`` the mean token probability (the Answer-Prob baseline of
+    RLCR, arXiv 2507.16806).
     """
-    if log_probs.numel() == 0:
-        raise ValueError("an answer of no tokens has no probability")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction {reduction!r} is not one of {', '.join(REDUCTIONS)}")
-    if reduction == "product":
-        return min(1.0, float(log_probs.sum().exp()))
-    probabilities = log_probs.exp()
-    return min(1.0, float(probabilities.mean() if reduction == "mean" else probabilities.min()))
+
+    needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
+    is_probability: ClassVar[bool] = True
+    higher_is_surer: ClassVar[bool] = True
+    cost: ClassVar[str] = "one forward pass; none while the policy generates"
+    source: ClassVar[str] = "arXiv 2507.16806"
+    reduction: Literal["product", "mean"] = "product"
+
+    def reads(self, completions: Completions) -> torch.Tensor:
+        """The answer's tokens."""
+        return completions.answer_BT
+
+    def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
+        """The probability (B,) of each answer."""
+        answer_BT, log_prob_BT = completions.answer_BT, statistics.log_prob.double()
+        if self.reduction == "mean":
+            return mean_over(log_prob_BT.exp().clamp(max=1.0), answer_BT)
+        summed_B = torch.where(answer_BT, log_prob_BT, 0.0).sum(dim=1)
+        return Estimate.where(answer_BT.any(dim=1), summed_B.exp().clamp(max=1.0))  # rounding may end above
+
+
+@dataclass(frozen=True)
+class AnswerMinProbability:
+    """Probability in [0, 1] of the least likely token of the answer; not valid without an answer."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
+    is_probability: ClassVar[bool] = True
+    higher_is_surer: ClassVar[bool] = True
+    cost: ClassVar[str] = "one forward pass; none while the policy generates"
+    source: ClassVar[str] = "arXiv 2303.08896"
+
+    def reads(self, completions: Completions) -> torch.Tensor:
+        """The answer's tokens."""
+        return completions.answer_BT
+
+    def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
+        """The smallest token probability (B,) of each answer."""
+        answer_BT = completions.answer_BT
+        lowest_B = torch.where(answer_BT, statistics.log_prob.double(), 0.0).amin(dim=1)
+        return Estimate.where(answer_BT.any(dim=1), lowest_B.exp().clamp(max=1.0))

@@ -2,41 +2,58 @@
 
 A policy that states its confidence as one token of a known set has a distribution over that set. Its mean changes
 smoothly where the level written jumps, which is what a router needs to order questions that state the same level.
-
-Shapes: B completions, L levels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from transformers import PreTrainedModel
 
-from estimators.token_statistics import left_padded
+from estimators.estimator import LEVELS, TOKEN_STATISTICS, Completions, Estimate
+from estimators.token_statistics import TokenStatistics
 
 
-def level_log_probabilities(
-    model: PreTrainedModel, prefix_ids: Sequence[Sequence[int]], level_ids: Sequence[int], *, pad_token_id: int
-) -> torch.Tensor:
-    """Log-probabilities (B, L) of the level tokens right behind each prefix, at temperature 1, from one forward pass.
+@dataclass(frozen=True)
+class ExpectedConfidence:
+    """Mean of the confidence levels under the model's own distribution over them, in [0, 1].
 
-    A prefix is a prompt and its completion up to the confidence token. Each row's probabilities sum to at most 1.
+    Not valid where a completion does not state exactly one level. ConfTuner (arXiv 2508.18847) trains the distribution
+    whose mean this is.
     """
-    ids, mask, positions = (each.to(model.device) for each in left_padded(prefix_ids, pad_token_id))
-    with torch.no_grad():  # not inference mode, whose tensors a model in training cannot use afterwards
-        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
-        return torch.log_softmax(logits.float(), dim=-1)[:, list(level_ids)]
+
+    needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS, LEVELS})
+    is_probability: ClassVar[bool] = True
+    higher_is_surer: ClassVar[bool] = True
+    cost: ClassVar[str] = "one forward pass; none while the policy generates"
+    source: ClassVar[str] = "arXiv 2508.18847"
+
+    def reads(self, completions: Completions) -> torch.Tensor:
+        """The token that states the level."""
+        columns_T = torch.arange(completions.written_BT.size(1), device=completions.written_BT.device)
+        return columns_T == completions.level_positions_B.unsqueeze(1)
+
+    def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
+        """The mean level (B,). Raises ValueError where the completions know no levels."""
+        if not completions.level_ids:
+            raise ValueError("expected_confidence needs confidence levels of one token each, the completions know none")
+        positions_B = completions.level_positions_B
+        if not statistics.log_prob.size(1):
+            return Estimate.where(positions_B >= 0, torch.full_like(completions.stated_B, torch.nan))
+        rows_B = torch.arange(len(completions), device=positions_B.device)
+        log_probs_BL = statistics.level_log_probs[rows_B, positions_B.clamp(min=0)]
+        return Estimate.where(positions_B >= 0, mean_level(log_probs_BL, completions.level_values))
 
 
-def expected_confidence(log_probabilities_BL: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:
+def mean_level(log_probabilities_BL: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:
     """Mean level (B,) in [0, 1] under the levels' probabilities among themselves; higher is surer.
 
     ``levels`` are the L confidences in [0, 1] that the tokens state; what other tokens have of the probability is left
-    out (ConfTuner, arXiv 2508.18847, trains the distribution whose mean this is). Raises ValueError where the numbers
-    of levels differ.
+    out. Raises ValueError where the numbers of levels differ.
 
-    >>> round(expected_confidence(torch.tensor([[0.1, 0.3, 0.4]]).log(), [0.0, 0.5, 1.0]).item(), 6)
+    >>> round(mean_level(torch.tensor([[0.1, 0.3, 0.4]]).log(), [0.0, 0.5, 1.0]).item(), 6)
     0.6875
     """
     if log_probabilities_BL.size(-1) != len(levels):

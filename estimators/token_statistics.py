@@ -1,30 +1,40 @@
 """Statistics of tokens that a model has written: one pass over logits, or over hidden states and the head.
 
-Shapes: B sequences, T completion tokens of each, H hidden size, V vocabulary; `*` any leading shape.
+Shapes: B sequences, T completion tokens of each, H hidden size, V vocabulary, L confidence levels; `*` any leading
+shape.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import PreTrainedModel
+from torch.nn.functional import linear
 
-_ROWS = 1024
-"""Rows of logits made at a time from hidden states, so that (B, T, V) is never held."""
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+CHUNK = 2**24
+"""Logits that are worked on at a time, in float32: 64 MiB, of which at most four copies are alive."""
+
+LogitsOf = Callable[[torch.Tensor], torch.Tensor]
+"""Hidden states (rows, H) -> logits (rows, V)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenStatistics:
-    """What a model thought of each token as it wrote it, at temperature 1; every field has the same shape, float32.
+    """What a model thought of each token as it wrote it, at temperature 1; every field (*), float32.
 
     ``log_prob`` <= 0 of the token written, natural log; ``entropy`` in [0, log V] of the distribution it was drawn
     from, in nats; ``max_probability`` in (0, 1], of the likeliest token; ``margin`` in [0, 1] between the two
     likeliest; ``self_certainty`` >= 0, KL(uniform || distribution) in nats (arXiv 2505.19590). All but ``entropy``
-    are higher where the model is surer.
+    are higher where the model is surer. ``level_log_probs`` (*, L) are the log-probabilities of the confidence levels
+    in the token's place; L is 0 where none were asked for.
     """
 
     log_prob: torch.Tensor
@@ -32,58 +42,113 @@ class TokenStatistics:
     max_probability: torch.Tensor
     margin: torch.Tensor
     self_certainty: torch.Tensor
+    level_log_probs: torch.Tensor
 
     def __getitem__(self, index: Any) -> TokenStatistics:
-        """The statistics with each field indexed, as a tensor is."""
+        """The statistics with each field indexed over its leading shape, as a tensor is."""
         return TokenStatistics(*(getattr(self, each.name)[index] for each in fields(self)))
 
     def spread(self, mask: torch.Tensor) -> TokenStatistics:
         """Statistics (P,) of the P true places of ``mask`` (*), in the shape of it; 0 in the others."""
-        zeros = torch.zeros(mask.shape, device=mask.device)
-        return TokenStatistics(*(zeros.masked_scatter(mask, getattr(self, each.name)) for each in fields(self)))
+
+        def placed(values: torch.Tensor) -> torch.Tensor:
+            spread = values.new_zeros((*mask.shape, *values.shape[1:]))
+            spread[mask] = values
+            return spread
+
+        return TokenStatistics(*(placed(getattr(self, each.name)) for each in fields(self)))
+
+    @classmethod
+    def empty(cls, shape: Sequence[int], levels: int = 0, device: torch.device | str = "cpu") -> TokenStatistics:
+        """Statistics of no token that was read: zeros of a leading shape."""
+        shapes = [tuple(shape)] * (len(fields(cls)) - 1) + [(*shape, levels)]
+        return cls(*(torch.zeros(each, device=device) for each in shapes))
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenStatistics], dim: int = 0) -> TokenStatistics:
+        """The statistics of several parts one after another along a leading dimension; at least one part."""
+        return cls(*(torch.cat([getattr(part, each.name) for part in parts], dim=dim) for each in fields(cls)))
 
 
-def token_statistics(logits: torch.Tensor, tokens: torch.Tensor) -> TokenStatistics:
-    """Statistics (*) of the ``tokens`` (*) drawn from ``logits`` (*, V), V >= 2.
+def token_statistics(logits: torch.Tensor, tokens: torch.Tensor, level_ids: Sequence[int] = ()) -> TokenStatistics:
+    """Statistics (*) of the ``tokens`` (*) drawn from ``logits`` (*, V), V >= 2, a chunk of rows at a time.
 
-    >>> read = token_statistics(torch.log(torch.tensor([[0.5, 0.3, 0.2]])), torch.tensor([1]))
+    Beside its results it keeps at most four copies of :data:`CHUNK` logits, whatever their number.
+
+    >>> read = token_statistics(torch.log(torch.tensor([[0.5, 0.3, 0.2]])), torch.tensor([1]), level_ids=[0, 2])
     >>> [round(value.item(), 3) for value in (read.log_prob, read.entropy, read.max_probability, read.margin)]
     [-1.204, 1.03, 0.5, 0.2]
     >>> round(read.self_certainty.item(), 3)  # mean of -log(3 p)
     0.07
+    >>> read.level_log_probs.exp().round(decimals=3).tolist() == torch.tensor([[0.5, 0.2]]).tolist()
+    True
     """
+    rows, flat = logits.reshape(-1, logits.size(-1)), tokens.reshape(-1)
+    read = hidden_statistics(rows, flat, lambda chunk: chunk, logits.size(-1), level_ids)
+    shaped = (getattr(read, each.name) for each in fields(read))
+    return TokenStatistics(*(values.reshape(*tokens.shape, *values.shape[1:]) for values in shaped))
+
+
+def _of_rows(logits: torch.Tensor, tokens: torch.Tensor, level_ids: Sequence[int]) -> TokenStatistics:
     log_probs = torch.log_softmax(logits.float(), dim=-1)
     probabilities = log_probs.exp()
     top = probabilities.topk(2, dim=-1).values
+    self_certainty = -log_probs.mean(dim=-1) - math.log(logits.size(-1))
+    chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    levels = log_probs[:, list(level_ids)]
     # A token that cannot come has log-probability -inf, and adds nothing to the entropy.
-    entropy = -torch.where(probabilities > 0, probabilities * log_probs, 0.0).sum(dim=-1)
-    return TokenStatistics(
-        log_prob=log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1),
-        entropy=entropy,
-        max_probability=top[..., 0],
-        margin=top[..., 0] - top[..., 1],
-        self_certainty=-log_probs.mean(dim=-1) - math.log(logits.size(-1)),
-    )
+    entropy = -log_probs.masked_fill_(probabilities == 0, 0.0).mul_(probabilities).sum(dim=-1)
+    return TokenStatistics(chosen, entropy, top[:, 0], top[:, 0] - top[:, 1], self_certainty, levels)
 
 
 def hidden_statistics(
-    hidden: torch.Tensor, tokens: torch.Tensor, logits_of: Callable[[torch.Tensor], torch.Tensor]
+    hidden: torch.Tensor, tokens: torch.Tensor, logits_of: LogitsOf, vocabulary: int, level_ids: Sequence[int] = ()
 ) -> TokenStatistics:
-    """The same statistics (*) from hidden states (*, H), through ``logits_of``: (rows, H) -> (rows, V).
+    """The same statistics (P,) of ``tokens`` (P,) from hidden states (P, H), through ``logits_of``.
 
-    A thousand rows of logits are made at a time. Gradients are not kept.
+    Logits (P, V) are never held: :data:`CHUNK` of them are made at a time. Gradients are not kept.
     """
-    rows, flat = hidden.reshape(-1, hidden.size(-1)), tokens.reshape(-1)
+    rows = max(CHUNK // vocabulary, 1)
     with torch.no_grad():
         parts = [
-            token_statistics(logits_of(rows[first : first + _ROWS]), flat[first : first + _ROWS])
-            for first in range(0, len(flat), _ROWS)
+            _of_rows(logits_of(hidden[first : first + rows]), tokens[first : first + rows], level_ids)
+            for first in range(0, len(tokens), rows)
         ]
-    if not parts:
-        empty = torch.zeros(tokens.shape, device=tokens.device)
-        return TokenStatistics(*(empty for _ in fields(TokenStatistics)))
-    joined = (torch.cat([getattr(part, each.name) for part in parts]) for each in fields(TokenStatistics))
-    return TokenStatistics(*(values.reshape(tokens.shape) for values in joined))
+    return TokenStatistics.joined(parts) if parts else TokenStatistics.empty((0,), len(level_ids), hidden.device)
+
+
+def model_logits(head_outputs: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
+    """The logits that a model makes of what its head returns: scaled (Cohere, Granite), then capped (Gemma 2).
+
+    ``config`` is that of the text model. Mirrors ``trl.trainer.utils.add_fused_lm_head``, which has no such function.
+    """
+    scales = (getattr(config, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"))
+    scale = next((scale for scale in scales if scale is not None), None)
+    if scale is None and getattr(config, "logits_scaling", None) is not None:
+        scale = config.logits_scaling if config.model_type == "hyperclovax" else 1 / config.logits_scaling
+    logits = head_outputs if scale is None else head_outputs * scale
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+@contextmanager
+def logits_of(model: PreTrainedModel) -> Iterator[LogitsOf]:
+    """Context manager: the function from a causal language model's hidden states to its logits, in float32.
+
+    Under ZeRO-3 the head's weights are gathered once for the whole context: calling the head would gather them once a
+    chunk, and ranks may have different numbers of chunks.
+    """
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+    head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    config, project = model.config.get_text_config(), cast(LogitsOf, head)
+    with ExitStack() as gathered:
+        if is_deepspeed_zero3_enabled():  # type: ignore[no-untyped-call]
+            import deepspeed
+
+            gathered.enter_context(deepspeed.zero.GatheredParameters(list(head.parameters())))
+            project = partial(linear, weight=head.weight, bias=head.bias)
+        yield lambda hidden: model_logits(project(hidden.to(head.weight.dtype)).float(), config)
 
 
 def completion_statistics(
@@ -92,47 +157,58 @@ def completion_statistics(
     completion_ids: Sequence[Sequence[int]],
     *,
     pad_token_id: int,
+    read_BT: torch.Tensor | None = None,
+    level_ids: Sequence[int] = (),
     batch_size: int | None = None,
-) -> list[TokenStatistics]:
-    """Statistics (T,) of each completion's tokens given what stands before them.
+) -> TokenStatistics:
+    """Statistics (B, T) of each completion's tokens given what stands before them, by forward passes; T the longest.
 
-    ``batch_size`` completions B go into a forward pass, all if left out. Only the logits of completion positions are
-    kept, so memory is B x longest completion x V. Raises ValueError where a prompt is empty: its first completion token
-    would have nothing before it.
+    ``read_BT`` says which tokens are read, all of them if left out; the others, and places behind a completion's end,
+    have zeros. ``batch_size`` completions go into a forward pass, all if left out. Only the tokens that are read go
+    through the head, so that the peak is that of the model's trunk on ``batch_size`` sequences and four copies of
+    :data:`CHUNK` logits, not B x T x V. Raises ValueError where the numbers of prompts and completions differ, and
+    where a prompt is empty: its first completion token would have nothing before it.
     """
+    if len(prompt_ids) != len(completion_ids):
+        raise ValueError(f"{len(prompt_ids)} prompts for {len(completion_ids)} completions")
     if any(len(prompt) == 0 for prompt in prompt_ids):
         raise ValueError("an empty prompt gives the first completion token no logits; start it with a BOS token")
-    size = batch_size or max(len(prompt_ids), 1)
-    return [
-        statistics
-        for first in range(0, len(prompt_ids), size)
-        for statistics in _one_pass(
-            model, prompt_ids[first : first + size], completion_ids[first : first + size], pad_token_id
-        )
+    count, length = len(completion_ids), max(map(len, completion_ids), default=0)
+    written_BT = torch.arange(length) < torch.tensor([len(each) for each in completion_ids]).view(-1, 1)
+    read_BT = written_BT if read_BT is None else read_BT.cpu() & written_BT
+    size = batch_size or max(count, 1)
+    parts = [
+        _one_pass(model, prompt_ids[at], completion_ids[at], read_BT[at], level_ids, pad_token_id)
+        for at in (slice(first, first + size) for first in range(0, count, size))
     ]
+    return TokenStatistics.joined(parts) if parts else TokenStatistics.empty((0, 0), len(level_ids))
 
 
 def _one_pass(
     model: PreTrainedModel,
     prompt_ids: Sequence[Sequence[int]],
     completion_ids: Sequence[Sequence[int]],
+    read_BT: torch.Tensor,
+    level_ids: Sequence[int],
     pad_token_id: int,
-) -> list[TokenStatistics]:
+) -> TokenStatistics:
     sequences = [[*prompt, *completion] for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
-    kept = max(map(len, completion_ids))
-    ids, mask, positions = left_padded(sequences, pad_token_id)  # so that completions end together
-    width = ids.size(1)
-    device = model.device
+    ids, mask, positions = (each.to(model.device) for each in left_padded(sequences, pad_token_id))
     with torch.no_grad():  # not inference mode, whose tensors a model in training cannot use afterwards
-        logits = model(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=positions.to(device),
-            logits_to_keep=kept + 1,
-        ).logits[:, :-1]
-        read = token_statistics(logits, ids[:, width - kept :].to(device))
-
-    return [read[row, kept - len(completion) :] for row, completion in enumerate(completion_ids)]
+        trunk = model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+        hidden = trunk.last_hidden_state
+        del trunk
+        # The state that chose a token stands one position before it; sequences end together, at the right.
+        lengths = torch.tensor([len(each) for each in completion_ids])
+        rows, tokens = read_BT.nonzero(as_tuple=True)
+        places = ids.size(1) - lengths[rows] + tokens
+        rows, places = rows.to(hidden.device), places.to(hidden.device)
+        read, written = hidden[rows, places - 1], ids[rows, places]
+        del hidden
+        with logits_of(model) as project:
+            vocabulary = model.config.get_text_config().vocab_size
+            statistics = hidden_statistics(read, written, project, vocabulary, level_ids)
+    return statistics.spread(read_BT.to(read.device))
 
 
 def left_padded(

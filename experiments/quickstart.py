@@ -15,7 +15,7 @@ import pandas as pd
 
 from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
-from experiments.probe.checkpoint import large_verdicts, other_readings, probe_checkpoint
+from experiments.probe.checkpoint import large_verdicts, other_estimators, probe_checkpoint
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
@@ -68,7 +68,7 @@ def quickstart(
                     method,
                     judge,
                     confidence=recipe.probe.confidence,
-                    others=other_readings(recipe) if method in recipes else (),
+                    others=other_estimators(recipe) if method in recipes else (),
                     large_correct=large,
                 )
                 write_records(records, kept)

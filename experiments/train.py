@@ -21,6 +21,8 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from estimators import ESTIMATORS
+from estimators.estimator import LEVELS
 from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import Recipe
 from experiments.config.trainer import check_batch, check_generation, trainer_arguments
@@ -44,6 +46,7 @@ from rl.heldout import HeldOutProbe
 from rl.monitoring.alarms import RunFacts
 from rl.monitoring.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.monitoring.monitors import Monitors
+from rl.segments import LevelTokens
 from rl.sft import CalibratedSFTTrainer, sft_rows
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
@@ -230,6 +233,7 @@ def _rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callback
     """What every trainer with rollouts is built from."""
     return {
         "rubric": recipe.rubric,
+        "estimators": recipe.estimators,
         "template": recipe.template,
         "verifier": verifier,
         "args": arguments,
@@ -241,12 +245,14 @@ def _rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callback
 
 
 def _check_levels(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
-    from rl.closed_form import level_token_ids
-
-    read = recipe.probe.every and recipe.probe.confidence == "expected_confidence"
-    if (read or recipe.trainer.get("confidence_loss_weight")) and not recipe.model.add_template_tokens:
+    """Raise ConfigError, before weights load, where the run needs levels of one token each and they are not."""
+    read = [name for name in recipe.rubric.signals if name in ESTIMATORS]
+    read += [recipe.probe.confidence] if recipe.probe.every else []
+    asked = [recipe.estimators.get(name) or ESTIMATORS[name]() for name in read]
+    needed = recipe.trainer.get("confidence_loss_weight") or any(LEVELS in each.needs for each in asked)
+    if needed and not recipe.model.add_template_tokens:
         try:
-            level_token_ids(tokenizer, recipe.template.levels)
+            LevelTokens.of(tokenizer, recipe.template)
         except ValueError as error:
             raise ConfigError(str(error)) from error
 

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from estimators.token_statistics import model_logits
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rl.losses import expected_reward_loss, level_entropy, model_logits
+from rl.losses import expected_reward_loss, level_entropy
 from rl.rollout import VerifiedRollout
-from rl.segments import confidence_token
+from rl.segments import confidence_token, level_token_ids
 
 
 class ConfidenceLoss:
@@ -125,21 +126,3 @@ class ConfidenceLoss:
             )
             total_B = total_B + weights_C[term] * losses_B * known_B
         return total_B.mean()
-
-
-def level_token_ids(tokenizer: PreTrainedTokenizerBase, levels: tuple[str, ...]) -> list[int]:
-    """Token id of each confidence level.
-
-    Raises ValueError naming the levels that are not exactly one token, or that share one.
-    """
-    ids = [tokenizer.encode(level, add_special_tokens=False) for level in levels]
-    split = [level for level, tokens in zip(levels, ids, strict=True) if len(tokens) != 1]
-    if split:
-        raise ValueError(
-            f"task.template.levels: {', '.join(split)} are not single tokens of this tokenizer; add them to it in a "
-            "supervised warm start (trainer.method: sft with model.add_template_tokens: true) or leave levels out"
-        )
-    flat = [tokens[0] for tokens in ids]
-    if len(set(flat)) != len(flat) or tokenizer.unk_token_id in flat:
-        raise ValueError(f"task.template.levels: {', '.join(levels)} are not distinct tokens of this tokenizer")
-    return flat

@@ -17,6 +17,7 @@ terms.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 
+from estimators.estimator import Estimator
 from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
 from rewards.rubric import RewardMatrix, Rubric
@@ -76,6 +78,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         template: AnswerTemplate,
         verifier: Verifier,
         args: CalibratedGRPOConfig,
+        estimators: Mapping[str, Estimator] | None = None,
         **trl_arguments: Any,
     ) -> None:
         self.rubric, self.template, self.verifier = rubric, template, verifier
@@ -100,8 +103,9 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
             rubric.signals,
             policy,
             self.processing_class,
+            template,
             generates=not self.use_vllm,
-            multiple=self.pad_to_multiple_of,
+            options=estimators,
             batch_size=args.per_device_train_batch_size,
         )
         blind = ""

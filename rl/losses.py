@@ -6,21 +6,6 @@ Shapes: B completions, L confidence levels, R credit streams.
 from __future__ import annotations
 
 import torch
-from transformers import PretrainedConfig
-
-
-def model_logits(head_outputs: torch.Tensor, config: PretrainedConfig) -> torch.Tensor:
-    """The logits that a model makes of what its head returns: scaled (Cohere, Granite), then capped (Gemma 2).
-
-    ``config`` is that of the text model. Mirrors ``trl.trainer.utils.add_fused_lm_head``, which has no such function.
-    """
-    scales = (getattr(config, name, None) for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"))
-    scale = next((scale for scale in scales if scale is not None), None)
-    if scale is None and getattr(config, "logits_scaling", None) is not None:
-        scale = config.logits_scaling if config.model_type == "hyperclovax" else 1 / config.logits_scaling
-    logits = head_outputs if scale is None else head_outputs * scale
-    cap = getattr(config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def expected_reward_loss(

@@ -7,6 +7,7 @@ string in several ways, and the ids that were sampled are the only ones that car
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from estimators.estimator import Completions
 from rewards.completion import SEGMENTS, ParsedCompletion
+from rewards.template import AnswerTemplate
 
 _AS_WRITTEN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 _WINDOW = 6
@@ -151,3 +154,93 @@ def field_mask(
             span = completion.spans[field]
             mask[row, tokens_inside(span.start, span.end, tokens)] = True
     return torch.from_numpy(mask)
+
+
+@dataclass(frozen=True, slots=True)
+class LevelTokens:
+    """The confidence levels of a template as tokens of a tokenizer: the ids, and what each of them states."""
+
+    ids: tuple[int, ...]
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, template: AnswerTemplate) -> LevelTokens:
+        """Look them up. Raises ValueError for a template without levels, and as :func:`level_token_ids` does."""
+        if template.levels is None:
+            raise ValueError("task.template.levels: missing; expected a known set of confidences of one token each")
+        return cls(tuple(level_token_ids(tokenizer, template.levels)), tuple(template.level_values))
+
+
+def level_token_ids(tokenizer: PreTrainedTokenizerBase, levels: tuple[str, ...]) -> list[int]:
+    """Token id of each confidence level.
+
+    Raises ValueError naming the levels that are not exactly one token, or that share one.
+    """
+    ids = [tokenizer.encode(level, add_special_tokens=False) for level in levels]
+    split = [level for level, tokens in zip(levels, ids, strict=True) if len(tokens) != 1]
+    if split:
+        raise ValueError(
+            f"task.template.levels: {', '.join(split)} are not single tokens of this tokenizer; add them to it in a "
+            "supervised warm start (trainer.method: sft with model.add_template_tokens: true) or leave levels out"
+        )
+    flat = [tokens[0] for tokens in ids]
+    if len(set(flat)) != len(flat) or tokenizer.unk_token_id in flat:
+        raise ValueError(f"task.template.levels: {', '.join(levels)} are not distinct tokens of this tokenizer")
+    return flat
+
+
+def as_completions(
+    prompt_ids: Sequence[Sequence[int]],
+    completion_ids: Sequence[Sequence[int]],
+    parsed: Sequence[ParsedCompletion],
+    decoded: Sequence[DecodedCompletion],
+    levels: LevelTokens | None = None,
+) -> Completions:
+    """What estimators are given: the tokens of completions and what they wrote, from one parse of their text.
+
+    ``completion_ids`` may be padded behind the token that ends them. A step is a line of the thought that holds more
+    than white space. Raises ValueError where a completion has fewer ids than its text has tokens.
+    """
+    ids = [list(each[: len(tokens.ends)]) for each, tokens in zip(completion_ids, decoded, strict=True)]
+    for row, (each, tokens) in enumerate(zip(ids, decoded, strict=True)):
+        if len(each) != len(tokens.ends):
+            raise ValueError(f"completion {row} has {len(each)} ids, its text is of {len(tokens.ends)} tokens")
+    length = max(map(len, ids), default=0)
+    counts = torch.tensor([len(each) for each in ids], dtype=torch.long)
+    places = [-1] * len(ids)
+    if levels is not None:
+        found = [confidence_token(*each, levels.ids) for each in zip(parsed, decoded, ids, strict=True)]
+        places = [-1 if place is None else place for place in found]
+    stated = [math.nan if each.confidence is None else each.confidence for each in parsed]
+    steps_BT = _step_numbers(parsed, decoded, length)
+    return Completions(
+        prompt_ids=prompt_ids,
+        completion_ids=ids,
+        written_BT=torch.arange(length) < counts.unsqueeze(1),
+        reasoning_BT=steps_BT >= 0,
+        answer_BT=field_mask(parsed, decoded, "answer", length),
+        confidence_BT=field_mask(parsed, decoded, "confidence", length),
+        steps_BT=steps_BT,
+        stated_B=torch.tensor(stated, dtype=torch.float64),
+        level_ids=() if levels is None else levels.ids,
+        level_values=() if levels is None else levels.values,
+        level_positions_B=torch.tensor(places, dtype=torch.long),
+    )
+
+
+def _step_numbers(
+    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int
+) -> torch.Tensor:
+    """Number of the step (B, T) that each token of a thought belongs to, by its first character; -1 elsewhere."""
+    numbers = np.full((len(parsed), length), -1, dtype=np.int64)
+    for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
+        span = completion.spans.get("reasoning")
+        if span is None:
+            continue
+        start, step = span.start, 0
+        for line in tokens.text[span.start : span.end].splitlines(keepends=True):
+            inside = tokens_inside(start, start + len(line), tokens)
+            free = [token for token in inside if numbers[row, token] < 0]
+            numbers[row, free] = step
+            start, step = start + len(line), step + bool(line.strip())
+    return torch.from_numpy(numbers)

@@ -224,7 +224,8 @@ def test_every_file_beside_the_code_is_in_the_wheel() -> None:
     [
         ("rewards.rubric", {"torch", "transformers", "trl", "pandas", "sympy"}),
         ("rewards.verifiers.pool", {"torch", "transformers", "trl", "pandas"}),
-        ("estimators.metrics", {"transformers", "trl"}),
+        ("estimators", {"torch", "transformers", "trl", "pandas"}),
+        ("estimators.metrics", {"torch", "transformers", "trl"}),
         ("experiments.cli", {"torch", "transformers", "trl", "pandas", "numpy"}),
         ("experiments.config.recipe", {"torch", "transformers", "trl", "pandas"}),
         ("experiments.commands.probe", {"torch", "transformers", "trl"}),

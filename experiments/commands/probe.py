@@ -134,7 +134,7 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
 
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
-    from experiments.probe.checkpoint import large_verdicts, other_readings, probe_checkpoint
+    from experiments.probe.checkpoint import large_verdicts, other_estimators, probe_checkpoint
 
     with settings.task.open_verifier() as verifier:
         large = None if settings.probe.escalate_to is None else large_verdicts(settings, verifier)
@@ -144,7 +144,7 @@ def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
             "checkpoint",
             verifier,
             confidence=settings.probe.confidence,
-            others=other_readings(settings),
+            others=other_estimators(settings),
             large_correct=large,
         )
 

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from estimators import ESTIMATORS
 from experiments.config.models import PACKAGED
 from experiments.config.trainer import METHODS, check_trainer
 from experiments.errors import ConfigError
@@ -27,6 +28,9 @@ from experiments.tasks import TASKS, Task
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.monitoring.alarms import MonitorSettings
+
+if TYPE_CHECKING:
+    from estimators.estimator import Estimator
 
 SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "monitors", "probe")
 SUFFIXES = (".yaml", ".yml")
@@ -62,8 +66,8 @@ class ProbeSection:
     escalate_to: str | None = None
     """Model that questions are escalated to; None leaves the routing metrics out."""
     resamples: int = 1000
-    confidence: str = "stated"
-    """The reading by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
+    confidence: str = "verbalized"
+    """The estimator by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
     every: int = 0
     """Steps between two measurements on held-out questions in training, by ``confidence``: ``heldout/*``; 0: none."""
     every_size: int = 256
@@ -77,20 +81,8 @@ class ProbeSection:
             raise ConfigError(f"probe.every: {self.every} is below 0")
 
 
-@dataclass(frozen=True)
-class AnswerProbability:
-    """Confidence read off the tokens of the answer instead of being asked for."""
-
-    reduction: Literal["product", "mean", "min"] = "product"
-
-
-@dataclass(frozen=True)
-class ExpectedConfidence:
-    """Mean of the confidence levels under the policy's own distribution over them, instead of the one it states."""
-
-
-ESTIMATORS = {"answer_probability": AnswerProbability, "expected_confidence": ExpectedConfidence}
-STATED = "stated"
+VERBALIZED = "verbalized"
+"""The estimator that every recipe has: what the policy states."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ class Recipe:
     task: Task
     model: ModelSection
     rubric: Rubric
-    estimators: dict[str, Any]
+    estimators: dict[str, Estimator]
     method: str
     trainer: dict[str, Any]
     monitors: MonitorSettings
@@ -245,9 +237,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         task=from_mapping(task, task_source, "task"),
         model=from_mapping(ModelSection, _section(source, "model"), "model"),
         rubric=rubric,
-        estimators={
-            each: from_mapping(ESTIMATORS[each], readers[each] or {}, f"estimators.{each}") for each in readers
-        },
+        estimators={},
         method=method,
         trainer=trainer,
         monitors=from_mapping(MonitorSettings, monitors, "monitors"),
@@ -255,7 +245,6 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         source=source,
     )
     one_of("probe.split", recipe.probe.split, task.splits)
-    one_of("probe.confidence", recipe.probe.confidence, (STATED, *recipe.estimators))
     if recipe.model.lora is not None:
         _check_lora(recipe.model)
     if recipe.model.critic_path and (method, trainer.get("value_model")) != ("ppo", "separate"):
@@ -264,9 +253,21 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "trainer.value_model: separate"
         )
     checked = check_trainer(method, trainer, recipe.template, rubric)
-    if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
-        raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
-    return dataclasses.replace(recipe, trainer=checked)
+    # After all that needs no torch, which estimators do.
+    estimators = {each: from_mapping(ESTIMATORS[each], readers[each] or {}, f"estimators.{each}") for each in readers}
+    _check_estimators(recipe, estimators)
+    return dataclasses.replace(recipe, trainer=checked, estimators=estimators)
+
+
+def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
+    """Raise ConfigError where a template lacks what an estimator needs, or a probe would read no probability."""
+    from estimators.estimator import LEVELS
+
+    for name, estimator in estimators.items():
+        if LEVELS in estimator.needs and recipe.template.levels is None:
+            raise ConfigError(f"estimators.{name}: needs task.template.levels, a known set of confidences")
+    probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]
+    one_of("probe.confidence", recipe.probe.confidence, dict.fromkeys((VERBALIZED, *probabilities)))
 
 
 def _check_lora(model: ModelSection) -> None:

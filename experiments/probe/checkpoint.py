@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,16 +12,17 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from estimators.estimator import LEVELS
 from experiments.config.models import find_model, open_policy
-from experiments.config.recipe import STATED, Recipe
+from experiments.config.recipe import VERBALIZED, Recipe
 from experiments.errors import ConfigError
+from experiments.probe.estimates import estimate_generations, with_estimate
 from experiments.probe.generate import Generation, Policy, generate, verify_generations
-from experiments.probe.readers import READERS
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
 from rl.checkpoint import read_template
-from rl.closed_form import level_token_ids
+from rl.segments import LevelTokens
 
 
 def probe_checkpoint(
@@ -31,28 +31,29 @@ def probe_checkpoint(
     method: str,
     verifier: Verifier,
     *,
-    confidence: str = STATED,
+    confidence: str = VERBALIZED,
     others: Sequence[str] = (),
     large_correct: Sequence[float | None] | None = None,
 ) -> pd.DataFrame:
-    """Records of one checkpoint on the recipe's probe questions, the same completions read in one way or several.
+    """Records of one checkpoint on the recipe's probe questions, the same completions by one estimator or several.
 
-    ``method`` is measured by the reading ``confidence``: "stated", or a name of the recipe's ``estimators`` section.
-    Each of ``others`` makes one more method ``<method>_<reading>``, with the same accuracy and another confidence. The
-    template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one verdict a question.
+    ``method`` is measured by the estimator ``confidence``: "verbalized", or a name of the recipe's ``estimators``
+    section. Each of ``others`` makes one more method ``<method>_<estimator>``, with the same accuracy and another
+    confidence. The template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one
+    verdict a question.
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
     gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
     template = read_template(find_model(path, method, gguf_file)) or recipe.template
-    readings = (confidence, *others)
+    names = (confidence, *others)
     model, tokenizer = open_policy(
         path,
         f"probe {method}",
         gguf_file=gguf_file,
         dtype=recipe.model.dtype,
         attn_implementation=recipe.model.attn_implementation,
-        check=partial(_check_levels, template) if "expected_confidence" in readings else None,
+        check=partial(_check_levels, recipe, names, template),
     )
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
@@ -66,38 +67,37 @@ def probe_checkpoint(
     )
     stated = verify_generations(policy, rows, generations, method, verifier)
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
-    frames = []
-    for reading in readings:
-        named = method if reading == confidence else f"{method}_{reading}"
-        frames.append(_read(recipe, reading, policy, generations, stated).assign(method=named))
+    read = _estimated(recipe, names, policy, generations, stated)
+    frames = [frame.assign(method=method if name == confidence else f"{method}_{name}") for name, frame in read.items()]
     return as_records(pd.concat(frames, ignore_index=True))
 
 
-def _read(
-    recipe: Recipe, reading: str, policy: Policy, generations: Sequence[Generation], stated: pd.DataFrame
-) -> pd.DataFrame:
-    """Records of what completions state, with the confidence of another reading of them."""
-    if reading == STATED:
-        return stated
-    options = dataclasses.asdict(recipe.estimators[reading])
-    values = READERS[reading](policy, generations, batch_size=recipe.probe.batch_size, **options)
-    read = pd.Series(values, dtype=float, index=stated.index)
-    source = np.where(read.notna(), "computed", "unparsed")
-    return stated.assign(confidence=read.fillna(0.0), parsed=read.notna(), confidence_source=source)
+def _estimated(
+    recipe: Recipe, names: Sequence[str], policy: Policy, generations: Sequence[Generation], stated: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Estimator -> records of the completions with its confidence; ``stated`` has what they state themselves."""
+    estimators = {name: recipe.estimators[name] for name in names if name != VERBALIZED}
+    estimates = estimate_generations(policy, generations, estimators, batch_size=recipe.probe.batch_size)
+    return {
+        name: stated if name == VERBALIZED else with_estimate(stated, estimators[name], estimates[name])
+        for name in names
+    }
 
 
-def _check_levels(template: AnswerTemplate, tokenizer: PreTrainedTokenizerBase) -> None:
-    try:
-        if template.levels is None:
-            raise ValueError("the template saved beside the weights declares no levels")
-        level_token_ids(tokenizer, template.levels)
-    except ValueError as error:
-        raise ConfigError(f"estimators.expected_confidence: {error}") from error
+def _check_levels(
+    recipe: Recipe, names: Sequence[str], template: AnswerTemplate, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    for name in names:
+        if name != VERBALIZED and LEVELS in recipe.estimators[name].needs:
+            try:
+                LevelTokens.of(tokenizer, template)
+            except ValueError as error:
+                raise ConfigError(f"estimators.{name}: {error}") from error
 
 
-def other_readings(recipe: Recipe) -> list[str]:
-    """The readings of a checkpoint that its recipe asks for besides the one that it is measured by."""
-    return [each for each in (STATED, *recipe.estimators) if each != recipe.probe.confidence]
+def other_estimators(recipe: Recipe) -> list[str]:
+    """The estimators that a recipe asks for besides the one that its checkpoints are measured by."""
+    return [each for each in dict.fromkeys((VERBALIZED, *recipe.estimators)) if each != recipe.probe.confidence]
 
 
 def large_verdicts(recipe: Recipe, verifier: Verifier) -> list[float | None]:
@@ -128,7 +128,7 @@ def answer_validation(
 ) -> Callable[[PreTrainedModel, Sequence[int]], list[tuple[float | None, float | None]]]:
     """Answers questions of ``rows`` by number, greedily: confidence and correctness of each, None without one.
 
-    The confidence is of the reading that the recipe is measured by.
+    The confidence is of the estimator that the recipe is measured by.
     """
 
     def answer(model: PreTrainedModel, numbers: Sequence[int]) -> list[tuple[float | None, float | None]]:
@@ -141,7 +141,8 @@ def answer_validation(
             title=None,
         )
         stated = verify_generations(policy, asked, generations, "training", pool)
-        records = _read(recipe, recipe.probe.confidence, policy, generations, stated)
+        name = recipe.probe.confidence
+        records = _estimated(recipe, [name], policy, generations, stated)[name]
         return [
             (float(confidence) if parsed else None, None if pd.isna(correct) else float(correct))
             for confidence, parsed, correct in zip(

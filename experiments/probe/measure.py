@@ -9,7 +9,7 @@ Measured per method, over the rows somebody could judge (``correct`` not null):
 Counted per method, over all its rows, as shares with Wilson intervals, so that nothing is left out unseen:
 
 - ``unjudged``: left out of everything above; ``lenient``: read only by the lenient parser;
-  ``outside_text``: the confidence came from outside the text, recorded or computed.
+  ``outside_text``: the confidence came from outside the text, recorded, computed or ranked.
 
 For completions that carry recorded outcomes, beside ours: ``recorded_accuracy``, ``recorded_brier``, ``recorded_ece``,
 ``recorded_auroc`` over the rows with a recorded verdict, and ``verdict_agreement``, the share of rows on which our
@@ -33,6 +33,10 @@ from estimators.metrics.summary import summarize
 from experiments.probe.tables import DataError, replacing
 
 ESCALATION = "escalation_rate_to_parity"
+RANKED = "ranked"
+"""Source of a confidence that is an estimate's rank, because the estimate is meant as no probability."""
+OF_PROBABILITIES = ("brier", "ece", "confident_error_rate", "mean_confidence")
+"""What says nothing about ranks, and is left out where confidences are such."""
 RECORDED = ("accuracy", "brier", "ece", "auroc")
 NEEDED = ("method", "question_id", "confidence", "correct", "parsed")
 
@@ -82,6 +86,8 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
         known = judged[judged[column].notna()] if column in judged.columns else judged.iloc[:0]
         if len(known):
             intervals[name] = bootstrap(_mean, _floats(known[column]), groups=_clusters(known), **settings)
+    if "confidence_source" in rows.columns and (rows["confidence_source"] == RANKED).any():
+        intervals = {name: each for name, each in intervals.items() if name not in OF_PROBABILITIES}
     intervals["unjudged"] = _share(rows["correct"].isna())
     if "lenient" in rows.columns:
         intervals["lenient"] = _share(rows["lenient"])

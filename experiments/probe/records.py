@@ -41,7 +41,8 @@ COLUMNS = (
 )  # fmt: skip
 """Every column of a records table, in order; all are always there, null where nothing is known.
 
-``confidence_source`` is "stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed".
+``confidence_source`` is "stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or
+"ranked" where only the order of what it computed counts.
 """
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimators.expected_confidence import expected_confidence
+from estimators.expected_confidence import mean_level
 
 LEVELS = [0.0, 0.25, 0.5, 0.75, 1.0]
 
@@ -18,16 +18,16 @@ def test_it_is_the_mean_whatever_other_tokens_have(logs: list[float], elsewhere:
     shares = np.exp(logs) / np.exp(logs).sum()
     log_probabilities = torch.tensor([logs], dtype=torch.float64)
     for shift in (0.0, elsewhere):
-        found = expected_confidence(log_probabilities + shift, LEVELS).item()
+        found = mean_level(log_probabilities + shift, LEVELS).item()
         assert found == pytest.approx(float(shares @ LEVELS), abs=1e-9)
         assert 0.0 <= found <= 1.0
 
 
 def test_all_on_one_level_is_that_level() -> None:
     certain = torch.full((5, 5), -torch.inf).fill_diagonal_(0.0)
-    assert expected_confidence(certain, LEVELS).tolist() == LEVELS
+    assert mean_level(certain, LEVELS).tolist() == LEVELS
 
 
 def test_the_numbers_of_levels_must_agree() -> None:
     with pytest.raises(ValueError, match="4 probabilities for 5 levels"):
-        expected_confidence(torch.zeros(2, 4), LEVELS)
+        mean_level(torch.zeros(2, 4), LEVELS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -47,18 +49,36 @@ def alone(model: PreTrainedModel, prompt: tuple[int, ...], completion: tuple[int
 def test_passes_of_any_size_say_the_same(kind: str) -> None:
     model = small(kind)
     sizes: list[int] = []
-    model.register_forward_hook(lambda module, arguments, output: sizes.append(len(output.logits)))
+    model.base_model.register_forward_hook(lambda module, arguments, output: sizes.append(len(output[0])))
     for size, passes in ((None, [4]), (4, [4]), (3, [3, 1]), (1, [1] * 4)):
         sizes.clear()
         read = completion_statistics(model, PROMPTS, COMPLETIONS, pad_token_id=PAD, batch_size=size)
         assert sizes == passes
-        for statistics, prompt, completion in zip(read, PROMPTS, COMPLETIONS, strict=True):
-            assert statistics.log_prob.tolist() == pytest.approx(alone(model, prompt, completion), abs=1e-5)
-    assert completion_statistics(model, [], [], pad_token_id=PAD) == []
+        assert read.log_prob.shape == (4, 5)
+        for log_probs, prompt, completion in zip(read.log_prob, PROMPTS, COMPLETIONS, strict=True):
+            expected = alone(model, prompt, completion)
+            assert log_probs.tolist() == pytest.approx([*expected, *[0.0] * (5 - len(expected))], abs=1e-5)
+    assert completion_statistics(model, [], [], pad_token_id=PAD).log_prob.shape == (0, 0)
+
+
+def test_only_what_is_read_goes_through_the_head() -> None:
+    model, rows = small("rotary"), []
+    model.lm_head.register_forward_hook(lambda module, arguments, output: rows.append(len(output)))
+    whole = completion_statistics(model, PROMPTS, COMPLETIONS, pad_token_id=PAD, level_ids=(3, 4))
+    read_BT = torch.zeros(4, 5, dtype=torch.bool)
+    read_BT[0, 1] = read_BT[1, 4] = read_BT[2, 0] = True  # the last one is behind its completion's end
+    part = completion_statistics(model, PROMPTS, COMPLETIONS, pad_token_id=PAD, level_ids=(3, 4), read_BT=read_BT)
+    assert rows == [10, 2]
+    read_BT[2, 0] = False
+    for each in fields(part):
+        values, expected = getattr(part, each.name), getattr(whole, each.name)
+        torch.testing.assert_close(values[read_BT], expected[read_BT])
+        assert not values[~read_BT].any()
 
 
 def chosen_log_probs(model, prompts, completions, *, pad_token_id: int) -> list[torch.Tensor]:
-    return [each.log_prob for each in completion_statistics(model, prompts, completions, pad_token_id=pad_token_id)]
+    read = completion_statistics(model, prompts, completions, pad_token_id=pad_token_id)
+    return [log_probs[: len(each)] for log_probs, each in zip(read.log_prob, completions, strict=True)]
 
 
 def test_statistics_agree_with_torch_distributions() -> None:
@@ -87,21 +107,24 @@ def test_an_impossible_token_leaves_the_entropy_finite() -> None:
 
 
 def test_hidden_states_and_logits_say_the_same_however_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("estimators.token_statistics._ROWS", 7)
+    monkeypatch.setattr("estimators.token_statistics.CHUNK", 7 * VOCABULARY + 3)
     torch.manual_seed(0)
-    hidden, head = torch.randn(3, 5, 8), torch.nn.Linear(8, VOCABULARY)
-    tokens = torch.randint(0, VOCABULARY, (3, 5))
+    hidden, head = torch.randn(15, 8), torch.nn.Linear(8, VOCABULARY)
+    tokens = torch.randint(0, VOCABULARY, (15,))
     widest: list[int] = []
 
     def logits_of(rows: torch.Tensor) -> torch.Tensor:
         widest.append(len(rows))
         return head(rows)
 
-    ours, direct = hidden_statistics(hidden, tokens, logits_of), token_statistics(head(hidden), tokens)
+    levels = (4, 2)
+    ours = hidden_statistics(hidden, tokens, logits_of, VOCABULARY, levels)
+    direct = token_statistics(head(hidden), tokens, levels)
     assert max(widest) == 7
-    for name in ("log_prob", "entropy", "max_probability", "margin", "self_certainty"):
-        torch.testing.assert_close(getattr(ours, name), getattr(direct, name))
-    assert hidden_statistics(hidden[:0], tokens[:0], logits_of).entropy.shape == (0, 5)
+    for each in fields(ours):
+        torch.testing.assert_close(getattr(ours, each.name), getattr(direct, each.name))
+    assert direct.level_log_probs.shape == (15, 2)
+    assert hidden_statistics(hidden[:0], tokens[:0], logits_of, VOCABULARY).entropy.shape == (0,)
 
 
 @pytest.mark.parametrize("kind", ["rotary", "learnt"])
@@ -141,7 +164,7 @@ def test_an_empty_prompt_is_refused() -> None:
 
 
 def test_prompts_and_completions_are_paired() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="2 prompts for 1 completions"):
         chosen_log_probs(small("rotary"), [(5,), (6,)], [(1,)], pad_token_id=PAD)
 
 

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from estimators.answer_span import AnswerMinProbability, AnswerProbability
+from estimators.estimator import Estimator
+from estimators.expected_confidence import ExpectedConfidence
 from experiments.build_tiny import build_tokenizer
+from experiments.probe.estimates import estimate_generations
 from experiments.probe.generate import (
     Generation,
     Policy,
@@ -18,7 +22,6 @@ from experiments.probe.generate import (
     prompt_text,
     verify_generations,
 )
-from experiments.probe.readers import answer_probabilities, expected_confidences
 from rewards.template import AnswerTemplate
 from rl.segments import decode_completion
 
@@ -132,6 +135,12 @@ def by_hand(policy: Policy, each: Generation, inside: range) -> list[float]:
     return [float(probabilities[first + index - 1, ids[first + index]]) for index in inside]
 
 
+def values(policy: Policy, generations: list[Generation], estimator: Estimator, batch_size: int) -> list[float | None]:
+    """An estimator's values of the completions, None where not valid."""
+    estimates = estimate_generations(policy, generations, {"it": estimator}, batch_size=batch_size)
+    return [None if math.isnan(value) else value for value in estimates["it"].values_B.tolist()]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_answer_probabilities_are_those_of_a_full_forward(tiny: Policy, batch_size: int) -> None:
     answers = [
@@ -141,11 +150,15 @@ def test_answer_probabilities_are_those_of_a_full_forward(tiny: Policy, batch_si
         ("2+2=", "<answer>4</answer><confidence>", range(1, 2)),
     ]
     generations = [generation(tiny, prompt, text) for prompt, text, _ in answers]
-    for reduction, combine in (("product", math.prod), ("min", min), ("mean", lambda each: sum(each) / len(each))):
+    for estimator, combine in (
+        (AnswerProbability(), math.prod),
+        (AnswerMinProbability(), min),
+        (AnswerProbability(reduction="mean"), lambda each: sum(each) / len(each)),
+    ):
         expected = [
             combine(by_hand(tiny, each, inside)) for each, (_, _, inside) in zip(generations, answers, strict=True)
         ]
-        found = answer_probabilities(tiny, generations, reduction=reduction, batch_size=batch_size)
+        found = values(tiny, generations, estimator, batch_size)
         assert found == pytest.approx(expected, rel=1e-4)
 
 
@@ -157,7 +170,7 @@ def test_no_answer_has_no_probability(trained: Policy) -> None:
         generation(trained, "3+4=", "<answer></answer><confidence>0.5</confidence>"),
         generation(trained, "3+4=", "<answer>7", ended=False),
     ]
-    found = answer_probabilities(trained, generations, reduction="product", batch_size=2)
+    found = values(trained, generations, AnswerProbability(), 2)
     assert [value is None for value in found] == [True, False, True, True, True]
 
 
@@ -172,7 +185,7 @@ def test_expected_confidences_are_those_of_a_full_forward(tiny: Policy, batch_si
         ("1+1=", "<answer>2</answer><confidence> 0.25 </confidence>", 5),
     ]
     levels = tiny.tokenizer.convert_tokens_to_ids(list(tiny.template.levels))
-    values = torch.tensor(tiny.template.level_values, dtype=torch.float64)
+    stated_L = torch.tensor(tiny.template.level_values, dtype=torch.float64)
     generations = [generation(tiny, prompt, text) for prompt, text, _ in answers]
     expected = []
     for each, (_, _, token) in zip(generations, answers, strict=True):
@@ -182,8 +195,8 @@ def test_expected_confidences_are_those_of_a_full_forward(tiny: Policy, batch_si
         ids = [*each.prompt_ids, *each.completion_ids[:token]]
         with torch.no_grad():
             probabilities = tiny.model(input_ids=torch.tensor([ids])).logits[0, -1].double().softmax(dim=0)[levels]
-        expected.append(float((probabilities * values).sum() / probabilities.sum()))
-    found = expected_confidences(tiny, generations, batch_size=batch_size)
+        expected.append(float((probabilities * stated_L).sum() / probabilities.sum()))
+    found = values(tiny, generations, ExpectedConfidence(), batch_size)
     assert [value is None for value in found] == [value is None for value in expected]
     assert [value for value in found if value is not None] == pytest.approx(
         [value for value in expected if value is not None], rel=1e-5
@@ -193,7 +206,7 @@ def test_expected_confidences_are_those_of_a_full_forward(tiny: Policy, batch_si
 def test_expected_confidence_needs_levels(trained: Policy) -> None:
     free = Policy(trained.model, trained.tokenizer, AnswerTemplate())
     with pytest.raises(ValueError, match=r"task\.template\.levels"):
-        expected_confidences(free, [], batch_size=1)
+        values(free, [], ExpectedConfidence(), 1)
 
 
 def test_records_say_what_was_asked_answered_and_cut_off(trained: Policy, verifier: Any) -> None:
@@ -242,7 +255,7 @@ def test_batches_hold_prompts_of_similar_length(trained: Policy) -> None:
 
 def test_an_empty_list_of_prompts_is_answered_by_none(trained: Policy) -> None:
     assert generate(trained, [], max_new_tokens=3, batch_size=2) == []
-    assert answer_probabilities(trained, [], reduction="product", batch_size=2) == []
+    assert values(trained, [], AnswerProbability(), 2) == []
 
 
 def test_dropout_is_off(trained: Policy) -> None:

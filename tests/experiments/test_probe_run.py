@@ -221,7 +221,7 @@ def recipe(policy: Any, tmp_path: Path) -> Path:
         "task": {"name": "arithmetic", "max_digits": 1, "template": {"levels": list(policy.template.levels)}},
         "model": {"path": str(policy.path), "attn_implementation": "eager"},
         "rubric": {"accuracy": {"weight": 1.0}},
-        "estimators": {"answer_probability": {"reduction": "min"}},
+        "estimators": {"answer_probability": {"reduction": "mean"}},
         "trainer": {"method": "grpo"},
         "probe": {
             "size": 30,

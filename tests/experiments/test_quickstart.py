@@ -28,7 +28,7 @@ def test_quickstart_trains_probes_and_reports_and_resumes(tmp_path):
     assert list(checkpoints) == [
         "warm_start",
         *("rlvr", "rlvr_answer_probability", "rlvr_expected_confidence"),
-        *("candor", "candor_stated", "candor_answer_probability"),
+        *("candor", "candor_verbalized", "candor_answer_probability"),
     ]
     for name in ("warm_start", "rlvr", "candor"):
         assert checkpoints[name].keys() >= METRICS
@@ -42,8 +42,8 @@ def test_quickstart_trains_probes_and_reports_and_resumes(tmp_path):
     assert checkpoints["rlvr_answer_probability"]["accuracy"] == checkpoints["rlvr"]["accuracy"]
     assert checkpoints["rlvr_answer_probability"]["brier"] != checkpoints["rlvr"]["brier"]
     # candor is read by its distribution over the levels, and what it states stands beside that.
-    assert checkpoints["candor_stated"]["accuracy"] == checkpoints["candor"]["accuracy"]
-    assert checkpoints["candor_stated"]["brier"] != checkpoints["candor"]["brier"]
+    assert checkpoints["candor_verbalized"]["accuracy"] == checkpoints["candor"]["accuracy"]
+    assert checkpoints["candor_verbalized"]["brier"] != checkpoints["candor"]["brier"]
 
     records = pd.read_parquet(out / "records.parquet")
     assert records.groupby("method").size().to_dict() == dict.fromkeys(checkpoints, 60)

@@ -29,12 +29,12 @@ def records_in(run: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("method", "reading"),
-    [("grpo", "stated"), ("sft", "stated"), ("grpo", "expected_confidence"), ("sft", "answer_probability")],
+    [("grpo", "verbalized"), ("sft", "verbalized"), ("grpo", "expected_confidence"), ("sft", "answer_probability")],
 )
 def test_a_probe_in_training_measures_what_candor_probe_would_and_changes_nothing(
     method: str, reading: str, write_recipe: Callable[..., Path], tmp_path: Path, verifier: Any
 ) -> None:
-    estimators = {} if reading == "stated" else {"estimators": {reading: {}}}
+    estimators = {} if reading == "verbalized" else {"estimators": {reading: {}}}
     recipe = write_recipe(
         method, trainer={"max_steps": 4, "save_steps": 2}, probe={"confidence": reading}, **estimators
     )

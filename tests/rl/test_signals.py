@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import weakref
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,8 +32,7 @@ from rewards.verifiers.verifier import EQUAL
 from rl.rollout import VerifiedRollout
 from rl.segments import decode_completion
 from rl.signals import (
-    ANSWER_SIGNALS,
-    COMPLETION_SIGNALS,
+    ESTIMATED,
     REFERENCE_SIGNALS,
     SIGNALS,
     TEXT_SIGNALS,
@@ -44,7 +42,10 @@ from rl.signals import (
 )
 
 TEMPLATE = AnswerTemplate(analysis="optional", step_confidences="optional")
-READ_OFF = (*COMPLETION_SIGNALS, *ANSWER_SIGNALS)
+READ = tuple(name for name in SIGNALS if name != "expected_confidence")
+"""Every signal that a template without levels has."""
+ANSWER_SIGNALS = tuple(name for name in ESTIMATED if name.startswith("answer_"))
+COMPLETION_SIGNALS = ("mean_log_prob", "entropy", "self_certainty")
 
 # What stands before the answer, the answer, what stands behind it; the gold; whether it ends by itself.
 Written = tuple[str, str | None, str, str, bool]
@@ -134,8 +135,10 @@ def log_probs_after(model: Any, prompt: list[int], completion: list[int]) -> tor
     return logits - logits.exp().sum(dim=1, keepdim=True).log()
 
 
-def by_hand(model: Any, tokenizer: Any, prompt: list[int], written: Written) -> dict[str, float]:
-    before, answer, _, gold, _ = written
+def by_hand(
+    model: Any, tokenizer: Any, prompt: list[int], written: Written, levels: Sequence[str] = ()
+) -> dict[str, float]:
+    before, answer, after, gold, _ = written
     ids = ids_of(tokenizer, written)
     log_p = log_probs_after(model, prompt, ids).numpy()
     p, size = np.exp(log_p), log_p.shape[1]
@@ -144,7 +147,14 @@ def by_hand(model: Any, tokenizer: Any, prompt: list[int], written: Written) -> 
     certainty = (1 / size * (np.log(1 / size) - log_p)).sum(axis=1)
     ranked = np.sort(p, axis=1)
     values = {"mean_log_prob": chosen.mean(), "entropy": entropy.mean(), "self_certainty": certainty.mean()}
-    values |= dict.fromkeys([*ANSWER_SIGNALS, "step_confidence"], math.nan)
+    values |= dict.fromkeys([*ANSWER_SIGNALS, "step_confidence", "expected_confidence", "verbalized"], math.nan)
+    stated = re.search(r"<confidence>([\d.]+)</confidence>", before + (answer or "") + after)
+    if stated is not None:
+        values["verbalized"] = float(stated[1])
+    if stated is not None and levels:
+        at = ids.index(tokenizer.convert_tokens_to_ids(stated[1]))
+        shares = p[at, tokenizer.convert_tokens_to_ids(list(levels))]
+        values["expected_confidence"] = float(shares @ np.array(levels, dtype=float) / shares.sum())
     if answer is not None:
         first = len(encode(tokenizer, before))
         at = slice(first, first + len(encode(tokenizer, answer)))
@@ -194,6 +204,7 @@ def padded(rows: Sequence[list[int]], fill: int, left: bool, multiple: int = 1) 
 
 
 def pass_over(
+    reader: SignalReader,
     model: Any,
     prompts: Sequence[list[int]],
     completions: Sequence[list[int]],
@@ -216,20 +227,22 @@ def pass_over(
     completion_ids, completion_mask = padded(completions, pad, False, multiple)
     ids, mask = torch.cat([prompt_ids, completion_ids], dim=1), torch.cat([prompt_mask, completion_mask], dim=1)
     with torch.no_grad():
-        for first in range(0, len(ids), 4):
-            model(input_ids=ids[first : first + 4], attention_mask=mask[first : first + 4])
-        model(input_ids=ids.flip(0), attention_mask=mask.flip(0))  # the reference of a KL is the policy unadapted
+        with reader.scoring(completion_mask.bool()):
+            for first in range(0, len(ids), 4):
+                model(input_ids=ids[first : first + 4], attention_mask=mask[first : first + 4])
+        with reader.scoring(completion_mask.bool()):
+            model(input_ids=ids.flip(0), attention_mask=mask.flip(0))  # the reference of a KL is the policy unadapted
 
 
 def signals_of(
     model: Any, tokenizer: Any, names: Sequence[str], dictate: Any, how: str = "generated", multiple: int = 1
 ) -> dict[str, torch.Tensor]:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    reader = SignalReader(names, base, tokenizer, generates=how == "generated", multiple=multiple)
+    reader = SignalReader(names, base, tokenizer, TEMPLATE, generates=how == "generated")
     prompts = [encode(tokenizer, prompt) for prompt in PROMPTS]
     completions = [ids_of(tokenizer, each) for each in COMPLETIONS]
     with reader.watching():
-        pass_over(model, prompts, completions, dictate, how, multiple)
+        pass_over(reader, model, prompts, completions, dictate, how, multiple)
         return reader.read(
             judged(tokenizer, completions, TEMPLATE), prompts, completions, [gold for *_, gold, _ in COMPLETIONS]
         )
@@ -249,14 +262,14 @@ def assert_by_hand(values: dict[str, torch.Tensor], model: Any, tokenizer: Any) 
 @pytest.mark.parametrize(("how", "multiple"), [("generated", 1), ("generated", 16), ("scored", 1), ("scored", 16)])
 def test_every_signal_is_that_of_a_plain_forward_pass(how: str, multiple: int, tokenizer: Any, dictate: Any) -> None:
     model = policy_of("llama", tokenizer)
-    values = signals_of(model, tokenizer, SIGNALS, dictate, how, multiple)
-    assert tuple(values) == SIGNALS
+    values = signals_of(model, tokenizer, READ, dictate, how, multiple)
+    assert tuple(values) == READ
     assert_by_hand(values, model, tokenizer)
     for name, read_B in values.items():
         known = read_B[~read_B.isnan()]
         assert known.unique().numel() > 1 or name == "step_confidence", f"{name} is not the same everywhere"
-        unanswered = name in ANSWER_SIGNALS
-        assert read_B[NO_ANSWER].isnan() == (unanswered or name == "step_confidence"), name
+        unanswered = name in (*ANSWER_SIGNALS, "step_confidence", "verbalized")
+        assert read_B[NO_ANSWER].isnan() == unanswered, name
     assert values["reference_probability"][NO_ANSWER] == 0.0
     assert values["reference_probability"][BLANK_GOLD].isnan()
     assert values["reference_probability_prior"].isnan().nonzero().flatten().tolist() == [BLANK_GOLD]
@@ -272,11 +285,11 @@ def test_a_batch_without_answers_and_with_an_empty_completion_has_no_answer_sign
     tokenizer: Any, dictate: Any
 ) -> None:
     model = policy_of("llama", tokenizer)
-    reader = SignalReader(tuple(ANSWER_SIGNALS), model, tokenizer, generates=False)
+    reader = SignalReader(ANSWER_SIGNALS, model, tokenizer, TEMPLATE, generates=False)
     completions = [[], encode(tokenizer, "nothing")]
     prompts = [encode(tokenizer, prompt) for prompt in PROMPTS[:2]]
     with reader.watching():
-        pass_over(model, prompts, completions, dictate, "scored")
+        pass_over(reader, model, prompts, completions, dictate, "scored")
         values = reader.read(judged(tokenizer, completions, TEMPLATE), prompts, completions, ["4", "4"])
     assert all(read_B.isnan().all() for read_B in values.values())
 
@@ -292,7 +305,7 @@ def test_the_test_has_characters_of_several_tokens_and_ragged_completions(tokeni
 def test_whatever_the_model_makes_of_its_hidden_states(name: str, tokenizer: Any, dictate: Any) -> None:
     """Capped and scaled logits, and adapters on the head or on single tokens."""
     model = policy_of(name, tokenizer)
-    values = signals_of(model, tokenizer, (*READ_OFF, *REFERENCE_SIGNALS), dictate)
+    values = signals_of(model, tokenizer, (*ANSWER_SIGNALS, *COMPLETION_SIGNALS, *REFERENCE_SIGNALS), dictate)
     assert_by_hand(values, model, tokenizer)
     if name not in ("gemma2", "granite"):
         with model.disable_adapter():
@@ -327,11 +340,11 @@ def test_a_reference_stands_in_for_a_gold_that_no_policy_would_write(tokenizer: 
     ids = [ids_of(tokenizer, each) for each in COMPLETIONS]
     golds = [gold for *_, gold, _ in COMPLETIONS]
     rollout = judged(tokenizer, ids, TEMPLATE)
-    whole = SignalReader(REFERENCE_SIGNALS, model, tokenizer, generates=True)
-    parts = SignalReader(REFERENCE_SIGNALS, model, tokenizer, generates=True, batch_size=2)
+    whole = SignalReader(REFERENCE_SIGNALS, model, tokenizer, TEMPLATE, generates=True)
+    parts = SignalReader(REFERENCE_SIGNALS, model, tokenizer, TEMPLATE, generates=True, batch_size=2)
     expected, aliases = whole.read(rollout, prompts, ids, golds), ['["x", "y"]'] * len(golds)
     sizes: list[int] = []
-    model.register_forward_hook(lambda module, arguments, output: sizes.append(len(output.logits)))
+    model.base_model.register_forward_hook(lambda *each: sizes.append(len(each[2].last_hidden_state)))
     read = parts.read(rollout, prompts, ids, aliases, references=golds)
     assert max(sizes) == 2 and sum(sizes) == 2 * len(golds)
     for name in REFERENCE_SIGNALS:
@@ -339,70 +352,28 @@ def test_a_reference_stands_in_for_a_gold_that_no_policy_would_write(tokenizer: 
         assert not np.allclose(parts.read(rollout, prompts, ids, aliases)[name], expected[name], equal_nan=True)
 
 
+def hooks(model: Any) -> int:
+    """Hooks on a model's trunk and head."""
+    head = model.get_output_embeddings()
+    return sum(map(len, (model.base_model._forward_hooks, model.base_model._forward_pre_hooks, head._forward_hooks)))
+
+
 def test_nothing_is_watched_where_no_signal_needs_it(tokenizer: Any) -> None:
     model = policy_of("llama", tokenizer)
     for names in ((), tuple(TEXT_SIGNALS), REFERENCE_SIGNALS):
-        reader = SignalReader(names, model, tokenizer, generates=True)
+        reader = SignalReader(names, model, tokenizer, TEMPLATE, generates=True)
         assert not reader.watches
-        assert not model.base_model._forward_hooks
+        assert not hooks(model)
         assert reader.asks == (names == REFERENCE_SIGNALS)
-    assert SignalReader(["entropy"], model, tokenizer, generates=True).watches
-    assert len(model.base_model._forward_hooks) == 1
-
-
-def test_hidden_states_are_kept_while_watching_and_let_go_when_read(tokenizer: Any) -> None:
-    model, seen = policy_of("llama", tokenizer), []
-    model.base_model.register_forward_hook(lambda *each: seen.append(weakref.ref(each[2].last_hidden_state)))
-    reader = SignalReader(["entropy"], model, tokenizer, generates=False)
-    ids = [encode(tokenizer, "<answer>42</answer>")]
-    rollout = judged(tokenizer, ids, TEMPLATE)
-    prompt = [encode(tokenizer, "6 * 7 = ")]
-
-    def alive() -> list[bool]:
-        gc.collect()
-        return [each() is not None for each in seen]
-
-    pass_over(model, prompt, ids, None, "scored")
-    assert reader._kept is None, "not watching"
-    with reader.watching():
-        pass_over(model, prompt, ids, None, "scored")
-        assert sum(each.numel() for each in reader._kept) == 2 * 32 * len(prompt[0] + ids[0])
-        reader.read(rollout, [], ids, ["42"])
-        assert reader._kept is None
-        pass_over(model, prompt, ids, None, "scored")
-        assert reader._kept is None, "what comes after the reading is no rollout"
-    with pytest.raises(KeyError), reader.watching():
-        raise KeyError
-    assert reader._kept is None
-    assert not any(alive())
-
-
-def test_generation_keeps_one_state_a_token_and_none_of_the_prompt(tokenizer: Any, dictate: Any) -> None:
-    model = policy_of("llama", tokenizer)
-    reader = SignalReader(["entropy"], model, tokenizer, generates=True)
-    prompts, ids = [encode(tokenizer, each) for each in PROMPTS[:2]], [[5, 6, 7], [8, 9, 10]]
-    with reader.watching():
-        pass_over(model, prompts, ids, dictate, "generated")
-        assert [tuple(each.shape) for each in reader._kept] == [(2, 1, 32)] * 3
-        assert all(each.untyped_storage().size() == each.numel() * each.element_size() for each in reader._kept)
-
-
-def test_completions_that_the_policy_was_not_seen_to_make_are_an_error(tokenizer: Any, dictate: Any) -> None:
-    model = policy_of("llama", tokenizer)
-    reader = SignalReader(["entropy"], model, tokenizer, generates=True)
-    prompts, ids = [encode(tokenizer, each) for each in PROMPTS[:2]], [[5, 6, 7], [8, 9, 10]]
-    longer = [[*each, 4] for each in ids]
-    with reader.watching(), pytest.raises(RuntimeError, match="made no pass over the completions"):
-        reader.read(judged(tokenizer, ids, TEMPLATE), prompts, ids, ["1", "2"])
-    with reader.watching():
-        pass_over(model, prompts, ids, dictate, "generated")
-        with pytest.raises(RuntimeError, match=r"hidden states of \(2, 3\) tokens, expected \(2, 4\)"):
-            reader.read(judged(tokenizer, longer, TEMPLATE), prompts, longer, ["1", "2"])
+    assert SignalReader(["entropy"], model, tokenizer, TEMPLATE, generates=True).watches
+    assert hooks(model) == 2
 
 
 def test_an_unknown_name_is_refused(tokenizer: Any, make_trainer: Any) -> None:
-    with pytest.raises(ValueError, match=r"rubric: answer_margn, sureness is no signal, allowed: mean_log_prob, "):
-        SignalReader(["entropy", "answer_margn", "sureness"], policy_of("llama", tokenizer), tokenizer, generates=True)
+    with pytest.raises(ValueError, match=r"rubric: answer_margn, sureness is no signal, allowed: verbalized, "):
+        SignalReader(
+            ["entropy", "answer_margn", "sureness"], policy_of("llama", tokenizer), tokenizer, TEMPLATE, generates=True
+        )
     rubric = Rubric.from_config({"accuracy": {}, "rlsf": {"signal": "answer_margn"}})
     with pytest.raises(ValueError, match="answer_margn is no signal"):
         make_trainer(rubric=rubric)
@@ -471,11 +442,10 @@ def test_a_trainer_reads_what_its_policy_thought_at_temperature_one(
     assert trainer.model.training
     read = logged(trainer)
     assert set(read) == set(SIGNALS)
-    assert trainer._reader._kept is None
 
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model).eval(), trainer.processing_class
     expected = [
-        by_hand(model, tokenizer, encode(tokenizer, row["prompt"]), written)
+        by_hand(model, tokenizer, encode(tokenizer, row["prompt"]), written, trainer.template.levels)
         for row, written in zip(rows, CHARACTERS, strict=True)
     ]
     for name in SIGNALS:
@@ -525,7 +495,7 @@ def test_a_chat_is_asked_for_the_gold_as_it_was_asked_to_answer(make_trainer: An
 @pytest.mark.parametrize("rubric", [{"accuracy": {}}, {"accuracy": {}, "repetition": {}}, {"accuracy": {}, "rlpr": {}}])
 def test_a_rubric_that_needs_no_pass_hooks_nothing(rubric: dict[str, Any], make_trainer: Any, replay: Any) -> None:
     trainer = make_trainer(rubric=Rubric.from_config(rubric), max_steps=1)
-    assert not trainer.accelerator.unwrap_model(trainer.model).base_model._forward_hooks
+    assert not hooks(trainer.accelerator.unwrap_model(trainer.model))
     replay(trainer, ["<answer>3</answer><confidence>0.75</confidence>"] * 8)
     trainer.train()
 

@@ -1,0 +1,133 @@
+"""What every estimator of confidence is given, and what it gives back.
+
+Training, the probe, a router and a stream all make :class:`Completions` and :class:`estimators.token_statistics.
+TokenStatistics` from what they have, and ask the same estimator. An estimator is one file here and one line in
+``estimators.ESTIMATORS``.
+
+Shapes: B completions, T tokens of the longest, L confidence levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from estimators.token_statistics import TokenStatistics
+
+TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES = NEEDS = (
+    "token_statistics",
+    "levels",
+    "hidden_states",
+    "extra_passes",
+    "samples",
+)
+"""What an estimator may need: statistics of the tokens it reads, the log-probabilities of the confidence levels among
+them, hidden states, forward passes of its own, further samples of the same question."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completions:
+    """B completions as token ids and masks over their tokens; masks are bool (B, T) on one device.
+
+    ``completion_ids`` are without padding, up to and with the token that ended them. Of a field's mask only the tokens
+    of its content are true, not those of its tags, and none where the field could not be read.
+    """
+
+    prompt_ids: Sequence[Sequence[int]]
+    completion_ids: Sequence[Sequence[int]]
+    written_BT: torch.Tensor
+    """Every token of a completion, the end-of-sequence token among them."""
+    reasoning_BT: torch.Tensor
+    answer_BT: torch.Tensor
+    confidence_BT: torch.Tensor
+    steps_BT: torch.Tensor
+    """Number of the reasoning step that each token belongs to, int64 from 0; -1 outside of reasoning."""
+    stated_B: torch.Tensor
+    """Confidence stated in words or digits, float64 in [0, 1]; NaN where none was read."""
+    level_ids: tuple[int, ...] = ()
+    """Token ids of the L confidence levels, where the template declares levels that are one token each."""
+    level_values: tuple[float, ...] = ()
+    """The confidences that these tokens state."""
+    level_positions_B: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    """Index of the token that states the level, int64; -1 where there is not exactly one."""
+    samples: Sequence[Completions] = ()
+    """Further completions of the same questions, each of B rows."""
+
+    def __len__(self) -> int:
+        return len(self.completion_ids)
+
+    def to(self, device: torch.device | str) -> Completions:
+        """The same with every tensor on a device."""
+        moved: dict[str, Any] = {"samples": [each.to(device) for each in self.samples]}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, torch.Tensor):
+                moved[each.name] = value.to(device)
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """One value a completion, float64 (B,), NaN where it is not valid, and the validity, bool (B,)."""
+
+    values_B: torch.Tensor
+    valid_B: torch.Tensor
+
+    @classmethod
+    def where(cls, valid_B: torch.Tensor, values_B: torch.Tensor) -> Estimate:
+        """The values where they are valid and no NaN.
+
+        >>> Estimate.where(torch.tensor([True, False]), torch.tensor([0.25, 1.0])).values_B.tolist()
+        [0.25, nan]
+        """
+        values_B = values_B.double()
+        valid_B = valid_B & ~values_B.isnan()
+        return cls(torch.where(valid_B, values_B, torch.nan), valid_B)
+
+
+class Estimator(Protocol):
+    """How sure a model is of its completions; a frozen dataclass whose fields are the options of a recipe."""
+
+    needs: ClassVar[frozenset[str]]
+    """Some of :data:`NEEDS`."""
+    is_probability: ClassVar[bool]
+    """Whether a value is meant as a probability in [0, 1] that the answer is right."""
+    higher_is_surer: ClassVar[bool]
+    cost: ClassVar[str]
+    """What it takes beyond generation, in words."""
+    source: ClassVar[str]
+    """Where it was published."""
+
+    def reads(self, completions: Completions) -> torch.Tensor:
+        """Mask (B, T), bool, of the tokens whose statistics the estimator looks at."""
+        ...
+
+    def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
+        """One value a completion. ``statistics`` (B, T) are known at least where :meth:`reads` is true."""
+        ...
+
+
+def nothing(completions: Completions) -> torch.Tensor:
+    """Mask (B, T) of an estimator that looks at no token's statistics."""
+    return torch.zeros_like(completions.written_BT)
+
+
+def read_by(estimators: Sequence[Estimator], completions: Completions) -> torch.Tensor:
+    """Mask (B, T) of the tokens that any of the estimators looks at."""
+    mask_BT = nothing(completions)
+    for estimator in estimators:
+        mask_BT = mask_BT | estimator.reads(completions)
+    return mask_BT
+
+
+def mean_over(values_BT: torch.Tensor, mask_BT: torch.Tensor) -> Estimate:
+    """Mean of each row over the true places of the mask; not valid where there are none.
+
+    >>> mean_over(torch.tensor([[1.0, 3.0, 9.0]]), torch.tensor([[True, True, False]])).values_B.tolist()
+    [2.0]
+    """
+    sums_B = torch.where(mask_BT, values_BT, 0.0).sum(dim=1)
+    return Estimate.where(mask_BT.any(dim=1), sums_B / mask_BT.sum(dim=1).clamp(min=1))

@@ -1,0 +1,67 @@
+"""``candor estimators``: every confidence that can be read off a completion."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+from typing import Any
+
+from rich.table import Table
+
+from experiments.commands.terminal import Terminal
+
+HELP = "list the confidence estimators"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give the verb its options."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON, with the options of each estimator")
+    form.add_argument("--markdown", action="store_true", help="as the table in estimators/README.md")
+
+
+def run(options: argparse.Namespace) -> int:
+    """List the estimators."""
+    rows = described()
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    columns = ("name", "what", "probability", "surer", "needs", "cost", "source")
+    if options.markdown:
+        print("\n".join([f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]))
+        for row in rows:
+            print("| " + " | ".join(_cell(row, column) for column in columns) + " |")
+        return 0
+    table = Table(*columns, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(_cell(row, column) for column in columns))
+    Terminal().print(table)
+    return 0
+
+
+def described() -> list[dict[str, Any]]:
+    """Each estimator in plain values: what it is, whether it is a probability, which way it points, what it takes."""
+    from estimators import ESTIMATORS
+
+    return [
+        {
+            "name": name,
+            "what": (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " "),
+            "probability": kind.is_probability,
+            "surer": "higher" if kind.higher_is_surer else "lower",
+            "needs": sorted(kind.needs),
+            "cost": kind.cost,
+            "source": kind.source,
+            "options": {each.name: each.default for each in dataclasses.fields(kind)},
+        }
+        for name, kind in ESTIMATORS.items()
+    ]
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    value = row[column]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(value) or "nothing" if isinstance(value, list) else str(value)
