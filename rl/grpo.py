@@ -40,8 +40,8 @@ from rl.closed_form import ConfidenceLoss
 from rl.difficulty import ChosenGroups
 from rl.grpo_config import CalibratedGRPOConfig
 from rl.guard import GuardedUpdates
-from rl.metrics import StepMetrics
-from rl.rollout import VerifiedRollout, advantage_metrics, batch_metrics, gather_outcomes, verify_rollout
+from rl.metrics import StepMetrics, advantage_metrics, batch_metrics
+from rl.rollout import VerifiedRollout, gather_outcomes, verify_rollout
 from rl.saved_batches import ResumableRollouts
 from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader

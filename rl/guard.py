@@ -16,7 +16,7 @@ import torch
 import yaml
 from accelerate.utils import DistributedType
 
-from rl.checkpoint import write_json, writing
+from rl.files import write_json, writing
 from rl.saved_batches import MicroBatch, random_states, write_micro_batches
 
 FAILED_BATCH, SAVED_BATCHES = "failed_batch", "batches"

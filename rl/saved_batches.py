@@ -17,7 +17,7 @@ import torch
 from accelerate.utils import send_to_device
 from safetensors.torch import load_file, save_file
 
-from rl.checkpoint import write_json
+from rl.files import write_json
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from rl import closed_form
 from rl.advantages import CREDITS, TRAINER_SCALINGS, sequence_advantages
 from rl.closed_form import level_token_ids
 from rl.grpo_config import CalibratedGRPOConfig
-from rl.rollout import batch_metrics
+from rl.metrics import batch_metrics
 
 TERM_LOGS = {f"rewards/{term}/{statistic}" for term in ("accuracy", "brier", "format") for statistic in ("mean", "std")}
 BATCH_LOGS = {
