@@ -31,12 +31,12 @@ from experiments.schema import from_mapping
 from rl.checkpoint import add_template_tokens, write_calibration
 from rl.deepspeed import reduce_through_gloo
 from rl.files import CheckpointError, is_complete, last_complete_checkpoint, mark_complete, write_text, writing
-from rl.guard import FailedUpdateError
 from rl.heldout import HeldOutProbe
 from rl.monitoring.alarms import RunFacts
 from rl.monitoring.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.monitoring.monitors import Monitors
 from rl.sft import CalibratedSFTTrainer, sft_rows
+from rl.trainer import FailedUpdateError
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-import torch
 
 from estimators.metrics.calibration import brier, ece
 from estimators.metrics.selective import auroc
@@ -132,43 +130,3 @@ def advantage_metrics(matrix: RewardMatrix, outcomes: Outcomes, advantages: np.n
     if uniform.any():
         push = float(sizes[uniform].mean() / sizes.mean()) if sizes.any() else 0.0
     return values | {"advantages/uniform_group_ratio": push}
-
-
-class StepMetrics:
-    """Logs ``time/PART`` and ``calibration/confidence_entropy``; to stand before a ``GRPOTrainer`` among the bases.
-
-    ``inputs["confidence_mask"]`` (B, T) says which tokens write a confidence; their entropy is taken from the pass that
-    gives the loss, in nats, of the temperature-scaled distribution, and averaged over the tokens of all ranks.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.stopwatch = Stopwatch()
-        self._entropies_BT: torch.Tensor | None = None
-        super().__init__(*arguments, **options)
-
-    def _generate(self, prompts):
-        with self.stopwatch.running("generate"):
-            return super()._generate(prompts)
-
-    def training_step(self, model, inputs, num_items_in_batch):
-        with self.stopwatch.running("update"):
-            loss = super().training_step(model, inputs, num_items_in_batch)
-        if self._step % self.current_gradient_accumulation_steps == 0:
-            for part, seconds in self.stopwatch.lap().items():
-                self._metrics["train"][f"time/{part}"].append(seconds)
-        return loss
-
-    def _get_per_token_logps_and_entropies(self, *arguments, **options):
-        log_probs_BT, self._entropies_BT, aux_loss = super()._get_per_token_logps_and_entropies(*arguments, **options)
-        return log_probs_BT, self._entropies_BT, aux_loss
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        entropies_BT, self._entropies_BT = self._entropies_BT, None
-        if entropies_BT is not None:
-            mask_BT = inputs["confidence_mask"] * inputs["completion_mask"]
-            sums = torch.stack([(entropies_BT.detach() * mask_BT).sum(), mask_BT.sum()])
-            total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
-            mode = "train" if self.model.training else "eval"
-            self._metrics[mode]["calibration/confidence_entropy"].append(total / count if count else float("nan"))
-        return loss

@@ -18,8 +18,8 @@ from experiments.config.trainer import METHODS, check_batch, trainer_arguments
 from experiments.errors import ConfigError
 from experiments.tasks import Arithmetic
 from experiments.train import train
+from rl.config import CalibratedGRPOConfig
 from rl.files import mark_complete
-from rl.grpo_config import CalibratedGRPOConfig
 
 
 @pytest.fixture(autouse=True)
