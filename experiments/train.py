@@ -30,24 +30,16 @@ from experiments.errors import ConfigError, RunError
 from experiments.files import writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import from_mapping
-from rl.checkpoint import (
-    CheckpointError,
-    add_template_tokens,
-    is_complete,
-    last_complete_checkpoint,
-    mark_complete,
-    write_calibration,
-    write_text,
-    writing,
-)
+from rl.checkpoint import add_template_tokens, write_calibration
 from rl.deepspeed import reduce_through_gloo
-from rl.guard import FailedUpdateError
+from rl.files import CheckpointError, is_complete, last_complete_checkpoint, mark_complete, write_text, writing
 from rl.heldout import HeldOutProbe
 from rl.monitoring.alarms import RunFacts
 from rl.monitoring.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.monitoring.monitors import Monitors
 from rl.segments import LevelTokens
 from rl.sft import CalibratedSFTTrainer, sft_rows
+from rl.trainer import FailedUpdateError
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
 

@@ -1,4 +1,4 @@
-"""What a run reads and leaves behind: policies, the calibration folder beside them, complete checkpoints.
+"""What a run reads and leaves behind: policies, and the calibration folder beside them.
 
 Weights are read and written as safetensors only (a GGUF file may be the start of a run), and no code that comes with
 a model is ever run.
@@ -9,10 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -21,21 +17,15 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
+from rl.files import write_json
 
 CALIBRATION_FOLDER = "calibration"
-_COMPLETE = "candor_complete.json"
-_CHECKPOINTS = "checkpoint-*"
 _PACKAGES = ("candor-rl", "torch", "trl", "transformers", "accelerate", "deepspeed", "math-verify")
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint could not be written to its end; the one before it is whole."""
 
 
 def load_policy(
@@ -92,7 +82,7 @@ def add_template_tokens(
 
 @contextmanager
 def _whole(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Inside, parameters that ZeRO-3 splits over the ranks are whole on each, and may be changed alike."""
+    """Context manager: parameters that ZeRO-3 splits over the ranks are whole on each, and may be changed alike."""
     if not is_deepspeed_zero3_enabled():
         yield
         return
@@ -123,91 +113,6 @@ def read_template(folder: str | Path) -> AnswerTemplate | None:
     fields = json.loads(path.read_text(encoding="utf-8"))
     levels = fields.get("levels")
     return AnswerTemplate(**{**fields, "levels": None if levels is None else tuple(levels)})
-
-
-def mark_complete(checkpoint: str | Path, step: int) -> None:
-    """Leave the mark by which a resume knows that every file of this checkpoint was written."""
-    write_json(Path(checkpoint) / _COMPLETE, {"step": step})
-
-
-def is_complete(checkpoint: str | Path) -> bool:
-    """Whether a checkpoint was written to its end."""
-    return (Path(checkpoint) / _COMPLETE).is_file()
-
-
-def last_complete_checkpoint(run: str | Path) -> Path | None:
-    """The newest checkpoint of a run that was written to its end, or None.
-
-    A run killed in the middle of a save leaves a folder without the mark; the one before it is still whole.
-    """
-    return max(filter(is_complete, Path(run).glob(_CHECKPOINTS)), key=_step_of_folder, default=None)
-
-
-def keep_last_checkpoints(run: str | Path, limit: int | None) -> None:
-    """Delete all but the newest ``limit`` complete checkpoints of a run, and what a kill left half-written before them.
-
-    A limit of None or 0 keeps all. To be called when the newest is complete: transformers' own rotation comes before
-    that, and with a limit of 1 leaves no whole checkpoint behind for a moment.
-    """
-    folders = sorted(Path(run).glob(_CHECKPOINTS), key=_step_of_folder)
-    kept = [folder for folder in folders if is_complete(folder)][-(limit or 0) :]
-    if not limit or not kept:
-        return
-    for folder in folders[: folders.index(kept[-1])]:
-        if folder not in kept:
-            (folder / _COMPLETE).unlink(missing_ok=True)  # first, or a kill in the middle leaves a mark on a half
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def writing(checkpoint: str | Path) -> Iterator[None]:
-    """Inside, a file that cannot be written raises CheckpointError, which says what failed and how to go on."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        folder = Path(checkpoint)
-        last = last_complete_checkpoint(folder.parent)
-        if last is None:
-            how = "there is no complete checkpoint before it"
-        else:
-            how = f"make room, and the same command with --resume goes on from {last.name}"
-        reason, free = str(error).strip().partition("\n")[0], shutil.disk_usage(folder.parent).free / 1e6
-        raise CheckpointError(f"{folder} could not be written ({free:.0f} MB are free): {reason}; {how}") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of either."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text whole or not at all, as :func:`write_json` does."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError:
-        os.unlink(temporary)
-        raise
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-
-
-def keep_lines_up_to(path: Path, step: int) -> None:
-    """Drop the lines of a JSON-lines file that lie past a step, all of them at step 0, and one cut off by a kill."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    write_text(path, "".join(f"{line}\n" for line in lines if step and _step_of_line(line) <= step))
-
-
-def _step_of_line(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf
-
-
-def _step_of_folder(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _dequantized(model: PreTrainedModel) -> PreTrainedModel:

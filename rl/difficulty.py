@@ -16,9 +16,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +24,8 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 
-from rewards.outcomes import Outcomes
-from rewards.pessimism import DIFFICULTY_BINS, difficulty_weights, mixed_groups, of_difficulty
+from rewards.pessimism import DIFFICULTY_BINS, difficulty_weights, of_difficulty
 
-GROUP_FILTERS = ("none", "mixed")
 UNMEASURED = "unmeasured"
 STATE_FILE = "solve_rates.safetensors"
 _NEWS = 0.5
@@ -153,79 +149,3 @@ class EpochShuffleSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return len(self._sampler)
-
-
-@dataclass
-class DifficultyConfig:
-    """Fields of a configuration whose trainer chooses its prompts and groups; to stand before TRL's among the bases."""
-
-    group_filter: str = field(
-        default="none",
-        metadata={
-            "help": "mixed: no policy gradient from a group that is all right or all wrong, whatever tells its "
-            "completions apart in shaped reward; the KL and the closed-form confidence loss stay."
-        },
-    )
-    difficulty_mix: dict[str, float] | None = field(
-        default=None,
-        metadata={
-            "help": "Shares of hard, medium, easy and unmeasured prompts in a batch, by the solve rates of this run."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        if self.group_filter not in GROUP_FILTERS:
-            raise ValueError(f"trainer.group_filter: {self.group_filter!r} is not one of {', '.join(GROUP_FILTERS)}")
-        if self.difficulty_mix is not None:
-            try:
-                checked_mix(self.difficulty_mix)
-            except ValueError as error:
-                raise ValueError(f"trainer.difficulty_mix{error}") from error
-        super().__post_init__()
-
-
-class ChosenGroups:
-    """A trainer's prompts and groups; to stand before a ``GRPOTrainer`` among the bases of a class.
-
-    The class leaves the outcomes of the batch at hand in ``_scored``. Logs ``difficulty/NAME``, the share of each
-    difficulty among the prompts of a batch, and ``filter/kept``, the share of completions in mixed groups.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        mix = self.args.difficulty_mix
-        self._sampler = None if mix is None else DifficultySampler(len(self.train_dataset), mix, self.args.seed)
-
-    def _get_train_sampler(self, dataset=None):
-        return EpochShuffleSampler(super()._get_train_sampler(dataset), lambda: int(self.state.epoch or 0))
-
-    def _generate_and_score_completions(self, inputs):
-        if self._sampler is None or not self.model.training:
-            return super()._generate_and_score_completions(inputs)
-        size, group_size = len(inputs), self.num_generations
-        drawn_G = self._sampler.draw(size * self.accelerator.num_processes // group_size)
-        first = self.accelerator.process_index * size
-        rows_B = drawn_G.repeat(group_size)[first : first + size]
-        for name, share in self._sampler.shares(drawn_G).items():
-            self._metrics["train"][f"difficulty/{name}"].append(share)
-        output = super()._generate_and_score_completions([self.train_dataset[int(row)] for row in rows_B])
-        self._sampler.record(drawn_G, self._scored.outcomes.correct)
-        return output
-
-    def _keep_mixed(self, output: dict[str, Any], advantages_N: torch.Tensor, outcomes: Outcomes, local: slice):
-        """Zero the advantages of groups that are not mixed: in ``output``, (B,) or (B, T), and in those to log (N,)."""
-        kept_N = torch.tensor(mixed_groups(outcomes.correct, outcomes.group)).to(advantages_N)
-        self._metrics["train" if self.model.training else "eval"]["filter/kept"].append(kept_N.mean().item())
-        advantages = output["advantages"]
-        output["advantages"] = advantages * kept_N[local].view(-1, *[1] * (advantages.dim() - 1))
-        return advantages_N * kept_N
-
-    def _save_rng_state(self, output_dir):
-        super()._save_rng_state(output_dir)
-        if self._sampler is not None and self.args.should_save:
-            self._sampler.save(output_dir)
-
-    def _load_rng_state(self, checkpoint):
-        super()._load_rng_state(checkpoint)
-        if self._sampler is not None and checkpoint is not None:
-            self._sampler.load(checkpoint)

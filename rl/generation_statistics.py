@@ -74,6 +74,11 @@ class GenerationStatistics:
             self._watching = False
             self._forget()
 
+    @property
+    def expects_scores(self) -> bool:
+        """Whether a pass over completions of others would be read now: while watching, and once."""
+        return self._watching and not self._generates and not self._scored
+
     @contextmanager
     def scoring(self, read_BT: torch.Tensor) -> Iterator[None]:
         """Context manager: the passes inside are over prompts, then completions, of which ``read_BT`` (B, T) is read.
@@ -81,8 +86,7 @@ class GenerationStatistics:
         The first such passes since :meth:`watching` began are read, until all rows were seen; a later pass over the
         same completions may be another model's.
         """
-        wanted = self._watching and not self._generates and not self._scored
-        self._read_BT = read_BT if wanted else None
+        self._read_BT = read_BT if self.expects_scores else None
         try:
             yield
         finally:

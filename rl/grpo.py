@@ -1,12 +1,15 @@
 """GRPO whose rewards are a rubric and whose advantages know which tokens earned them.
 
 Kept from TRL's trainer, untouched: sampling (transformers or vLLM), the clipped surrogate in all its loss types,
-LoRA, accumulation, distribution, checkpoints. Changed, in two overrides: rewards come from a rubric over the gathered
-batch, because a group may be split over ranks; advantages are recomputed per term, without dividing by the group's
-standard deviation unless asked, and placed on the term's own segment. Added, in the loss: the calibration terms can be
-taken in closed form where the confidence is one token of a known set, and the KL can leave the confidence's tokens out
-(``kl_mask``). Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which
-works on a sequence's one number.
+LoRA, accumulation, distribution, checkpoints. Changed: rewards come from a rubric over the gathered batch, because a
+group may be split over ranks; advantages are recomputed per term, without dividing by the group's standard deviation
+unless asked, and placed on the term's own segment. Added, in the loss: the calibration terms can be taken in closed
+form where the confidence is one token of a known set, and the KL can leave the confidence's tokens out (``kl_mask``).
+Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which works on a
+sequence's one number.
+
+Overrides of TRL's ``GRPOTrainer``, beside those of :mod:`rl.trainer`: ``_get_train_sampler``, ``training_step``,
+``_generate_and_score_completions``, ``_calculate_rewards``, ``_get_per_token_logps_and_entropies``, ``_compute_loss``.
 
 Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments train candor``.
 
@@ -18,10 +21,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from peft import PeftModel
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
@@ -29,24 +36,20 @@ from trl import GRPOTrainer
 from estimators.estimator import Estimator
 from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
+from rewards.pessimism import mixed_groups
 from rewards.rubric import RewardMatrix, Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
-from rl.advantages import (
-    batch_scale,
-    segment_advantages,
-    sequence_advantages,
-    term_advantages,
-)
+from rl.advantages import batch_scale, segment_advantages, sequence_advantages, term_advantages
 from rl.closed_form import ConfidenceLoss
-from rl.difficulty import ChosenGroups
-from rl.grpo_config import CalibratedGRPOConfig
-from rl.guard import GuardedUpdates
-from rl.metrics import StepMetrics
-from rl.rollout import VerifiedRollout, advantage_metrics, batch_metrics, gather_outcomes, verify_rollout
-from rl.saved_batches import ResumableRollouts
+from rl.config import CalibratedGRPOConfig
+from rl.difficulty import DifficultySampler, EpochShuffleSampler
+from rl.metrics import Stopwatch, advantage_metrics, batch_metrics
+from rl.rollout import VerifiedRollout, gather_outcomes, verify_rollout
+from rl.saved_batches import has_batches, read_batches, write_batches
 from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader
+from rl.trainer import GuardedTrainer
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,20 @@ class Scored:
     matrix: RewardMatrix
 
 
-class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, ChosenGroups, GRPOTrainer):
+@dataclass
+class LossPass:
+    """The pass of one loss: the micro-batch that TRL is given, and what the policy's forward pass over it showed.
+
+    Log-probabilities and entropies (B, T) are without gradient, in nats, of the temperature-scaled distribution; None
+    until the pass is made.
+    """
+
+    inputs: dict[str, Any]
+    log_probs_BT: torch.Tensor | None = None
+    entropies_BT: torch.Tensor | None = None
+
+
+class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     """GRPO on a rubric of reward terms with per-segment credit; see the module's docstring.
 
     The dataset needs the columns ``prompt`` and ``answer`` (the gold); where a policy would not write the gold as it
@@ -69,6 +85,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
 
     _name = "candor GRPO"
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "candor"]
+    counters: ClassVar[tuple[str, ...]] = ("_step",)
 
     def __init__(
         self,
@@ -82,8 +99,9 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         **trl_arguments: Any,
     ) -> None:
         self.rubric, self.template, self.verifier = rubric, template, verifier
+        self.stopwatch = Stopwatch()
         self._scored: Scored | None = None
-        self._free_of_kl: dict[str, Any] | None = None
+        self._loss_pass: LossPass | None = None
         by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.schedules]
         if any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True)):
             warnings.warn(
@@ -120,6 +138,18 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
             self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
+        self._difficulty: DifficultySampler | None = None
+        if args.difficulty_mix is not None:
+            self._difficulty = DifficultySampler(len(self.train_dataset), args.difficulty_mix, args.seed)
+
+    @property
+    def _to_log(self) -> dict[str, list[float]]:
+        """Where this step's metrics go, name -> values, of training or of evaluation."""
+        return self._metrics["train" if self.model.training else "eval"]
+
+    @property
+    def _group_size(self) -> int:
+        return self.num_generations if self.model.training else self.num_generations_eval
 
     def _weights(self) -> torch.Tensor:
         """Weights (K,) of the rubric at this step."""
@@ -131,7 +161,21 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         done = self.state.global_step / max(self.state.max_steps, 1)
         return start if end is None else start + (end - start) * done
 
-    # -- rewards: parse, verify, gather, score --------------------------------------------------------------------
+    # -- prompts: in an order that a resume finds again, and by difficulty where asked ------------------------------
+    def _get_train_sampler(self, dataset=None):
+        return EpochShuffleSampler(super()._get_train_sampler(dataset), lambda: int(self.state.epoch or 0))
+
+    def _draw(self, size: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Prompts (G,) of the global batch by their difficulty, and the rows that this rank asks, ``size`` of them."""
+        assert self._difficulty is not None
+        drawn_G = self._difficulty.draw(size * self.accelerator.num_processes // self.num_generations)
+        for name, share in self._difficulty.shares(drawn_G).items():
+            self._to_log[f"difficulty/{name}"].append(share)
+        first = self.accelerator.process_index * size
+        rows_B = drawn_G.repeat(self.num_generations)[first : first + size]
+        return drawn_G, [self.train_dataset[int(row)] for row in rows_B]
+
+    # -- rewards: parse, verify, gather, score -------------------------------------------------------------------------
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         with self.stopwatch.running("score"):
             return self._score(inputs, prompts, completion_ids_list)
@@ -145,8 +189,7 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         prompt_ids = self._tokenize_prompts(prompts)[0] if self._reader.asks else []
         references = [row.get("reference", row["answer"]) for row in inputs]
         signals = self._reader.read(rollout, prompt_ids, completion_ids_list, golds, references)
-        group_size = self.num_generations if self.model.training else self.num_generations_eval
-        outcomes = gather_outcomes(rollout, group_size, self.accelerator, signals)
+        outcomes = gather_outcomes(rollout, self._group_size, self.accelerator, signals)
         matrix = self.rubric.score(outcomes)
         self._scored = Scored(rollout, outcomes, matrix)
         self.reward_weights = self._weights()  # for TRL's sum, which is only logged
@@ -157,19 +200,27 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         self._log_completion_extra("status", [str(each.status) for each in rollout.parsed])
         for name, values in signals.items():
             self._log_completion_extra(f"signals/{name}", values.tolist())  # a term may have the signal's name
-        metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in batch_metrics(outcomes).items():
-            metrics[name].append(value)
+            self._to_log[name].append(value)
         return torch.tensor(matrix.values, dtype=torch.float32, device=self.accelerator.device)
 
     # -- credit: advantages on the tokens that earned them ---------------------------------------------------------
     def _generate_and_score_completions(self, inputs):
-        with self._reader.watching():
+        drawn_G = None
+        if self._difficulty is not None and self.model.training:
+            drawn_G, inputs = self._draw(len(inputs))
+        with self._reader.watching(), self.stopwatch.running("generate"):
             output = super()._generate_and_score_completions(inputs)
         scored, self._scored = self._scored, None
         assert scored is not None
+        if drawn_G is not None:
+            self._difficulty.record(drawn_G, scored.outcomes.correct)
         first = self.accelerator.process_index * len(inputs)
-        local = slice(first, first + len(inputs))
+        self._assign_credit(output, scored, slice(first, first + len(inputs)))
+        return output
+
+    def _assign_credit(self, output: dict[str, Any], scored: Scored, local: slice) -> None:
+        """Replace TRL's advantages in ``output`` by ours (B, T), and add the masks and targets that the loss needs."""
         ids_BT = output["completion_ids"]
         weights_K = self._weights().to(ids_BT.device)
         mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, "confidence", ids_BT.size(1))
@@ -177,52 +228,21 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         if self._confidence_loss is not None:
             weights_K[self._confidence_loss.term_indices] = 0.0
             self._aim_confidences(output, scored, local)
-        confidence_alone, all_held = self.args.trained_tokens == "confidence", self.args.kl_mask == "all"
-        if confidence_alone and all_held:
-            self._leave_out_all_but_the_confidence(output, scored)
-        advantages_N = self._credit(output, scored, weights_K, local)
-        if confidence_alone and not all_held:  # the other tokens earn nothing and are held by the KL
-            segment_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
-            output["advantages"] = output["advantages"].view(len(segment_BT), -1) * segment_BT
+        output["tool_mask"] = self._trained_mask(output, scored)  # TRL's name for the tokens that its loss takes
+        advantages_BT, advantages_N = self._credit(output, scored, weights_K, local)
+        if self.args.trained_tokens == "confidence" and self.args.kl_mask == "no_confidence":
+            # The other tokens earn nothing and are held by the KL.
+            advantages_BT = advantages_BT * self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
         if self.args.group_filter == "mixed":
-            advantages_N = self._keep_mixed(output, advantages_N, scored.outcomes, local)
+            kept_N = torch.tensor(mixed_groups(scored.outcomes.correct, scored.outcomes.group)).to(advantages_N)
+            self._to_log["filter/kept"].append(kept_N.mean().item())
+            advantages_BT, advantages_N = advantages_BT * kept_N[local].unsqueeze(1), advantages_N * kept_N
+        output["advantages"] = advantages_BT
         logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
         logged.extend(advantages_N.tolist())
         self._log_advantages(scored, advantages_N)
-        return output
-
-    def _credit(self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice) -> torch.Tensor:
-        """Put this rank's advantages, (B,) or (B, T), into ``output``; return one number a completion (N,) to log."""
-        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=weights_K.device)
-        group_size = self.num_generations if self.model.training else self.num_generations_eval
-        scaling, own_K = self.args.scaling, self._own_scalings_K
-        if self.args.credit == "sequence":
-            advantages_N = sequence_advantages(rewards_NK, weights_K, group_size, scaling, own_K)
-            output["advantages"] = advantages_N[local]
-        else:
-            masks_BST = self._segment_masks(output, scored)
-            advantages_NK = term_advantages(rewards_NK, group_size, [own or scaling for own in own_K])
-            advantages_N = advantages_NK @ weights_K
-            output["advantages"] = segment_advantages(
-                advantages_NK[local], weights_K, self._credit_KS.to(weights_K.device), masks_BST
-            )
-        if scaling == "gdpo":
-            output["advantages"] = output["advantages"] / batch_scale(advantages_N)
-            advantages_N = advantages_N / batch_scale(advantages_N)
-        return advantages_N
-
-    def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
-        """Log where the gradient comes from, by the groups that are the baseline."""
-        metrics = self._metrics["train" if self.model.training else "eval"]
-        for name, value in advantage_metrics(scored.matrix, scored.outcomes, advantages_N.cpu().numpy()).items():
-            metrics[name].append(value)
-
-    def _segment_masks(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
-        """Masks (B, S, T) of this rank's completions."""
-        ids_BT = output["completion_ids"]
-        return segment_masks(scored.rollout.parsed, scored.rollout.decoded, ids_BT.size(1)).to(ids_BT.device)
 
     def _aim_confidences(self, output: dict[str, Any], scored: Scored, local: slice) -> None:
         """Put where the confidence tokens are, and what they should be, into ``output`` for the closed-form loss."""
@@ -230,46 +250,121 @@ class CalibratedGRPOTrainer(StepMetrics, GuardedUpdates, ResumableRollouts, Chos
         assert closed_form is not None
         # Completions masked as truncated are not trained on: the model does not see their tokens.
         seen_BT = ids_BT.masked_fill(output["completion_mask"] == 0, -1)
-        targets_BC = closed_form.targets(scored.outcomes)[local].to(ids_BT.device)
-        positions_B = closed_form.positions(scored.rollout, seen_BT, targets_BC)
-        output["confidence_positions"], output["confidence_targets"] = positions_B, targets_BC
-        # The closed form alone trains the confidence token: neither the policy gradient nor the KL to the policy at the
-        # start reaches it, which would hold it to the confidences that the run is there to change.
-        columns_T = torch.arange(ids_BT.size(1), device=ids_BT.device)
-        output["tool_mask"] = (columns_T != positions_B.unsqueeze(1)).to(output["completion_mask"].dtype)
+        output["confidence_targets"] = closed_form.targets(scored.outcomes)[local].to(ids_BT.device)
+        output["confidence_positions"] = closed_form.positions(scored.rollout, seen_BT, output["confidence_targets"])
 
-    def _leave_out_all_but_the_confidence(self, output: dict[str, Any], scored: Scored) -> None:
-        """Mask what is no confidence out of the loss and the KL, and out of the number of tokens they are over."""
-        mask_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
-        mask_BT = mask_BT.to(output["completion_mask"].dtype) * output.get("tool_mask", 1)
-        output["tool_mask"] = mask_BT
-        output["num_items_in_batch"] = self.accelerator.gather((mask_BT * output["completion_mask"]).sum()).sum()
+    def _trained_mask(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
+        """Mask (B, T), 1 for the tokens that the policy gradient and the KL are on.
+
+        The closed form alone trains the confidence token: neither the policy gradient nor the KL to the policy at the
+        start reaches it, which would hold it to the confidences that the run is there to change.
+        """
+        trained_mask_BT = torch.ones_like(output["completion_mask"])
+        if self._confidence_loss is not None:
+            columns_T = torch.arange(trained_mask_BT.size(1), device=trained_mask_BT.device)
+            trained_mask_BT *= columns_T != output["confidence_positions"].unsqueeze(1)
+        if self.args.trained_tokens == "confidence" and self.args.kl_mask == "all":
+            confidence_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
+            trained_mask_BT *= confidence_BT.to(trained_mask_BT.dtype)
+            trained = (trained_mask_BT * output["completion_mask"]).sum()
+            output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
+        return trained_mask_BT
+
+    def _segment_masks(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
+        """Masks (B, S, T) of this rank's completions."""
+        ids_BT = output["completion_ids"]
+        return segment_masks(scored.rollout.parsed, scored.rollout.decoded, ids_BT.size(1)).to(ids_BT.device)
+
+    def _credit(
+        self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Advantages (B, T) of this rank, and one number a completion (N,) of the global batch to log."""
+        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=weights_K.device)
+        scaling, own_K = self.args.scaling, self._own_scalings_K
+        if self.args.credit == "sequence":
+            advantages_N = sequence_advantages(rewards_NK, weights_K, self._group_size, scaling, own_K)
+            advantages_BT = advantages_N[local].unsqueeze(1).repeat(1, output["completion_ids"].size(1))
+        else:
+            masks_BST = self._segment_masks(output, scored)
+            advantages_NK = term_advantages(rewards_NK, self._group_size, [own or scaling for own in own_K])
+            advantages_N = advantages_NK @ weights_K
+            credit_KS = self._credit_KS.to(weights_K.device)
+            advantages_BT = segment_advantages(advantages_NK[local], weights_K, credit_KS, masks_BST)
+        if scaling == "gdpo":
+            scale = batch_scale(advantages_N)
+            advantages_BT, advantages_N = advantages_BT / scale, advantages_N / scale
+        return advantages_BT, advantages_N
+
+    def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
+        """Log where the gradient comes from, by the groups that are the baseline."""
+        for name, value in advantage_metrics(scored.matrix, scored.outcomes, advantages_N.cpu().numpy()).items():
+            self._to_log[name].append(value)
 
     # -- update: TRL's loss, the tokens that its KL holds, and the calibration terms in closed form --------------------
-    def _get_per_token_logps_and_entropies(self, *arguments, **options):
-        read = super()._get_per_token_logps_and_entropies(*arguments, **options)
-        inputs, self._free_of_kl = self._free_of_kl, None
-        if inputs is not None:  # the KL to itself is 0, and so is its gradient
-            held_BT = inputs["ref_per_token_logps"]
-            inputs["ref_per_token_logps"] = torch.where(inputs["confidence_mask"], read[0].detach(), held_BT)
+    def training_step(self, model, inputs, num_items_in_batch):
+        with self.stopwatch.running("update"):
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        if self._step % self.current_gradient_accumulation_steps == 0:
+            for part, seconds in self.stopwatch.lap().items():
+                self._metrics["train"][f"time/{part}"].append(seconds)
+        return loss
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, *arguments, **options
+    ):
+        completions = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        # Not "generate", where the policy and its reference score a rollout.
+        with self.stopwatch.running("update"), self._reader.scoring(*completions):
+            read = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *arguments, **options
+            )
+        seen = self._loss_pass
+        if seen is not None and seen.log_probs_BT is None:
+            seen.log_probs_BT, seen.entropies_BT = read[0].detach(), read[1].detach()
+            if self.args.kl_mask == "no_confidence":  # the KL to itself is 0, and so is its gradient
+                held_BT, inputs = seen.inputs["ref_per_token_logps"], seen.inputs
+                inputs["ref_per_token_logps"] = torch.where(inputs["confidence_mask"], seen.log_probs_BT, held_BT)
         return read
 
     def _compute_loss(self, model, inputs):
-        if self.args.kl_mask == "no_confidence":
-            self._free_of_kl = inputs = dict(inputs)
-        closed_form = self._confidence_loss
-        if closed_form is None:
-            return super()._compute_loss(model, inputs)
-        positions_B = inputs["confidence_positions"]
-        with closed_form.reading(positions_B, inputs["prompt_ids"].size(1)):
-            loss = super()._compute_loss(model, inputs)
-        weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
-        entropy_coef = self._entropy_coef()
-        calibration_loss = closed_form(positions_B, inputs["confidence_targets"], weights_C, entropy_coef)
-        mode = "train" if self.model.training else "eval"
-        self._metrics[mode]["confidence_loss"].append(self.accelerator.gather(calibration_loss.detach()).mean().item())
-        accumulation = self.current_gradient_accumulation_steps if mode == "train" else 1.0
-        return loss + self.args.confidence_loss_weight * calibration_loss / accumulation
+        self._loss_pass = LossPass(dict(inputs))
+        closed_form, reading = self._confidence_loss, nullcontext()
+        if closed_form is not None:
+            reading = closed_form.reading(inputs["confidence_positions"], inputs["prompt_ids"].size(1))
+        with reading:
+            loss = super()._compute_loss(model, self._loss_pass.inputs)
+        if closed_form is not None:
+            positions_B = inputs["confidence_positions"]
+            weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
+            in_closed_form = closed_form(positions_B, inputs["confidence_targets"], weights_C, self._entropy_coef())
+            self._to_log["confidence_loss"].append(self.accelerator.gather(in_closed_form.detach()).mean().item())
+            accumulation = self.current_gradient_accumulation_steps if self.model.training else 1.0
+            loss = loss + self.args.confidence_loss_weight * in_closed_form / accumulation
+        self._log_confidence_entropy(self._loss_pass)
+        return loss
+
+    def _log_confidence_entropy(self, seen: LossPass) -> None:
+        """Log how undecided the policy is of its confidence: the mean entropy of its tokens, of all ranks."""
+        mask_BT = seen.inputs["confidence_mask"] * seen.inputs["completion_mask"]
+        sums = torch.stack([(seen.entropies_BT * mask_BT).sum(), mask_BT.sum()])
+        total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
+        self._to_log["calibration/confidence_entropy"].append(total / count if count else float("nan"))
+
+    # -- resume: in the middle of a rollout, with what is known of the prompts -----------------------------------------
+    def save_progress(self, checkpoint: Path) -> None:
+        if self._step % (self.args.steps_per_generation * self.num_iterations):
+            # Sampled anew, the rollout would be by a policy that has moved on.
+            write_batches(checkpoint, self.accelerator.process_index, self._buffered_inputs)
+        if self._difficulty is not None and self.args.should_save:
+            self._difficulty.save(checkpoint)
+
+    def load_progress(self, checkpoint: Path) -> None:
+        rank = self.accelerator.process_index
+        if has_batches(checkpoint, rank):
+            batches = read_batches(checkpoint, rank)
+            self._buffered_inputs = [send_to_device(batch, self.accelerator.device) for batch in batches]
+        if self._difficulty is not None:
+            self._difficulty.load(checkpoint)
 
 
 class _TermName:

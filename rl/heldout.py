@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
-from rl.rollout import calibration_metrics
+from rl.metrics import calibration_metrics
 from rl.saved_batches import random_states, set_random_states
 
 Answer = tuple[float | None, float | None]

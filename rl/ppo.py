@@ -15,6 +15,9 @@ The critic is a value head on the policy's trunk, which it does not train unless
 :mod:`rl.critic`. Values before the update cost one forward pass without gradient, through TRL's fused head: logits of
 (B, T, V) never exist.
 
+Overrides of transformers' ``Trainer``, beside those of :mod:`rl.grpo`: ``create_optimizer``, ``_save``,
+``_load_from_checkpoint``.
+
 Launch: ``candor train ppo`` or ``accelerate launch --num_processes 2 -m experiments train ppo``.
 
 Shapes: N completions of the global batch, B of this rank, T completion tokens, K terms, S segments, R credit streams.
@@ -34,10 +37,10 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from rewards.rubric import Rubric
 from rl.advantages import gae, masked_moments, stream_rewards, whiten
+from rl.config import CalibratedPPOConfig, check_without_groups
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
-from rl.grpo import CalibratedGRPOTrainer, Scored
+from rl.grpo import CalibratedGRPOTrainer, LossPass, Scored
 from rl.losses import explained_variance, value_loss
-from rl.ppo_config import CalibratedPPOConfig, check_without_groups
 
 
 class CalibratedPPOTrainer(CalibratedGRPOTrainer):
@@ -93,15 +96,16 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         self._critic.to(self.accelerator.device)
         if args.disable_dropout:
             disable_dropout_in_model(self._critic)
-        self._log_probs_BT = torch.empty(0)
         if self.use_vllm:
             everything = self.vllm_generation._iter_named_params
             self.vllm_generation._iter_named_params = lambda: _without_critic(everything())
 
     # -- credit: rewards on tokens, values, GAE ------------------------------------------------------------------------
-    def _credit(self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice) -> torch.Tensor:
-        device, mode = weights_K.device, "train" if self.model.training else "eval"
-        trained_BT = output["completion_mask"] * output.get("tool_mask", 1)
+    def _credit(
+        self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        device = weights_K.device
+        trained_BT = output["completion_mask"] * output["tool_mask"]
         masks_BST = self._segment_masks(output, scored) * trained_BT.unsqueeze(1)
         rewards_BRT, reach_BRT = stream_rewards(
             torch.tensor(scored.matrix.values[local], dtype=torch.float32, device=device),
@@ -121,18 +125,19 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
             rewards_BRT = torch.cat([rewards_BRT, -self.beta * (log_ratios_BT * paid_BT).unsqueeze(1)], dim=1)
             reach_BRT = torch.cat([reach_BRT, paid_BT.unsqueeze(1).to(reach_BRT)], dim=1)
             kl, count = self._summed(log_ratios_BT.sum(), trained_BT.sum())
-            self._metrics[mode]["kl"].append(kl / max(count, 1.0))
+            self._to_log["kl"].append(kl / max(count, 1.0))
         advantages_BRT, returns_BRT = gae(rewards_BRT, values_BRT, reach_BRT, self.args.gamma, self.args.gae_lambda)
         advantages_BT, credited_BT = advantages_BRT.sum(dim=1), reach_BRT.amax(dim=1)
         if self.args.whiten_advantages:
             moments_3 = self.accelerator.reduce(masked_moments(advantages_BT, credited_BT), reduction="sum")
             advantages_BT = whiten(advantages_BT, credited_BT, moments_3)
-        output |= {"advantages": advantages_BT, "values": values_BRT, "returns": returns_BRT, "reach": reach_BRT}
+        output |= {"values": values_BRT, "returns": returns_BRT, "reach": reach_BRT}
         output["num_values"] = self.accelerator.reduce(reach_BRT.sum(), reduction="sum")
-        self._log_values(values_BRT, returns_BRT, reach_BRT, mode)
+        self._log_values(values_BRT, returns_BRT, reach_BRT)
         if self.num_generations == 1:
-            self._metrics[mode].pop("frac_reward_zero_std", None)  # of groups of one, which never vary
-        return self.accelerator.gather(advantages_BT.sum(dim=1) / credited_BT.sum(dim=1).clamp(min=1))
+            self._to_log.pop("frac_reward_zero_std", None)  # of groups of one, which never vary
+        means_B = advantages_BT.sum(dim=1) / credited_BT.sum(dim=1).clamp(min=1)
+        return advantages_BT, self.accelerator.gather(means_B)
 
     def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
         """Nothing: the baseline is the critic, and siblings that are level take no advantage away."""
@@ -151,9 +156,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
             )
         return log_probs_BT, torch.cat(values)
 
-    def _log_values(
-        self, values_BRT: torch.Tensor, returns_BRT: torch.Tensor, reach_BRT: torch.Tensor, mode: str
-    ) -> None:
+    def _log_values(self, values_BRT: torch.Tensor, returns_BRT: torch.Tensor, reach_BRT: torch.Tensor) -> None:
         """Log what the critic knew before the update, from the sums of all ranks."""
         per_stream = (values_BRT.unbind(1), returns_BRT.unbind(1), (returns_BRT - values_BRT).unbind(1))
         moments = [
@@ -162,7 +165,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         ]
         values_R3, returns_R3, errors_R3 = self.accelerator.reduce(torch.stack(moments), reduction="sum")
         count = values_R3[:, 0].sum().clamp(min=1)
-        metrics = self._metrics[mode]
+        metrics = self._to_log
         metrics["value/mean"].append((values_R3[:, 1].sum() / count).item())
         metrics["value/return"].append((returns_R3[:, 1].sum() / count).item())
         metrics["value/explained_variance"].append(explained_variance(returns_R3, errors_R3))
@@ -171,13 +174,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         return self.accelerator.reduce(torch.stack([each.double() for each in values]), reduction="sum").tolist()
 
     # -- update: TRL's loss and the critic's ---------------------------------------------------------------------------
-    def _get_per_token_logps_and_entropies(self, model, *arguments, **keywords):
-        read = super()._get_per_token_logps_and_entropies(model, *arguments, **keywords)
-        self._log_probs_BT = read[0].detach()  # the loss keeps them to itself
-        return read
-
     def _compute_loss(self, model, inputs):
-        mode = "train" if self.model.training else "eval"
         beta = self.beta
         self.beta = 0.0 if self.args.kl_in_reward else beta  # as a reward it has been counted
         try:
@@ -190,16 +187,16 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         errors_BRT = value_loss(values_BRT, old_BRT, inputs["returns"], self.args.clip_range_value) * reach_BRT
         # A mean over the global batch, however it is split over ranks and accumulated: as in TRL's dapo.
         normaliser = inputs["num_values"].clamp(min=1) / self.accelerator.num_processes
-        if mode == "train":
+        if self.model.training:
             normaliser = normaliser * self.current_gradient_accumulation_steps / self.args.steps_per_generation
-        self._log_update(inputs, values_BRT.detach(), errors_BRT.detach(), mode)
+        self._log_update(self._loss_pass, values_BRT.detach(), errors_BRT.detach())
         return loss + self.args.vf_coef * errors_BRT.sum() / normaliser
 
-    def _log_update(
-        self, inputs: dict[str, Any], values_BRT: torch.Tensor, errors_BRT: torch.Tensor, mode: str
-    ) -> None:
-        trained_BT = inputs["completion_mask"] * inputs.get("tool_mask", 1)
-        log_ratios_BT = (self._log_probs_BT - inputs.get("old_per_token_logps", self._log_probs_BT)) * trained_BT
+    def _log_update(self, seen: LossPass, values_BRT: torch.Tensor, errors_BRT: torch.Tensor) -> None:
+        """Log how far this update has moved policy and values, from the sums of all ranks."""
+        inputs, log_probs_BT = seen.inputs, seen.log_probs_BT
+        trained_BT = inputs["completion_mask"] * inputs["tool_mask"]
+        log_ratios_BT = (log_probs_BT - inputs.get("old_per_token_logps", log_probs_BT)) * trained_BT
         # k3 of http://joschu.net/blog/kl-approx.html: unbiased, never negative.
         kl_BT = log_ratios_BT.exp() - 1 - log_ratios_BT
         clip = self.args.clip_range_value or float("inf")
@@ -207,7 +204,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         kl, tokens, loss, clipped, count = self._summed(
             kl_BT.sum(), trained_BT.sum(), errors_BRT.sum(), clipped_BRT.sum(), inputs["reach"].sum()
         )
-        metrics = self._metrics[mode]
+        metrics = self._to_log
         metrics["approx_kl"].append(kl / max(tokens, 1.0))
         metrics["value/loss"].append(loss / max(count, 1.0))
         metrics["value/clip_ratio"].append(clipped / max(count, 1.0))

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from safetensors.torch import load_file, save_file
 
-from rl.checkpoint import write_json
+from rl.files import write_json
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,11 @@ def read_batches(folder: Path, rank: int) -> list[dict[str, Any]]:
     return batches
 
 
+def has_batches(folder: Path, rank: int) -> bool:
+    """Whether :func:`write_batches` has written into a folder for a rank."""
+    return (folder / f"batch_{rank}.json").is_file()
+
+
 def write_micro_batches(folder: Path, rank: int, batches: Sequence[MicroBatch]) -> None:
     """Write one rank's micro-batches of an update."""
     write_batches(
@@ -97,26 +101,3 @@ def read_micro_batches(folder: Path, rank: int) -> list[MicroBatch]:
 
 def _under(prefix: str, batch: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}
-
-
-class ResumableRollouts:
-    """A checkpoint between two updates on the same rollout carries the rollout, so that a resumed run goes on with it.
-
-    To stand before a ``GRPOTrainer`` among the bases; without it, a rollout of ``num_iterations`` above 1, or of more
-    ``steps_per_generation`` than a step takes, would be sampled anew by a policy that has moved on.
-    """
-
-    def _save_checkpoint(self, model, trial):
-        super()._save_checkpoint(model, trial)
-        if self._step % (self.args.steps_per_generation * self.num_iterations):
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            write_batches(folder, self.accelerator.process_index, self._buffered_inputs)
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self._step = self.state.global_step * self.args.gradient_accumulation_steps
-            folder, rank = Path(checkpoint), self.accelerator.process_index
-            if (folder / f"batch_{rank}.json").is_file():
-                batches = read_batches(folder, rank)
-                self._buffered_inputs = [send_to_device(batch, self.accelerator.device) for batch in batches]

@@ -1,6 +1,6 @@
 """Supervised warm starts on TRL's ``SFTTrainer``: gold answers in the template, with a habitual confidence.
 
-Kept from TRL: everything. Added: the completions, and a look at each update before it is made (:mod:`rl.guard`). A
+Kept from TRL: everything. Added: the completions, and a look at each update before it is made (:mod:`rl.trainer`). A
 warm start teaches a policy the format and brings its accuracy off the floor; its confidences are drawn from
 ``confidence_habit`` whatever the question, so that it comes out sure of nearly everything, like a chat model, yet gives
 every level some probability for reinforcement learning to explore.
@@ -12,24 +12,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainerCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from rewards.template import AnswerTemplate
-from rl.guard import GuardConfig, GuardedUpdates
+from rl.trainer import GuardedTrainer
 
 DECIMAL_LEVELS = tuple(f"{level / 10:.1f}" for level in range(11))
 """Confidences to draw from where a template takes free decimals."""
 _TOP = 0.775
 _FLOOR = 0.005
-
-
-@dataclass
-class CalibratedSFTConfig(GuardConfig, SFTConfig):
-    """TRL's ``SFTConfig`` with the fields of every trainer here."""
 
 
 class SetEpochCallback(TrainerCallback):
@@ -42,21 +36,15 @@ class SetEpochCallback(TrainerCallback):
         train_dataloader.set_epoch(int(state.epoch or 0))
 
 
-class CalibratedSFTTrainer(GuardedUpdates, SFTTrainer):
+class CalibratedSFTTrainer(GuardedTrainer, SFTTrainer):
     """TRL's ``SFTTrainer`` that looks at an update before it is made, and goes on after a resume as if it had not been
     stopped: in the order of its data and in the count of its tokens."""
+
+    counters: ClassVar[tuple[str, ...]] = ("_total_train_tokens",)
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.add_callback(SetEpochCallback())
-
-    def _save_checkpoint(self, model, trial):
-        self.state.num_input_tokens_seen = self._total_train_tokens
-        super()._save_checkpoint(model, trial)
-
-    def _load_optimizer_and_scheduler(self, checkpoint):
-        super()._load_optimizer_and_scheduler(checkpoint)
-        self._total_train_tokens = self.state.num_input_tokens_seen
 
 
 def confidence_habit(levels: Sequence[str]) -> list[float]:

@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estimators import ESTIMATORS
-from estimators.estimator import LEVELS, TOKEN_STATISTICS, Completions, Estimator
+from estimators.estimator import LEVELS, TOKEN_STATISTICS, Completions, Estimator, read_by
 from estimators.token_statistics import TokenStatistics, completion_statistics
 from rewards.completion import ParsedCompletion
 from rewards.markup import TAG_NAMES
@@ -26,7 +26,7 @@ from rewards.template import AnswerTemplate
 from rewards.verifiers.text import token_f1
 from rl.generation_statistics import GenerationStatistics
 from rl.rollout import VerifiedRollout
-from rl.segments import DecodedCompletion, LevelTokens, as_completions, first_token
+from rl.segments import DecodedCompletion, LevelTokens, as_completions, decode_completion, first_token
 
 _NGRAM = 4
 
@@ -96,7 +96,8 @@ class SignalReader:
         unknown = [name for name in names if name not in SIGNALS]
         if unknown:
             raise ValueError(f"rubric: {', '.join(unknown)} is no signal, allowed: {', '.join(SIGNALS)}")
-        self._names, self._policy, self._tokenizer, self._batch_size = names, policy, tokenizer, batch_size
+        self._names, self._policy, self._tokenizer, self._template = names, policy, tokenizer, template
+        self._batch_size = batch_size
         self._estimators = {
             name: (options or {}).get(name) or ESTIMATORS[name]() for name in names if name in ESTIMATED
         }
@@ -127,12 +128,22 @@ class SignalReader:
             yield
 
     @contextmanager
-    def scoring(self, written_BT: torch.Tensor) -> Iterator[None]:
-        """Context manager: the passes inside it are over completions (B, T) that others have generated."""
-        if self._statistics is None:
+    def scoring(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> Iterator[None]:
+        """Context manager: the passes inside it are over completions (B, T) that others have generated.
+
+        Only the tokens that an estimator reads go through the head, whose text is parsed for that.
+        """
+        if self._statistics is None or not self._statistics.expects_scores:
             yield
             return
-        with self._statistics.scoring(written_BT):
+        ids = [row[seen == 1].tolist() for row, seen in zip(ids_BT, mask_BT, strict=True)]
+        decoded = [decode_completion(self._tokenizer, each) for each in ids]
+        parsed = [self._template.parse(each.text, truncated=not each.finished) for each in decoded]
+        completions = as_completions([[]] * len(ids), ids, parsed, decoded, self._levels)
+        read_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
+        found_BT = read_by(list(self._estimators.values()), completions)
+        read_BT[:, : found_BT.size(1)] = found_BT.to(read_BT.device)
+        with self._statistics.scoring(read_BT):
             yield
 
     def read(

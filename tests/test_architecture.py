@@ -229,6 +229,7 @@ def test_every_file_beside_the_code_is_in_the_wheel() -> None:
         ("experiments.cli", {"torch", "transformers", "trl", "pandas", "numpy"}),
         ("experiments.config.recipe", {"torch", "transformers", "trl", "pandas"}),
         ("experiments.commands.probe", {"torch", "transformers", "trl"}),
+        ("rl.files", {"torch", "transformers", "trl", "accelerate"}),
     ],
 )
 def test_what_starts_fast_imports_nothing_heavy(module: str, absent: set[str]) -> None:

@@ -20,14 +20,14 @@ def trainer_arguments(method: str) -> type:
     """The configuration class of a method, whose fields the ``trainer`` section takes."""
     # Imported here: TRL takes seconds to import, and listing recipes needs none of it.
     if method == "sft":
-        from rl.sft import CalibratedSFTConfig
+        from rl.config import CalibratedSFTConfig
 
         return CalibratedSFTConfig
     if method == "ppo":
-        from rl.ppo_config import CalibratedPPOConfig
+        from rl.config import CalibratedPPOConfig
 
         return CalibratedPPOConfig
-    from rl.grpo_config import CalibratedGRPOConfig
+    from rl.config import CalibratedGRPOConfig
 
     return CalibratedGRPOConfig
 
@@ -54,7 +54,7 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
     if rubric.signals:
         _check_signals(rubric)
     if method == "ppo":
-        from rl.ppo_config import check_without_groups
+        from rl.config import check_without_groups
 
         try:
             check_without_groups(rubric, checked.get("num_generations", kind.num_generations))

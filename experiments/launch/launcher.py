@@ -95,7 +95,7 @@ def launch(
     count = process_count(path, processes)
     from experiments.config.trainer import check_batch, check_generation
     from experiments.train import FINAL, check_folder
-    from rl.checkpoint import is_complete
+    from rl.files import is_complete
 
     check_folder(out, recipe, resume=resume)
     if recipe.method != "sft":

@@ -13,13 +13,8 @@ from transformers import TrainerCallback
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rl.checkpoint import (
-    keep_last_checkpoints,
-    keep_lines_up_to,
-    mark_complete,
-    write_calibration,
-    writing,
-)
+from rl.checkpoint import write_calibration
+from rl.files import keep_last_checkpoints, keep_lines_up_to, mark_complete, writing
 
 METRICS_FILE = "metrics.jsonl"
 _SHOWN = {

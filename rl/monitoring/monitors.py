@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from rl.checkpoint import keep_lines_up_to, write_json, writing
+from rl.files import keep_lines_up_to, write_json, writing
 from rl.monitoring.alarms import ALARMS, Alarm, MonitorSettings, RunFacts, check
 from rl.monitoring.history import History
 

@@ -35,8 +35,8 @@ from experiments.tasks import Arithmetic
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.pool import VerifierPool
+from rl.config import CalibratedGRPOConfig
 from rl.grpo import CalibratedGRPOTrainer
-from rl.grpo_config import CalibratedGRPOConfig
 
 RUBRIC: dict[str, Any] = {
     "accuracy": {"weight": 1.0},

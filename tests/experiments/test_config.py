@@ -16,8 +16,8 @@ from experiments.config.trainer import METHODS, check_batch, trainer_arguments
 from experiments.errors import ConfigError
 from experiments.tasks import Arithmetic
 from experiments.train import train
-from rl.checkpoint import mark_complete
-from rl.grpo_config import CalibratedGRPOConfig
+from rl.config import CalibratedGRPOConfig
+from rl.files import mark_complete
 
 
 @pytest.fixture(autouse=True)

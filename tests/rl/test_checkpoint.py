@@ -13,15 +13,12 @@ from transformers import AutoTokenizer
 
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rl.checkpoint import (
+from rl.checkpoint import add_template_tokens, load_policy, read_template, write_calibration
+from rl.files import (
     CheckpointError,
-    add_template_tokens,
     keep_last_checkpoints,
     last_complete_checkpoint,
-    load_policy,
     mark_complete,
-    read_template,
-    write_calibration,
     write_json,
     write_text,
 )

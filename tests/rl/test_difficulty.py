@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.pessimism import DIFFICULTY_BINS
+from rl.config import CalibratedGRPOConfig
 from rl.difficulty import STATE_FILE, UNMEASURED, DifficultySampler, checked_mix
-from rl.grpo_config import CalibratedGRPOConfig
 
 MIX = {"hard": 1, "medium": 2, "easy": 1}
 NAN = np.nan
@@ -231,4 +231,4 @@ def test_a_filtered_run_logs_what_it_kept(make_trainer: Any) -> None:
     trainer.train()
     kept = [record["filter/kept"] for record in trainer.state.log_history if "loss" in record]
     assert len(kept) == 2 and set(kept) <= {0.0, 0.5, 1.0}
-    assert trainer._sampler.asked.sum() >= 2
+    assert trainer._difficulty.asked.sum() >= 2

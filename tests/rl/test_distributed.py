@@ -131,10 +131,9 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
     from peft import LoraConfig
 
     from rewards.rubric import Rubric
+    from rl.config import CalibratedGRPOConfig, CalibratedPPOConfig
     from rl.grpo import CalibratedGRPOTrainer
-    from rl.grpo_config import CalibratedGRPOConfig
     from rl.ppo import CalibratedPPOTrainer
-    from rl.ppo_config import CalibratedPPOConfig
 
     configuration, kind, own = CalibratedGRPOConfig, CalibratedGRPOTrainer, {"num_generations": GROUP}
     if case.method == "ppo":
@@ -182,7 +181,8 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
 def sft(case: Case, settings: dict[str, Any], load: Callable[[], Any], template: Any, verifier: Any) -> Any:
     from datasets import Dataset
 
-    from rl.sft import CalibratedSFTConfig, CalibratedSFTTrainer, sft_rows
+    from rl.config import CalibratedSFTConfig
+    from rl.sft import CalibratedSFTTrainer, sft_rows
 
     arguments = CalibratedSFTConfig(**settings, max_length=32)
     model, tokenizer = load()

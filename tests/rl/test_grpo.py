@@ -29,8 +29,8 @@ from rewards.terms import BrierTerm
 from rl import closed_form
 from rl.advantages import CREDITS, TRAINER_SCALINGS, sequence_advantages
 from rl.closed_form import level_token_ids
-from rl.grpo_config import CalibratedGRPOConfig
-from rl.rollout import batch_metrics
+from rl.config import CalibratedGRPOConfig
+from rl.metrics import batch_metrics
 
 TERM_LOGS = {f"rewards/{term}/{statistic}" for term in ("accuracy", "brier", "format") for statistic in ("mean", "std")}
 BATCH_LOGS = {
@@ -155,9 +155,11 @@ def test_segments_of_the_rubric_move_the_credit(make_trainer: Any, replay: Any) 
 def test_sequence_credit_is_one_number_a_completion(make_trainer: Any, replay: Any) -> None:
     trainer = make_trainer(rows=ROWS, credit="sequence", scaling="leave_one_out", max_completion_length=12)
     replay(trainer, COMPLETIONS)
-    advantages_B = scored(trainer)["advantages"]
+    batch = scored(trainer)
+    assert batch["advantages"].shape == batch["completion_ids"].shape
     rewards = torch.tensor([1.4375, -0.5, 0.0, 1.25])
-    torch.testing.assert_close(advantages_B[:4], (rewards - rewards.mean()) * 4 / 3)
+    expected_B1 = ((rewards - rewards.mean()) * 4 / 3).unsqueeze(1)
+    torch.testing.assert_close(batch["advantages"][:4], expected_B1.expand(4, batch["completion_ids"].size(1)))
 
 
 @pytest.mark.parametrize("credit", CREDITS)
@@ -196,8 +198,7 @@ def test_gdpo_scales_each_term_by_its_group_and_the_sum_by_the_batch(
         for weight, each in ((1.0, correct), (0.5, form))
     ).flatten()
     expected = total / (total.std(ddof=1) + 1e-4)
-    used = advantages if credit == "sequence" else advantages[:, 0]
-    np.testing.assert_allclose(used, expected, atol=1e-4)
+    np.testing.assert_allclose(advantages[:, 0], expected, atol=1e-4)
     np.testing.assert_allclose(list(trainer._logs["advantages"]), expected, atol=1e-4)
 
 

@@ -13,7 +13,7 @@ from scripted import COMPLETIONS, ROWS, scored, steps
 
 from rewards.completion import SEGMENTS
 from rewards.rubric import Rubric
-from rl.grpo_config import CalibratedGRPOConfig
+from rl.config import CalibratedGRPOConfig
 from rl.segments import segment_masks
 
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")

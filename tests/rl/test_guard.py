@@ -62,10 +62,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_replay_names_the_completion(
     credit = CalibratedGRPOTrainer._credit
 
     def poisoned(self: Any, output: Any, *arguments: Any) -> Any:
-        advantages_N = credit(self, output, *arguments)
+        advantages_BT, advantages_N = credit(self, output, *arguments)
         if self.state.global_step == 1:
-            output["advantages"][2] = math.nan
-        return advantages_N
+            advantages_BT[2] = math.nan
+        return advantages_BT, advantages_N
 
     monkeypatch.setattr(CalibratedGRPOTrainer, "_credit", poisoned)
     assert run(write_recipe(), tmp_path / "run") == 1

@@ -18,7 +18,7 @@ from experiments.cli import main
 from experiments.config.recipe import load_recipe
 from experiments.probe.checkpoint import probe_checkpoint, validation_rows
 from rl.heldout import HeldOutProbe
-from rl.rollout import calibration_metrics
+from rl.metrics import calibration_metrics
 
 TIMES = ("time/", "step_time", "train_", "heldout/", "total_flos")
 

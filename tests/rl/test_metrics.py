@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from rl.metrics import Stopwatch
+from rewards.completion import ParseStatus
+from rewards.outcomes import Outcomes
+from rewards.rubric import Rubric
+from rl.metrics import Stopwatch, advantage_metrics, batch_metrics, uniform_groups
 
 
 def test_a_part_inside_another_stops_the_clock_of_the_outer_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +54,66 @@ def test_without_a_confidence_there_is_no_entropy_to_log(make_trainer: Any, repl
     replay(trainer, ["<answer>3</answer>"] * 8)
     trainer.train()
     assert trainer.state.log_history[0]["calibration/confidence_entropy"] is None
+
+
+# -- metrics of a batch ------------------------------------------------------------------------------------------------
+def outcomes(correct: list[float], confidence: list[float], statuses: dict[int, str], group_size: int = 3) -> Outcomes:
+    count = len(correct)
+    return Outcomes(
+        correct=np.array(correct, dtype=float),
+        confidence=np.array(confidence, dtype=float),
+        status=tuple(ParseStatus(statuses.get(row, "ok")) for row in range(count)),
+        group=np.arange(count) // group_size,
+        length=np.ones(count),
+    )
+
+
+NAN = np.nan
+BATCH = outcomes(
+    [1, 1, 1, 0, 0, 0, 1, 0, NAN],
+    [0.9, 0.9, 0.1, 0.1, 0.4, NAN, NAN, 0.7, 0.2],
+    {5: "truncated", 6: "missing_answer", 8: "truncated"},
+)
+
+
+def test_metrics_of_a_batch_are_counted_over_all_of_it() -> None:
+    metrics = batch_metrics(BATCH)
+    assert metrics["groups/all_right"] == metrics["groups/all_wrong"] == pytest.approx(1 / 3)
+    assert metrics["parse/truncated"] == pytest.approx(2 / 9)
+    assert metrics["parse/truncated_unparsed"] == metrics["parse/non_answer"] == pytest.approx(1 / 9)
+    assert metrics["calibration/distinct_confidences"] == 5
+    assert metrics["calibration/low_confidence_share"] == pytest.approx(3 / 8), "the unjudged is not counted"
+    assert metrics["calibration/low_confidence_accuracy"] == pytest.approx(1 / 3)
+    assert metrics["calibration/accuracy"] == pytest.approx(4 / 8)
+
+
+def test_an_answer_that_declines_is_no_answer() -> None:
+    declining = dataclasses.replace(BATCH, abstained=np.arange(9) < 2)
+    assert batch_metrics(declining)["parse/non_answer"] == pytest.approx(3 / 9)
+
+
+def test_a_group_with_an_unjudged_completion_is_not_uniform() -> None:
+    right, wrong = uniform_groups(outcomes([1, 1, NAN, 0, 0, 0, 0.5, 0.5, 0.5], [0.5] * 9, {}))
+    assert not right.any() and wrong.tolist() == [False] * 3 + [True] * 3 + [False] * 3
+
+
+def test_the_share_without_an_advantage_is_counted_by_term() -> None:
+    rubric = Rubric.from_config({"accuracy": {}, "brier": {}, "format": {}})
+    metrics = advantage_metrics(rubric.score(BATCH), BATCH, np.zeros(9))
+    # Two groups were all alike, and in the third one could not be judged.
+    assert metrics["advantages/accuracy/zero_share"] == pytest.approx(7 / 9)
+    assert metrics["advantages/format/zero_share"] == pytest.approx(3 / 9)
+    # Of the unparsed, the wrong one and the right one earn -1: no reward is level with its group's mean.
+    assert metrics["advantages/brier/zero_share"] == pytest.approx(1 / 9)
+    assert metrics["advantages/uniform_group_ratio"] == 0.0
+
+
+def test_the_push_on_uniform_groups_is_relative_to_the_batch() -> None:
+    matrix = Rubric.from_config({"accuracy": {}}).score(BATCH)
+    advantages = np.array([1, -1, 0, 1, -1, 0, 2, -4, -1], dtype=float)
+    push = advantage_metrics(matrix, BATCH, advantages)["advantages/uniform_group_ratio"]
+    assert push == pytest.approx((4 / 6) / (11 / 9))
+    mixed = outcomes([1, 0], [0.5, 0.5], {}, group_size=2)
+    assert np.isnan(advantage_metrics(Rubric.from_config({"accuracy": {}}).score(mixed), mixed, np.ones(2))[
+        "advantages/uniform_group_ratio"
+    ])  # fmt: skip

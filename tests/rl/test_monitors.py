@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from rl.checkpoint import last_complete_checkpoint
+from rl.files import last_complete_checkpoint
 from rl.monitoring.alarms import ALARMS, MonitorSettings, RunFacts
 from rl.monitoring.monitors import Monitors
 

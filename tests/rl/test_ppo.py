@@ -17,9 +17,9 @@ from scripted import COMPLETIONS, ROWS, scored, steps
 from transformers import AutoModelForCausalLM
 
 from rewards.rubric import Rubric
+from rl.config import CalibratedPPOConfig
 from rl.critic import load_critic
 from rl.ppo import CalibratedPPOTrainer
-from rl.ppo_config import CalibratedPPOConfig
 
 UPDATE_LOGS = {"value/loss", "value/clip_ratio", "approx_kl"}
 VALUE_LOGS = UPDATE_LOGS | {"value/mean", "value/return", "value/explained_variance"}

@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from experiments.cli import main
-from rl.checkpoint import last_complete_checkpoint
+from rl.files import last_complete_checkpoint
 from rl.monitoring.callbacks import MetricsFile, Progress
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_usable(
     with monkeypatch.context() as patch:
         patch.setattr("torch.save", full.torch_save)
         patch.setattr("transformers.modeling_utils.safe_save_file", full.weights)
-        patch.setattr("rl.checkpoint.write_text", full.text)
+        patch.setattr("rl.files.write_text", full.text)
         assert main(["train", recipe, "--out", str(out)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"candor: {out}/checkpoint-{2 * SAVE} could not be written (")

@@ -227,10 +227,10 @@ def pass_over(
     completion_ids, completion_mask = padded(completions, pad, False, multiple)
     ids, mask = torch.cat([prompt_ids, completion_ids], dim=1), torch.cat([prompt_mask, completion_mask], dim=1)
     with torch.no_grad():
-        with reader.scoring(completion_mask.bool()):
+        with reader.scoring(completion_ids, completion_mask):
             for first in range(0, len(ids), 4):
                 model(input_ids=ids[first : first + 4], attention_mask=mask[first : first + 4])
-        with reader.scoring(completion_mask.bool()):
+        with reader.scoring(completion_ids, completion_mask):
             model(input_ids=ids.flip(0), attention_mask=mask.flip(0))  # the reference of a KL is the policy unadapted
 
 
