@@ -20,10 +20,11 @@ from rich.table import Table
 from rich.text import Text
 from torch.nn.utils import get_total_norm
 
+from experiments.config.methods import METHODS
+from experiments.config.models import open_weights
 from experiments.config.recipe import Recipe, load_recipe
-from experiments.config.trainer import trainer_arguments
 from experiments.errors import ConfigError
-from experiments.train import build_trainer, open_weights, run_arguments, training_set
+from experiments.train import build_trainer, run_arguments, training_set
 from rl.saved_batches import MicroBatch, read_micro_batches, set_random_states
 
 _SHOWN = 8
@@ -70,7 +71,7 @@ def replay(folder: str | Path) -> Replayed:
 def _on_one_process(recipe: Recipe, processes: int) -> Recipe:
     """The recipe with the batches of all its processes on one, so that they are made of whole groups."""
     name = "per_device_train_batch_size"
-    size = recipe.trainer.get(name, getattr(trainer_arguments(recipe.method), name))
+    size = recipe.trainer.get(name, getattr(METHODS[recipe.method].configuration(), name))
     return dataclasses.replace(recipe, trainer={**recipe.trainer, name: size * processes})
 
 

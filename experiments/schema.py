@@ -1,30 +1,79 @@
-"""Dataclasses from what YAML holds, with errors that name the key, the value, what is allowed and the nearest name."""
+"""What a YAML file holds, checked by pydantic against dataclasses.
+
+Every error is one line that names the key, the value, what is allowed and the nearest right name. The check is strict:
+YAML has types of its own, so that text which spells a number is not taken for one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
+import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # Python 3.11's own is refused by pydantic
 
 from experiments.errors import ConfigError
+from rewards.nearest import nearest
 
+DEEPEST = 20
+"""Mappings and lists within one another that a file may hold; a recipe holds three."""
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
 _WORDS |= {list: "list", tuple: "list", dict: "mapping"}
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+AtLeastZero = Annotated[int, Field(ge=0)]
 
 
-def nearest(name: object, allowed: Iterable[str]) -> str:
-    """`` (did you mean X?)`` for the closest allowed name, or nothing.
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 but for two readings that nobody means: ``1e-6`` is a number, and what looks like a date is text."""
 
-    >>> nearest("brir", ["accuracy", "brier"])
-    ' (did you mean brier?)'
+    yaml_implicit_resolvers: typing.ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_EXPONENT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The plain value that a YAML text holds. Raises ConfigError, naming ``where``, for what is not YAML or too deep.
+
+    >>> parse_yaml("{learning_rate: 1e-6, save_strategy: steps}", "mine.yaml")
+    {'learning_rate': 1e-06, 'save_strategy': 'steps'}
     """
-    close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):  # which does not recurse, as loading does
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ConfigError(f"{where}: nested more than {DEEPEST} deep")
+        return yaml.load(text, Loader=_Loader)
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def read_yaml(path: Path, before: str = "") -> Any:
+    """What a YAML file holds, as :func:`parse_yaml` reads it; ``before`` stands before the path in an error."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{before}{path}: not YAML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{before}{path}: cannot be read: {error.strerror}") from error
+    return parse_yaml(text, f"{before}{path}")
 
 
 def one_of(key: str, value: Any, allowed: Iterable[str]) -> Any:
@@ -35,7 +84,7 @@ def one_of(key: str, value: Any, allowed: Iterable[str]) -> Any:
     return value
 
 
-def known_keys(key: str, values: Mapping[Any, Any], allowed: Iterable[str], shown: str | None = None) -> None:
+def known_keys(key: str, values: Iterable[Any], allowed: Iterable[str], shown: str | None = None) -> None:
     """Raise ConfigError for a key that is not allowed, listing those that are, or ``shown`` in their place."""
     names = list(allowed)
     for name in values:
@@ -46,67 +95,124 @@ def known_keys(key: str, values: Mapping[Any, Any], allowed: Iterable[str], show
 
 def from_mapping(kind: type, values: Any, key: str) -> Any:
     """Build a dataclass from a mapping whose keys are its fields. Raises ConfigError naming the dotted key."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{key}: expected a mapping, got {values!r}")
-    fields = {each.name: each for each in dataclasses.fields(kind) if each.init}
-    hints = typing.get_type_hints(kind)
-    known_keys(key, values, fields)
-    missing = [
-        name
-        for name, each in fields.items()
-        if name not in values and each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{key}.{missing[0]}: missing, and it has no default")
-    converted = {name: convert(value, hints[name], f"{key}.{name}") for name, value in values.items()}
+    checked = checked_fields(kind, values, key)
     try:
-        return kind(**converted)
+        return kind(**checked)
     except ConfigError:
         raise
     except (ValueError, TypeError) as error:
-        message = str(error)
-        raise ConfigError(message if message.startswith(key) else f"{key}: {message}") from error
+        raise ConfigError(_behind(key, error)) from error
 
 
-def convert(value: Any, hint: Any, key: str) -> Any:
-    """``value`` as the annotated type; YAML reads ``1e-6`` as text, so text that is a number will do for one."""
-    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    if value is None and type(None) in options:
-        return value
-    for option in options:
-        kind = typing.get_origin(option) or option
-        if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-            return from_mapping(kind, value, key)
-        if kind is typing.Literal:
-            if len(options) == 1:
-                return one_of(key, value, typing.get_args(option))
-            if value in typing.get_args(option):
-                return value
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            # YAML reads the word no, which transformers has among its strategies, as false.
-            return one_of(key, "no" if value is False else value, [str(each.value) for each in kind])
-        if kind is tuple and isinstance(value, list):
-            return tuple(str(each) for each in value)
-        if kind is float and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except (TypeError, ValueError):
-                continue
-            if not math.isnan(number):
-                return number
-            continue
-        if kind is typing.Any or (isinstance(kind, type) and isinstance(value, kind) and not _bool_as_int(value, kind)):
-            return value
-    expected = " or ".join(dict.fromkeys(_in_words(option) for option in options))
-    raise ConfigError(f"{key}: {value!r} is no {expected}")
+def checked_fields(kind: type, values: Any, key: str, *, required: bool = True, shown: str | None = None) -> dict:
+    """The fields of a dataclass that a mapping gives, in the types of their annotations.
+
+    ``required`` asks for every field that has no default; ``shown`` stands for the list of all fields in the error for
+    an unknown one. Raises ConfigError naming the dotted key.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{key}: expected a mapping, got {values!r}")
+    fields = _fields(kind)
+    known_keys(key, values, fields, shown)
+    asked = {name: hint for name, (hint, has_default) in fields.items() if name in values}
+    asked |= {name: hint for name, (hint, has_default) in fields.items() if required and not has_default}
+    # Of the given fields alone: a configuration of TRL has two hundred.
+    section: Any = TypedDict(kind.__name__, asked)  # type: ignore[operator]
+    section.__pydantic_config__ = _STRICT  # dataclasses in it take it over
+    try:
+        # As JSON, whose lists may become tuples and whose mappings may become dataclasses however strict the check is.
+        return TypeAdapter(section).validate_json(json.dumps(values))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
+        raise ConfigError(_in_one_line((unknown or problems)[0], kind, values, key)) from error
+    except (TypeError, ValueError) as error:  # of json: bytes, sets and what holds itself
+        raise ConfigError(f"{key}: {error}; expected numbers, texts, lists and mappings") from error
+
+
+def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
+    """Field -> its annotation, and whether it has a default."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    none = dataclasses.MISSING
+    return {
+        each.name: (_choices(hints[each.name]), each.default is not none or each.default_factory is not none)
+        for each in dataclasses.fields(kind)
+        if each.init
+    }
+
+
+def _choices(hint: Any) -> Any:
+    """The names of an enumeration in place of the enumeration, or of an enumeration and any text beside it.
+
+    transformers annotates its strategies so. YAML reads the word no, which is among them, as false.
+    """
+    options = _options(hint)
+    enums = [option for option in options if isinstance(option, type) and issubclass(option, Enum)]
+    names = [each.value for option in enums for each in option]
+    if not names:
+        return hint
+    choice = Annotated[Literal[tuple(names)], BeforeValidator(lambda value: "no" if value is False else value)]  # type: ignore[valid-type]
+    return choice | None if type(None) in options else choice
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type that it is, without what is annotated."""
+    if typing.get_origin(hint) is Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return tuple(inner for option in typing.get_args(hint) for inner in _options(option))
+    return (hint,)
+
+
+def _in_one_line(problem: Any, kind: Any, values: Any, key: str) -> str:
+    """An error of pydantic in our words; beyond the fields of dataclasses it speaks of the whole value of a field."""
+    hint = kind
+    for part in problem["loc"]:
+        inner = _member(hint, part)
+        if inner is None:
+            break
+        hint, key = inner, f"{key}.{part}"
+        values = values.get(part)
+    options = _options(hint)
+    match problem["type"]:
+        case "missing":
+            return f"{key}: missing, and it has no default"
+        case "unexpected_keyword_argument":
+            names = [name for option in options if dataclasses.is_dataclass(option) for name in _fields(option)]
+            name = problem["loc"][-1]
+            return f"{key}.{name}: unknown key, allowed: {', '.join(names)}{nearest(name, names)}"
+        case "value_error":
+            return _behind(key, problem["ctx"]["error"])
+        case "greater_than_equal":
+            return f"{key}: {values!r} is below {problem['ctx']['ge']}"
+        case "finite_number":
+            return f"{key}: {values!r} is no finite number"
+    if all(option is type(None) or typing.get_origin(option) is Literal for option in options):
+        names = [str(name) for option in options for name in typing.get_args(option)]
+        return f"{key}: {values!r} is not one of {', '.join(names)}{nearest(values, names)}"
+    return f"{key}: {values!r} is no {' or '.join(dict.fromkeys(map(_in_words, options)))}"
+
+
+def _member(hint: Any, part: Any) -> Any:
+    """The annotation of a field, or of the values of a mapping; None for what has neither."""
+    for option in _options(hint):
+        if dataclasses.is_dataclass(option) and part in _fields(option):
+            return _fields(option)[part][0]
+        if typing.get_origin(option) is dict and any(map(dataclasses.is_dataclass, typing.get_args(option))):
+            return typing.get_args(option)[1]
+    return None
 
 
 def _in_words(option: Any) -> str:
-    kind = typing.get_origin(option) or option
-    if kind is typing.Literal:
-        return " | ".join(map(repr, typing.get_args(option)))
-    return "mapping" if dataclasses.is_dataclass(kind) else _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+    kind, inner = typing.get_origin(option) or option, typing.get_args(option)
+    if kind is Literal:
+        return " | ".join(map(repr, inner))
+    if dataclasses.is_dataclass(kind):
+        return "mapping"
+    word = _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+    return f"{word} of {_in_words(inner[0])}s" if kind in (list, tuple) and inner and inner[0] in _WORDS else word
 
 
-def _bool_as_int(value: Any, kind: type) -> bool:
-    return isinstance(value, bool) and kind is int
+def _behind(key: str, error: Exception) -> str:
+    message = str(error)
+    return message if message.startswith(key) else f"{key}: {message}"

@@ -11,34 +11,30 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from estimators import ESTIMATORS
-from estimators.estimator import LEVELS
-from experiments.config.models import find_model, open_policy
+from experiments.config.methods import METHODS
+from experiments.config.models import find_model, lora_config, open_weights
 from experiments.config.recipe import Recipe
-from experiments.config.trainer import check_batch, check_generation, trainer_arguments
+from experiments.config.trainer import check_batch, check_generation
 from experiments.errors import ConfigError, RunError
 from experiments.files import writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
-from experiments.schema import from_mapping
-from rl.checkpoint import add_template_tokens, write_calibration
+from experiments.schema import parse_yaml
+from rl.checkpoint import write_calibration
 from rl.deepspeed import reduce_through_gloo
 from rl.files import CheckpointError, is_complete, last_complete_checkpoint, mark_complete, write_text, writing
 from rl.heldout import HeldOutProbe
 from rl.monitoring.alarms import RunFacts
 from rl.monitoring.callbacks import MetricsFile, Progress, WholeCheckpoints
 from rl.monitoring.monitors import Monitors
-from rl.segments import LevelTokens
-from rl.sft import CalibratedSFTTrainer, sft_rows
 from rl.trainer import FailedUpdateError
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
@@ -116,7 +112,7 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         return
     if not resume:
         raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
-    if kept.read_text(encoding="utf-8") != _as_yaml(recipe):
+    if parse_yaml(kept.read_text(encoding="utf-8"), str(kept)) != recipe.source:
         raise ConfigError(f"--resume {out}: its {KEPT_RECIPE} differs from the recipe asked for")
 
 
@@ -126,50 +122,26 @@ def _as_yaml(recipe: Recipe) -> str:
 
 def run_arguments(recipe: Recipe, out: Path) -> Any:
     """The configuration of a recipe's trainer. Raises ConfigError for values that TRL refuses."""
-    if recipe.method != "sft":
-        check_batch(recipe.trainer, recipe.method)
-        check_generation(recipe.trainer)
+    check_batch(recipe.trainer, recipe.method)
+    check_generation(recipe.trainer)
     try:
-        return trainer_arguments(recipe.method)(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
+        return METHODS[recipe.method].configuration()(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
     except ValueError as error:
         message = str(error)
         raise ConfigError(message if message.startswith("trainer.") else f"trainer: {message}") from error
 
 
-def open_weights(recipe: Recipe, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights for a run to start from, and their tokenizer. Raises ConfigError where they cannot be loaded."""
-    section = recipe.model
-    model, tokenizer = open_policy(
-        path,
-        key,
-        gguf_file=section.gguf_file,
-        dtype=section.dtype,
-        attn_implementation=section.attn_implementation,
-        check=partial(_check_levels, recipe),
-    )
-    if section.add_template_tokens:
-        add_template_tokens(model, tokenizer, recipe.template)
-    return model, tokenizer
-
-
 def training_set(recipe: Recipe, seed: int) -> Dataset:
     """The rows that a recipe trains on. Raises ConfigError for broken data."""
     try:
-        rows = recipe.task.rows("train")
-        if recipe.method == "sft":
-            return Dataset.from_list(sft_rows(rows, recipe.template, seed))
+        rows = METHODS[recipe.method].rows(recipe.task.rows("train"), recipe.template, seed)
     except (ValueError, OSError) as error:
         raise ConfigError(f"task: {error}") from error
-    return Dataset.from_list(
-        [
-            {"prompt": row["prompt"], "answer": row["answer"], "reference": row.get("demonstration", row["answer"])}
-            for row in rows
-        ]
-    )
+    return Dataset.from_list(rows)
 
 
 def _check_groups(recipe: Recipe, arguments: Any, prompts: int) -> None:
-    if recipe.method == "sft" or arguments.difficulty_mix is None:
+    if not METHODS[recipe.method].rollouts or arguments.difficulty_mix is None:
         return
     groups = arguments.generation_batch_size // arguments.num_generations
     if groups > prompts:
@@ -180,7 +152,7 @@ def _check_groups(recipe: Recipe, arguments: Any, prompts: int) -> None:
 
 def build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks=()) -> Trainer:
     """The trainer of a recipe's method, without transformers' own progress on the terminal."""
-    build = {"grpo": _grpo_trainer, "ppo": _ppo_trainer, "sft": _sft_trainer}[recipe.method]
+    build = METHODS[recipe.method].trainer
     trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, list(callbacks), lora_config(recipe))
     trainer.recipe = recipe.source
     trainer.remove_callback(ProgressCallback)
@@ -189,90 +161,17 @@ def build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callba
 
 
 def _monitors(recipe: Recipe, arguments: Any) -> Monitors | None:
-    """The alarms of a run; None for a supervised one, which has no rollouts to watch."""
-    if recipe.method == "sft":
+    """The alarms of a run; None for one without rollouts, which has nothing to watch."""
+    if not METHODS[recipe.method].rollouts:
         return None
     closed_form = arguments.confidence_loss_weight > 0
     return Monitors(recipe.monitors, RunFacts.of(recipe.rubric, arguments.scaling, closed_form=closed_form))
-
-
-def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    from rl.grpo import CalibratedGRPOTrainer
-
-    return CalibratedGRPOTrainer(
-        model, **_rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callbacks, lora)
-    )
-
-
-def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    from rl.critic import check_vocabulary
-    from rl.ppo import CalibratedPPOTrainer
-
-    critic = None
-    if arguments.value_model == "separate":
-        path, key = recipe.model.critic_path, "model.critic_path"
-        critic, _ = open_weights(recipe, path or recipe.model.path, key if path else "model.path")
-        try:
-            check_vocabulary(model, critic)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-    return CalibratedPPOTrainer(
-        model, critic=critic, **_rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callbacks, lora)
-    )
-
-
-def _rollout_arguments(recipe, arguments, tokenizer, dataset, verifier, callbacks, lora) -> dict[str, Any]:
-    """What every trainer with rollouts is built from."""
-    return {
-        "rubric": recipe.rubric,
-        "estimators": recipe.estimators,
-        "template": recipe.template,
-        "verifier": verifier,
-        "args": arguments,
-        "train_dataset": dataset,
-        "processing_class": tokenizer,
-        "callbacks": callbacks,
-        "peft_config": lora,
-    }
-
-
-def _check_levels(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ConfigError, before weights load, where the run needs levels of one token each and they are not."""
-    read = [name for name in recipe.rubric.signals if name in ESTIMATORS]
-    read += [recipe.probe.confidence] if recipe.probe.every else []
-    asked = [recipe.estimators.get(name) or ESTIMATORS[name]() for name in read]
-    needed = recipe.trainer.get("confidence_loss_weight") or any(LEVELS in each.needs for each in asked)
-    if needed and not recipe.model.add_template_tokens:
-        try:
-            LevelTokens.of(tokenizer, recipe.template)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-
-
-def _sft_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    return CalibratedSFTTrainer(
-        model,
-        args=arguments,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        peft_config=lora,
-    )
 
 
 def _defaults(recipe: Recipe) -> dict[str, Any]:
     """Ours where they differ from TRL's, for the keys that the recipe leaves open."""
     ours: dict[str, Any] = {"report_to": "none", "logging_steps": 1, "save_total_limit": 2, "bf16": False}
     ours["use_cpu"] = not torch.accelerator.is_available()
-    if recipe.method != "sft":
+    if METHODS[recipe.method].rollouts:
         ours |= {"log_completions": True, "num_completions_to_print": 0}
     return {name: value for name, value in ours.items() if name not in recipe.trainer}
-
-
-def lora_config(recipe: Recipe):
-    """peft's configuration, None without one. Raises ConfigError for fields that it does not have."""
-    if recipe.model.lora is None:
-        return None
-    from peft import LoraConfig
-
-    return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | recipe.model.lora, "model.lora")

@@ -6,7 +6,6 @@ Shapes: N completions of the global batch, K terms.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from rewards.audit import Audit, audit
 from rewards.completion import SEGMENTS
+from rewards.nearest import nearest
 from rewards.outcomes import Outcomes
 from rewards.schedule import TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
@@ -251,8 +251,7 @@ def _check_segments(key: str, segments: object) -> None:
 
 def _one_of(allowed: Iterable[str], given: object) -> str:
     names = list(allowed)
-    nearest = difflib.get_close_matches(str(given), names, n=1, cutoff=0.0)[0]
-    return f"expected one of {', '.join(names)}; nearest: {nearest}"
+    return f"expected one of {', '.join(names)}{nearest(given, names)}"
 
 
 def _plain(value: Any) -> Any:

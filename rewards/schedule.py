@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
+
+from rewards.nearest import nearest
 
 SCALINGS = ("none", "batch", "group", "leave_one_out")
 """What the advantages of a term may be scaled by; see :func:`rl.advantages.centred_rewards`."""
@@ -23,8 +24,8 @@ class TermSchedule:
 
     def __post_init__(self) -> None:
         if self.scaling is not None and self.scaling not in SCALINGS:
-            close = difflib.get_close_matches(str(self.scaling), SCALINGS, n=1, cutoff=0.0)[0]
-            raise ValueError(f"scaling is {self.scaling!r}; expected one of {', '.join(SCALINGS)}; nearest: {close}")
+            hint = nearest(self.scaling, SCALINGS)
+            raise ValueError(f"scaling is {self.scaling!r}; expected one of {', '.join(SCALINGS)}{hint}")
         for name in ("start_step", "warmup_steps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:

@@ -20,7 +20,6 @@ The strict reading is for training. It reads a field only where exactly one read
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from dataclasses import dataclass
 from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
 from rewards.lenient import read_leniently
 from rewards.markup import TAG_NAMES, WHITESPACE, Block, locate_fields, scan_tags, trimmed, without_unfinished_thought
+from rewards.nearest import nearest
 
 _DECIMAL = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _STAKE = re.compile(r"<(/?)stake>")
@@ -70,8 +70,8 @@ class AnswerTemplate:
         for key, allowed in _CHOICES.items():
             value = getattr(self, key)
             if value not in allowed:
-                nearest = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.0)[0]
-                raise ValueError(f"AnswerTemplate.{key} is {value!r}, expected one of {allowed}; nearest: {nearest!r}")
+                hint = nearest(value, allowed)
+                raise ValueError(f"AnswerTemplate.{key} is {value!r}, expected one of {allowed}{hint}")
         if self.step_confidences != "none" and self.thinking == "none":
             raise ValueError(
                 f"AnswerTemplate.step_confidences is {self.step_confidences!r}, but the template has no thinking"

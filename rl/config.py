@@ -238,10 +238,8 @@ def check_without_groups(rubric: Rubric, num_generations: int) -> None:
                 f"rubric.{term.name}.scaling: {schedule.scaling!r} is of groups, PPO's baseline is its critic; only "
                 "'none' is allowed"
             )
-        by_target = getattr(term, "target", "own") in ("leave_one_out", "hybrid")
-        if num_generations == 1 and (by_target or term.name in ("rlsf", "capo", "rlpr")):
-            what = f"target: {term.target}" if by_target else "it"
+        if num_generations == 1 and term.needs_group:
             raise ValueError(
-                f"trainer.num_generations: 1 leaves rubric.{term.name} nothing to compare with, {what} needs siblings; "
+                f"trainer.num_generations: 1 leaves rubric.{term.name} nothing to compare with, it needs siblings; "
                 "set at least 2"
             )

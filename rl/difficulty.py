@@ -13,7 +13,6 @@ Shapes: P training prompts, G groups of the global batch, N its completions, B t
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 
+from rewards.nearest import nearest
 from rewards.pessimism import DIFFICULTY_BINS, difficulty_weights, of_difficulty
 
 UNMEASURED = "unmeasured"
@@ -44,8 +44,7 @@ def checked_mix(mix: Mapping[str, float]) -> dict[str, float]:
     allowed = (*DIFFICULTY_BINS, UNMEASURED)
     for name, share in mix.items():
         if name not in allowed:
-            nearest = difflib.get_close_matches(str(name), allowed, n=1)
-            hint = f" (did you mean {nearest[0]}?)" if nearest else ""
+            hint = nearest(name, allowed)
             raise ValueError(f".{name}: unknown difficulty, allowed: {', '.join(allowed)}{hint}")
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < math.inf:
             raise ValueError(f".{name}: {share!r} is no finite number of at least 0")

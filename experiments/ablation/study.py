@@ -16,12 +16,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.config.models import find_model
 from experiments.config.recipe import SUFFIXES, Recipe, load_recipe
 from experiments.errors import ConfigError
-from experiments.schema import from_mapping, nearest, one_of
+from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, read_yaml
+from rewards.nearest import nearest
 
 MEASURED = ("accuracy", "brier", "ece", "auroc")
 CURVE_SIZE = 1000
@@ -41,26 +40,23 @@ class Variant:
 class Study:
     """What is compared; see the module's docstring. Raises ConfigError for what cannot be run."""
 
-    variants: dict[str, Any]
+    variants: dict[str, Variant]
     seeds: list[int]
     grid: dict[str, Any] = field(default_factory=dict)
     set: dict[str, Any] = field(default_factory=dict)
     select: str = "brier"
-    every: int = 50
+    every: AtLeastOne = 50
 
     def __post_init__(self) -> None:
         if not self.variants or not self.seeds:
             raise ConfigError("study: needs at least one entry in variants and one in seeds")
-        for name, values in self.variants.items():
+        for name in self.variants:
             if not re.fullmatch(r"[\w.-]+", str(name)):
                 raise ConfigError(f"study.variants.{name}: a variant names a folder, use letters, digits, _ . and -")
-            self.variants[name] = from_mapping(Variant, values, f"study.variants.{name}")
         for key, values in self.grid.items():
             if not isinstance(values, list) or not values:
                 raise ConfigError(f"study.grid.{key}: {values!r} is no list of values to try")
         one_of("study.select", self.select, MEASURED)
-        if self.every < 1:
-            raise ConfigError(f"study.every: {self.every} is below 1")
 
     def settings(self) -> list[dict[str, Any]]:
         """Every combination of the grid."""
@@ -99,16 +95,12 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
         if name not in study_names():
             raise ConfigError(f"study {name!r} is not one of {', '.join(study_names())}{nearest(name, study_names())}")
         path = Path(str(resources.files("experiments") / "studies" / f"{name}.yaml"))
-    try:
-        source = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"study {name}: {' '.join(str(error).split())}") from error
-    study: Study = from_mapping(Study, source, "study")
+    study: Study = from_mapping(Study, read_yaml(path, "study "), "study")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE")
-        study.set[key] = yaml.safe_load(value)
+        study.set[key] = parse_yaml(value, f"override {override!r}")
     for variant in study.variants:  # every recipe is checked before the first one is trained
         for setting in study.settings():
             check_measuring(*measured_by(planned_run(study, variant, setting, study.seeds[0], Path())))
@@ -117,7 +109,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
 
 def planned_run(study: Study, variant: str, setting: dict[str, Any], seed: int, out: Path) -> Run:
     """The run of one variant at one setting of the grid with one seed, below the folder ``out``."""
-    chosen: Variant = study.variants[variant]
+    chosen = study.variants[variant]
     values = {**study.set, **chosen.set, **setting}
     values |= {"trainer.seed": seed, "trainer.save_steps": study.every, "trainer.save_total_limit": 100_000}
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in values.items())

@@ -9,12 +9,15 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from estimators import ESTIMATORS
 from experiments.errors import ConfigError
-from experiments.schema import nearest
+from experiments.schema import from_mapping
+from rewards.nearest import nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +38,7 @@ def find_model(name: str | Path, key: str, gguf_file: str | None = None) -> str 
     if str(name) in PACKAGED:
         return _packaged(str(name), key)
     folder = _shipped(str(name)) if str(name) in POLICIES else Path(name)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # false, where Path.is_dir raises, for a name that no folder can have
         if gguf_file is not None:
             if not (folder / gguf_file).is_file():
                 raise ConfigError(f"model.gguf_file: {folder} holds no {gguf_file}")
@@ -47,7 +50,7 @@ def find_model(name: str | Path, key: str, gguf_file: str | None = None) -> str 
         raise ConfigError(
             f"{key}: {name} is not in this installation; candor build-tiny --out {folder.parent} makes it"
         )
-    if folder.exists():
+    if os.path.exists(folder):
         raise ConfigError(f"{key}: {name} is a file, expected the folder that holds a model")
     if not _HUB_NAME.fullmatch(str(name)):
         raise ConfigError(
@@ -91,6 +94,49 @@ def open_policy(
         raise ConfigError(
             f"{key}: {name} is no folder here and was not found in the hub's cache ({reason}){nearest(name, POLICIES)}"
         ) from error
+
+
+def open_weights(recipe: Any, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights for a run to start from, and their tokenizer. Raises ConfigError where they cannot be loaded."""
+    section = recipe.model
+    model, tokenizer = open_policy(
+        path,
+        key,
+        gguf_file=section.gguf_file,
+        dtype=section.dtype,
+        attn_implementation=section.attn_implementation,
+        check=partial(_check_levels, recipe),
+    )
+    if section.add_template_tokens:
+        from rl.checkpoint import add_template_tokens
+
+        add_template_tokens(model, tokenizer, recipe.template)
+    return model, tokenizer
+
+
+def lora_config(recipe: Any) -> Any:
+    """peft's configuration, None without one. Raises ConfigError for fields that it does not have."""
+    if recipe.model.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | recipe.model.lora, "model.lora")
+
+
+def _check_levels(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ConfigError, before weights load, where the run needs levels of one token each and they are not."""
+    from estimators.estimator import LEVELS
+    from rl.segments import LevelTokens
+
+    read = [name for name in recipe.rubric.signals if name in ESTIMATORS]
+    read += [recipe.probe.confidence] if recipe.probe.every else []
+    asked = [recipe.estimators.get(name) or ESTIMATORS[name]() for name in read]
+    needed = recipe.trainer.get("confidence_loss_weight") or any(LEVELS in each.needs for each in asked)
+    if needed and not recipe.model.add_template_tokens:
+        try:
+            LevelTokens.of(tokenizer, recipe.template)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _packaged(name: str, key: str) -> Path:

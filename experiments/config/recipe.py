@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from estimators import ESTIMATORS
+from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.config.models import PACKAGED
-from experiments.config.trainer import METHODS, check_trainer
+from experiments.config.trainer import check_trainer
 from experiments.errors import ConfigError
-from experiments.schema import convert, from_mapping, known_keys, nearest, one_of
+from experiments.schema import DEEPEST, AtLeastOne, AtLeastZero, from_mapping, known_keys, one_of, parse_yaml, read_yaml
 from experiments.tasks import TASKS, Task
+from rewards.nearest import nearest
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.monitoring.alarms import MonitorSettings
@@ -59,26 +60,19 @@ class ProbeSection:
     """The held-out measurement of a checkpoint."""
 
     split: str = "test"
-    size: int = 2000
+    size: AtLeastOne = 2000
     seed: int = 0
-    batch_size: int = 250
-    max_new_tokens: int = 16
+    batch_size: AtLeastOne = 250
+    max_new_tokens: AtLeastOne = 16
     escalate_to: str | None = None
     """Model that questions are escalated to; None leaves the routing metrics out."""
-    resamples: int = 1000
+    resamples: AtLeastOne = 1000
     confidence: str = "verbalized"
     """The estimator by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
-    every: int = 0
+    every: AtLeastZero = 0
     """Steps between two measurements on held-out questions in training, by ``confidence``: ``heldout/*``; 0: none."""
-    every_size: int = 256
+    every_size: AtLeastOne = 256
     """Questions of each of them: from the task's validation split, or from ``split`` where it has none."""
-
-    def __post_init__(self) -> None:
-        for name in ("size", "batch_size", "max_new_tokens", "resamples", "every_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"probe.{name}: {getattr(self, name)} is below 1")
-        if self.every < 0:
-            raise ConfigError(f"probe.every: {self.every} is below 0")
 
 
 VERBALIZED = "verbalized"
@@ -123,7 +117,7 @@ def describe_recipes() -> list[dict[str, Any]]:
                 "name": name,
                 "task": source["task"]["name"],
                 "model": source["model"]["path"],
-                "method": source["trainer"].get("method", "grpo"),
+                "method": source["trainer"].get("method", DEFAULT_METHOD),
                 "rubric": terms,
                 "path": str(recipe_path(name)),
             }
@@ -134,10 +128,10 @@ def describe_recipes() -> list[dict[str, Any]]:
 def recipe_path(name: str) -> Path:
     """Path of a shipped recipe's YAML, or of a file given as one. Raises ConfigError where there is neither."""
     shipped = resources.files("experiments") / "recipes" / f"{name}.yaml"
-    if "/" not in name and shipped.is_file():
+    if "/" not in name and os.path.isfile(str(shipped)):
         return Path(str(shipped))
     if Path(name).suffix in SUFFIXES:
-        if Path(name).is_file():
+        if os.path.isfile(name):  # false, where Path.is_file raises, for a name that no file can have
             return Path(name)
         raise ConfigError(f"recipe {name}: no such file")
     raise ConfigError(f"recipe {name!r} is not one of {', '.join(recipe_names())}{nearest(name, recipe_names())}")
@@ -162,10 +156,7 @@ def _overridden(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     path = recipe_path(name)
-    try:
-        source = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    source = read_yaml(path)
     if not isinstance(source, dict):
         raise ConfigError(f"{path}: expected sections {', '.join(SECTIONS)}, got {type(source).__name__}")
     parent = source.pop("extends", None)
@@ -177,7 +168,9 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             )
     if parent is None:
         return source
-    if Path(str(parent)).suffix in SUFFIXES:
+    if not isinstance(parent, str):
+        raise ConfigError(f"{path}: extends: {parent!r} is no text, expected the name of a recipe or a YAML file")
+    if Path(parent).suffix in SUFFIXES:
         parent = str(path.parent / parent)
     if parent in seen:
         raise ConfigError(f"{path}: extends goes round in a circle: {' -> '.join((*seen, parent))}")
@@ -206,10 +199,9 @@ def _override(source: dict[str, Any], override: str) -> None:
             f"override {override!r}: unknown section {path[0]!r}, allowed: {', '.join(SECTIONS)}"
             f"{nearest(path[0], SECTIONS)}"
         )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {text!r} is not YAML") from error
+    if len(path) > DEEPEST:
+        raise ConfigError(f"override {override!r}: nested more than {DEEPEST} deep")
+    value = parse_yaml(text, f"override {override!r}")
     place = source
     for depth, part in enumerate(path[:-1]):
         place = place.setdefault(part, {})
@@ -225,13 +217,13 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     task_source = _section(source, "task")
     task = TASKS[one_of("task.name", task_source.pop("name", None), TASKS)]
     trainer = _section(source, "trainer")
-    method = one_of("trainer.method", trainer.pop("method", "grpo"), METHODS)
+    method = one_of("trainer.method", trainer.pop("method", DEFAULT_METHOD), METHODS)
     rubric = _rubric(_section(source, "rubric"))
     readers = _section(source, "estimators", required=False)
     known_keys("estimators", readers, ESTIMATORS)
     monitors = _section(source, "monitors", required=False)
-    if monitors and method == "sft":
-        raise ConfigError("monitors: watch the rollouts of reinforcement learning, method sft has none")
+    if monitors and not METHODS[method].rollouts:
+        raise ConfigError(f"monitors: watch the rollouts of reinforcement learning, method {method} has none")
     recipe = Recipe(
         name=name,
         task=from_mapping(task, task_source, "task"),
@@ -247,7 +239,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     one_of("probe.split", recipe.probe.split, task.splits)
     if recipe.model.lora is not None:
         _check_lora(recipe.model)
-    if recipe.model.critic_path and (method, trainer.get("value_model")) != ("ppo", "separate"):
+    if recipe.model.critic_path and not (METHODS[method].critic and trainer.get("value_model") == "separate"):
         raise ConfigError(
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
@@ -285,7 +277,9 @@ def _check_lora(model: ModelSection) -> None:
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
-    allowed = convert(source.pop("allow_hackable", False), bool, "rubric.allow_hackable")
+    allowed = source.pop("allow_hackable", False)
+    if not isinstance(allowed, bool):
+        raise ConfigError(f"rubric.allow_hackable: {allowed!r} is no true or false")
     try:
         return Rubric.from_config(source, allow_hackable=allowed or hackable)
     except ValueError as error:

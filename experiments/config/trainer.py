@@ -4,60 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import inspect
+import json
 import os
-import typing
 from typing import Any
 
+from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.errors import ConfigError
-from experiments.schema import convert, known_keys, one_of
+from experiments.schema import checked_fields, known_keys, one_of
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 
-METHODS = ("grpo", "ppo", "sft")
-
-
-def trainer_arguments(method: str) -> type:
-    """The configuration class of a method, whose fields the ``trainer`` section takes."""
-    # Imported here: TRL takes seconds to import, and listing recipes needs none of it.
-    if method == "sft":
-        from rl.config import CalibratedSFTConfig
-
-        return CalibratedSFTConfig
-    if method == "ppo":
-        from rl.config import CalibratedPPOConfig
-
-        return CalibratedPPOConfig
-    from rl.config import CalibratedGRPOConfig
-
-    return CalibratedGRPOConfig
+_GIVEN_TO_SCHEDULES = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
+"""What a schedule of the learning rate gets from the trainer and not from a recipe."""
+_STEPPED_BY_A_METRIC = ("reduce_lr_on_plateau", "greedy")
 
 
 def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate, rubric: Rubric) -> dict[str, Any]:
     """The section's values in the types of their fields.
 
     Raises ConfigError for what is no field of the method's configuration or not of its type, for the run's folder, for
-    an evaluation, for a closed-form loss with nothing to take in closed form, for a signal of the rubric that training
-    does not read, and for a rubric that needs groups where PPO has none.
+    an evaluation, for options of the learning rate's schedule that it does not take, for a closed-form loss with
+    nothing to take in closed form, for a signal of the rubric that training does not read, and for a rubric that asks
+    for groups where the method has none.
     """
     if "output_dir" in values:
         raise ConfigError("trainer.output_dir: the run's folder is given by --out")
-    kind = trainer_arguments(method)
-    fields = [each.name for each in dataclasses.fields(kind) if each.init]
-    hints = typing.get_type_hints(kind)
-    known_keys("trainer", values, fields, shown=f"the fields of {kind.__name__}, method {method}")
-    checked = {name: convert(value, hints[name], f"trainer.{name}") for name, value in values.items()}
+    kind = METHODS[method].configuration()
+    shown = f"the fields of {kind.__name__}, method {method}"
+    checked = checked_fields(kind, values, "trainer", required=False, shown=shown)
     if checked.get("eval_strategy", "no") != "no":
         raise ConfigError(
             f"trainer.eval_strategy: {checked['eval_strategy']!r} needs an evaluation set and a recipe has none, only "
             "'no' is allowed; candor probe measures each checkpoint on held-out questions"
         )
+    _check_schedule(checked, kind)
     if rubric.signals:
         _check_signals(rubric)
-    if method == "ppo":
-        from rl.config import check_without_groups
-
+    if METHODS[method].rollouts:
         try:
-            check_without_groups(rubric, checked.get("num_generations", kind.num_generations))
+            METHODS[method].check_rubric(rubric, checked.get("num_generations", kind.num_generations))
         except ValueError as error:
             raise ConfigError(str(error)) from error
     if checked.get("vllm_mode"):
@@ -84,8 +70,36 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
     return checked
 
 
+def _check_schedule(trainer: dict[str, Any], kind: type) -> None:
+    """Raise ConfigError for ``lr_scheduler_kwargs`` that the schedule does not take, by building and stepping one."""
+    key, values = "trainer.lr_scheduler_kwargs", trainer.get("lr_scheduler_kwargs")
+    if isinstance(values, str):  # transformers reads JSON in a text
+        try:
+            values = json.loads(values)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {values!r} is neither a mapping nor JSON: {error}") from error
+    if not values:
+        return
+    if not isinstance(values, dict):
+        raise ConfigError(f"{key}: {values!r} is no mapping")
+    import torch  # which the configuration's class has imported by now
+    from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, SchedulerType, get_scheduler
+
+    name = SchedulerType(trainer.get("lr_scheduler_type", kind.lr_scheduler_type))
+    taken = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters.keys() - _GIVEN_TO_SCHEDULES
+    known_keys(key, values, sorted(taken), None if taken else f"none, {name.value} takes no options")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    try:
+        schedule = get_scheduler(name, optimizer, 0, 2, scheduler_specific_kwargs=values)
+        if name not in _STEPPED_BY_A_METRIC:
+            optimizer.step()
+            schedule.step()
+    except Exception as error:  # of any kind: it is what the values lead to in a library's formula
+        raise ConfigError(f"{key}: {values!r} does not suit lr_scheduler_type {name.value}: {error}") from error
+
+
 def _check_signals(rubric: Rubric) -> None:
-    from rl.signals import SIGNALS  # imports torch, which trainer_arguments has done by now
+    from rl.signals import SIGNALS  # imports torch, which the configuration's class has done by now
 
     for term in rubric.terms:
         for field in dataclasses.fields(term):
@@ -107,13 +121,15 @@ def check_generation(trainer: dict[str, Any]) -> None:
         )
 
 
-def check_batch(trainer: dict[str, Any], method: str = "grpo", processes: int | None = None) -> None:
+def check_batch(trainer: dict[str, Any], method: str = DEFAULT_METHOD, processes: int | None = None) -> None:
     """Raise ConfigError where a batch, over the processes of this launch, is not made of whole groups.
 
-    ``processes`` is for a launcher, which is none of them. For training only: a recipe that was launched on many
-    processes is probed on one.
+    A method without rollouts has no groups, and any batch suits it. ``processes`` is for a launcher, which is none of
+    them. For training only: a recipe that was launched on many processes is probed on one.
     """
-    defaults = trainer_arguments(method)
+    if not METHODS[method].rollouts:
+        return
+    defaults, fewest = METHODS[method].configuration(), METHODS[method].fewest_generations
     group, per_device, accumulation = (
         getattr(defaults, name) if trainer.get(name) is None else trainer[name]
         for name in ("num_generations", "per_device_train_batch_size", "gradient_accumulation_steps")
@@ -121,10 +137,9 @@ def check_batch(trainer: dict[str, Any], method: str = "grpo", processes: int | 
     processes = processes or int(os.environ.get("WORLD_SIZE", "1"))
     steps = trainer.get("steps_per_generation") or accumulation
     batch = trainer.get("generation_batch_size") or per_device * processes * steps
-    if group < 2 and method == "grpo":
-        raise ConfigError(f"trainer.num_generations: {group} is below 2, a group needs siblings to compare with")
-    if group < 1:
-        raise ConfigError(f"trainer.num_generations: {group} is below 1")
+    if group < fewest:
+        why = ", a group needs siblings to compare with" if fewest > 1 else ""
+        raise ConfigError(f"trainer.num_generations: {group} is below {fewest}{why}")
     if batch < 1:
         raise ConfigError(f"trainer.per_device_train_batch_size: a generation batch of {batch} completions is empty")
     if batch % group:

@@ -22,12 +22,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.config.models import find_model
 from experiments.config.recipe import SUFFIXES, Recipe
 from experiments.errors import ConfigError, DataError, RunError
-from experiments.schema import nearest
+from experiments.schema import read_yaml
+from rewards.nearest import nearest
 
 # Nothing that imports torch is imported here: a wrong option answers at once.
 
@@ -53,7 +52,7 @@ def launch_names() -> list[str]:
 def launch_file(name: str) -> Path:
     """Path of a shipped launch file, or of a YAML file given as one. Raises ConfigError where there is neither."""
     if Path(name).suffix in SUFFIXES:
-        if Path(name).is_file():
+        if os.path.isfile(name):
             return Path(name)
         raise ConfigError(f"--launch {name}: no such file")
     if name not in launch_names():
@@ -63,10 +62,7 @@ def launch_file(name: str) -> Path:
 
 def process_count(path: Path, asked: int | None) -> int:
     """How many processes a launch file starts. Raises ConfigError for a file that starts none on this machine."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--launch {path}: not YAML: {' '.join(str(error).split())}") from error
+    settings = read_yaml(path, "--launch ")
     if not isinstance(settings, dict) or settings.get("distributed_type") not in _TYPES:
         given = settings.get("distributed_type") if isinstance(settings, dict) else settings
         raise ConfigError(f"--launch {path}: distributed_type: {given!r} is not one of {', '.join(_TYPES)}")
@@ -98,9 +94,8 @@ def launch(
     from rl.files import is_complete
 
     check_folder(out, recipe, resume=resume)
-    if recipe.method != "sft":
-        check_batch(recipe.trainer, recipe.method, count)
-        check_generation(recipe.trainer)
+    check_batch(recipe.trainer, recipe.method, count)
+    check_generation(recipe.trainer)
     find_model(recipe.model.path, "model.path", recipe.model.gguf_file)
     if resume and is_complete(out / FINAL):
         return

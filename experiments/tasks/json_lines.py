@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class LocalQuestions(VerifiedTask, ABC):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("train_path", "test_path"):
-            if not Path(getattr(self, name)).is_file():
+            if not os.path.isfile(getattr(self, name)):
                 raise ValueError(f"task.{name}: {getattr(self, name)} is no file; expected {self.contents}")
         if self.train_size is not None and self.train_size < 1:
             raise ValueError(f"task.train_size: {self.train_size} is below 1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from experiments.errors import ConfigError
 from experiments.schema import one_of
@@ -14,10 +14,11 @@ from rewards.verifiers.pool import VERIFIERS, VerifierPool
 
 @dataclass(frozen=True, kw_only=True)
 class VerifiedTask:
-    """The keys ``task.verifier`` and ``task.verifier_beta``.
+    """The keys ``task.verifier``, ``verifier_beta``, ``verifier_workers`` and ``verifier_timeout_s``.
 
-    Raises ConfigError for a verifier that the task's golds are not written for, and ValueError for one named twice and
-    for a ``verifier_beta`` that is negative, not finite or has no effect.
+    Raises ConfigError for a verifier that the task's golds are not written for, and ValueError for one named twice,
+    for a ``verifier_beta`` that is negative, not finite or has no effect, and for workers or a timeout that are not
+    above 0.
     """
 
     verifiers: ClassVar[tuple[str, ...]]
@@ -26,6 +27,10 @@ class VerifiedTask:
     """What judges the answers: one name or several, whose verdicts are combined pessimistically."""
     verifier_beta: float = 0.0
     """Of several verifiers: 0 for the lowest verdict, above 0 for the soft minimum (arXiv 2606.09073)."""
+    verifier_workers: int = 2
+    """Processes of each verifier, on each rank."""
+    verifier_timeout_s: float = 5.0
+    """Seconds that one answer may take to judge; one that takes longer is wrong."""
 
     def __post_init__(self) -> None:
         names = self.verifier_names
@@ -41,6 +46,10 @@ class VerifiedTask:
             raise ValueError(
                 f"task.verifier_beta: {self.verifier_beta} has no effect with one verifier, name several: task.verifier"
             )
+        if self.verifier_workers < 1:
+            raise ValueError(f"task.verifier_workers: {self.verifier_workers} is below 1")
+        if not 0.0 < self.verifier_timeout_s < math.inf:
+            raise ValueError(f"task.verifier_timeout_s: {self.verifier_timeout_s} is not above 0 and finite")
 
     @property
     def verifier_names(self) -> tuple[str, ...]:
@@ -63,6 +72,9 @@ class VerifiedTask:
             )
 
     def open_verifier(self) -> VerifierPool | PessimisticPool:
-        """What judges the task's answers, with a worker a verifier; a context manager."""
+        """What judges the task's answers, in worker processes; a context manager."""
         names = self.verifier_names
-        return VerifierPool(names[0]) if len(names) == 1 else PessimisticPool(names, beta=self.verifier_beta)
+        limits: dict[str, Any] = {"workers": self.verifier_workers, "timeout_s": self.verifier_timeout_s}
+        if len(names) == 1:
+            return VerifierPool(names[0], **limits)
+        return PessimisticPool(names, beta=self.verifier_beta, **limits)

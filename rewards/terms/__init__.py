@@ -32,7 +32,8 @@ class Term(Protocol):
 
     Calling it returns (N,) floats, NaN where the term cannot be judged. ``scheme`` is what it contributes to the
     reward of a right and of a wrong answer at each stated confidence, for the audit of the whole rubric. ``signals``
-    are the entries of ``Outcomes.signals`` that it reads; ``reward_range`` is an interval, such as "[0, 1]".
+    are the entries of ``Outcomes.signals`` that it reads; ``needs_group`` says whether a completion's reward depends on
+    the other completions of its prompt; ``reward_range`` is an interval, such as "[0, 1]".
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -45,6 +46,9 @@ class Term(Protocol):
 
     @property
     def signals(self) -> tuple[str, ...]: ...
+
+    @property
+    def needs_group(self) -> bool: ...
 
     @property
     def reward_range(self) -> str: ...

@@ -78,6 +78,11 @@ class CalibrationTerm(ABC):
         return (self.soft_signal,) if self.target == "soft" else ()
 
     @property
+    def needs_group(self) -> bool:
+        """Whether the target is taken from the verdicts on the other completions of the prompt."""
+        return self.target in ("leave_one_out", "hybrid")
+
+    @property
     def unparsed(self) -> float:
         """What a confidence that could not be read earns: the worst value of the rule."""
         scheme = self.scheme()

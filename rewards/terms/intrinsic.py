@@ -41,6 +41,7 @@ class IntuitorTerm:
     name: ClassVar[str] = "intuitor"
     formula: ClassVar[str] = "mean_t KL(U || p_t)"
     paper: ClassVar[str] = "arXiv 2505.19590"
+    needs_group: ClassVar[bool] = False
     signals: ClassVar[tuple[str, ...]] = ("self_certainty",)
     reward_range: ClassVar[str] = "[0, inf)"
     segments: tuple[str, ...] = SEGMENTS
@@ -65,6 +66,7 @@ class NegativeEntropyTerm:
     name: ClassVar[str] = "negative_entropy"
     formula: ClassVar[str] = "-mean_t H(p_t)"
     paper: ClassVar[str] = "arXiv 2505.19590"
+    needs_group: ClassVar[bool] = False
     signals: ClassVar[tuple[str, ...]] = ("entropy",)
     reward_range: ClassVar[str] = "(-inf, 0]"
     segments: tuple[str, ...] = SEGMENTS
@@ -89,6 +91,7 @@ class MeanLogProbTerm:
     name: ClassVar[str] = "mean_log_prob"
     formula: ClassVar[str] = "mean_t log p(o_t)"
     paper: ClassVar[str] = "arXiv 2505.19590"
+    needs_group: ClassVar[bool] = False
     signals: ClassVar[tuple[str, ...]] = ("mean_log_prob",)
     reward_range: ClassVar[str] = "(-inf, 0]"
     segments: tuple[str, ...] = SEGMENTS
@@ -144,6 +147,11 @@ class RLPRTerm:
         """The signals it reads; the prior, which costs a pass of its own, only to take it off."""
         return ("reference_probability", "reference_probability_prior")[: 1 + self.debias]
 
+    @property
+    def needs_group(self) -> bool:
+        """Whether it drops the prompts whose completions are much alike, which one completion does not tell."""
+        return self.std_filter > 0
+
     def __call__(self, outcomes: Outcomes) -> np.ndarray:
         reward_N = read_signal(outcomes, "reference_probability", self.name)
         if self.debias:
@@ -193,6 +201,7 @@ class C2GSPGTerm:
     name: ClassVar[str] = "c2gspg"
     formula: ClassVar[str] = "y - (1 - y) C / (1 - C), C = min(exp(mean_t log p(o_t)), ceiling)"
     paper: ClassVar[str] = "arXiv 2509.23129"
+    needs_group: ClassVar[bool] = False
     signals: ClassVar[tuple[str, ...]] = ("mean_log_prob",)
     ceiling: float = 0.99
     segments: tuple[str, ...] = SEGMENTS

@@ -35,6 +35,7 @@ class StepConfidenceTerm:
     name: ClassVar[str] = "step_confidence"
     formula: ClassVar[str] = "(2 y - 1) clip(s, low, high)"
     paper: ClassVar[str] = "arXiv 2609.00935"
+    needs_group: ClassVar[bool] = False
     signals: ClassVar[tuple[str, ...]] = ("step_confidence",)
     low: float = 0.1
     high: float = 0.9

@@ -23,22 +23,24 @@ from rewards.verifiers.verifier import Verdict
 class PessimisticPool:
     """One :class:`VerifierPool` a verifier, whose verdicts are combined; used and closed like one.
 
-    ``beta`` 0 takes the worst case, above 0 the soft minimum :func:`rewards.pessimism.soft_min`. ``workers`` are those
-    of each pool. Raises ValueError for no verifier, one named twice, an unknown one, and a beta that is negative or not
-    finite.
+    ``beta`` 0 takes the worst case, above 0 the soft minimum :func:`rewards.pessimism.soft_min`. ``workers`` and
+    ``timeout_s`` are those of each pool. Raises ValueError for no verifier, one named twice, an unknown one, and a beta
+    that is negative or not finite.
 
     >>> with PessimisticPool(["math", "text"]) as pool:
     ...     [tuple(each) for each in pool.verify(golds=["1/2", "1/2"], answers=["1/2", "0.5"])]
     [(1.0, 'equal'), (0.0, 'text: different')]
     """
 
-    def __init__(self, verifiers: Sequence[str], *, beta: float = 0.0, workers: int = 1) -> None:
+    def __init__(
+        self, verifiers: Sequence[str], *, beta: float = 0.0, workers: int = 1, timeout_s: float = 5.0
+    ) -> None:
         if not verifiers or len(set(verifiers)) != len(verifiers):
             raise ValueError(f"verifiers are {list(verifiers)}, expected one or more, each once")
         if not 0.0 <= beta < np.inf:
             raise ValueError(f"beta is {beta}, expected a finite number of at least 0")
         self._beta = beta
-        self._pools = {name: VerifierPool(name, workers=workers) for name in verifiers}
+        self._pools = {name: VerifierPool(name, workers=workers, timeout_s=timeout_s) for name in verifiers}
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,6 @@ the caller of :meth:`VerifierPool.verify`, on any thread; a worker past it is ki
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import queue
@@ -23,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from rewards.nearest import nearest
 from rewards.verifiers.math.normalize import decide
 from rewards.verifiers.verifier import BAD_GOLD, MAX_CHARS, NO_ANSWER, UNPARSED, Verdict
 
@@ -77,9 +77,9 @@ class VerifierPool:
         self, verifier: str = "math", *, workers: int = 1, timeout_s: float = 5.0, memory_mb: int = 1024
     ) -> None:
         if verifier not in VERIFIERS:
-            nearest = difflib.get_close_matches(str(verifier), VERIFIERS, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"unknown verifier {verifier!r}, only {', '.join(VERIFIERS)}{hint}")
+            raise ValueError(
+                f"unknown verifier {verifier!r}, only {', '.join(VERIFIERS)}{nearest(verifier, VERIFIERS)}"
+            )
         if workers < 1 or not timeout_s > 0 or memory_mb < 1:
             raise ValueError(f"workers={workers}, timeout_s={timeout_s} and memory_mb={memory_mb} must be positive")
         self._verifier = VERIFIERS[verifier]

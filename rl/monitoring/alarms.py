@@ -8,13 +8,13 @@ values in and out; the callback around it is :mod:`rl.monitoring.monitors`.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from rewards.nearest import nearest
 from rewards.rubric import Rubric
 from rewards.scoring_rules import Scheme
 from rl.monitoring.history import History
@@ -55,8 +55,7 @@ class MonitorSettings:
     def __post_init__(self) -> None:
         for name in self.ignore:
             if name not in ALARMS:
-                close = difflib.get_close_matches(name, ALARMS, n=1, cutoff=0.0)[0]
-                raise ValueError(f"monitors.ignore: {name!r} is not one of {', '.join(ALARMS)} (did you mean {close}?)")
+                raise ValueError(f"monitors.ignore: {name!r} is not one of {', '.join(ALARMS)}{nearest(name, ALARMS)}")
         if self.window < 1:
             raise ValueError(f"monitors.window: {self.window} is below 1")
         for each in dataclasses.fields(self):

@@ -152,7 +152,7 @@ def test_what_cannot_be_read_ends_with_2(tmp_path: Path, capsys: pytest.CaptureF
         return line
 
     assert refusal("cander").endswith("(did you mean candor?)")
-    assert "nearest: weight" in refusal("rlcr", "rubric.brier.wieght=2")
+    assert "(did you mean weight?)" in refusal("rlcr", "rubric.brier.wieght=2")
     assert "rubric: this section is missing" in refusal("rlcr", "rubric=null")
     assert "rubric.allow_hackable: 'maybe'" in refusal("rlcr", "rubric.allow_hackable=maybe")
     (tmp_path / "file").write_text("")

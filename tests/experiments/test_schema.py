@@ -1,15 +1,28 @@
-"""Plain values become typed ones, or an error that names the key, the value, what is allowed and the nearest name."""
+"""What YAML holds becomes typed, or an error that names the key, the value, what is allowed and the nearest name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from experiments.errors import ConfigError
-from experiments.schema import convert, from_mapping, known_keys, nearest, one_of
+from experiments.schema import (
+    DEEPEST,
+    AtLeastOne,
+    checked_fields,
+    from_mapping,
+    known_keys,
+    one_of,
+    parse_yaml,
+    read_yaml,
+)
 
 
 class When(StrEnum):
@@ -20,6 +33,11 @@ class When(StrEnum):
 @dataclass(frozen=True)
 class Inner:
     levels: tuple[str, ...] | None = None
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.share > 1:
+            raise ValueError("share is above 1")
 
 
 @dataclass(frozen=True)
@@ -29,72 +47,128 @@ class Outer:
     rate: float | None = None
     kind: Literal["small", "large"] = "small"
     inner: Inner = field(default_factory=Inner)
+    named: dict[str, Inner] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.size < 0:
             raise ValueError("outer.size: below 0")
         if self.size > 100:
             raise ValueError("that is a lot")
+        if self.path == "":
+            raise TypeError("that is empty")
+
+
+@dataclass
+class Every:
+    """One field of each kind that a configuration of ours or of TRL has."""
+
+    whole: int = 0
+    at_least_one: AtLeastOne = 1
+    flag: bool = False
+    text: str = ""
+    number: float = 0.0
+    number_or_null: float | None = None
+    texts: tuple[str, ...] | None = None
+    text_or_texts: str | tuple[str, ...] = ""
+    mapping: dict[str, Any] | None = None
+    numbers: list[int] | None = None
+    strategy: When | str = "no"
+    strict_strategy: When | None = When.NEVER
+    choice: Literal["small", "large"] = "small"
+    open_choice: Literal["all"] | str = "all"
+    inner: Inner | None = None
+    anything: Any = None
+    made: int = field(default=0, init=False)
 
 
 @pytest.mark.parametrize(
-    ("value", "hint", "expected"),
+    ("name", "value", "expected"),
     [
-        (3, int, 3),
-        (True, bool, True),
-        ("a", str, "a"),
-        (2, float, 2.0),
-        ("1e-6", float, 1e-6),
-        ("3.0e-4", float | None, 3e-4),
-        (None, float | None, None),
-        (["0.1", 0.5], tuple[str, ...], ("0.1", "0.5")),
-        ({"a": 1}, dict[str, Any] | None, {"a": 1}),
-        ([1, 2], list[int] | None, [1, 2]),
-        ("steps", When | str, "steps"),
-        (False, When | str, "no"),
-        ("large", Literal["small", "large"], "large"),
-        ("none", Literal["all"] | str, "none"),
-        ({"levels": None}, Inner, Inner()),
-        (object, Any, object),
+        ("whole", 3, 3),
+        ("whole", 10**30, 10**30),
+        ("flag", True, True),
+        ("text", "a", "a"),
+        ("number", 2, 2.0),
+        ("number", 1e-6, 1e-6),
+        ("number_or_null", None, None),
+        ("texts", ["0.1", "0.5"], ("0.1", "0.5")),
+        ("text_or_texts", "a", "a"),
+        ("text_or_texts", ["a"], ("a",)),
+        ("mapping", {"a": 1}, {"a": 1}),
+        ("numbers", [1, 2], [1, 2]),
+        ("strategy", "steps", "steps"),
+        ("strategy", False, "no"),
+        ("strict_strategy", None, None),
+        ("choice", "large", "large"),
+        ("open_choice", "none", "none"),
+        ("inner", {"levels": None, "share": 1}, Inner(share=1.0)),
+        ("anything", [1, "a", None], [1, "a", None]),
     ],
 )
-def test_values_take_the_type_of_their_field(value: Any, hint: Any, expected: Any) -> None:
-    converted = convert(value, hint, "key")
-    assert converted == expected
-    assert type(converted) is type(expected)
+def test_values_take_the_type_of_their_field(name: str, value: Any, expected: Any) -> None:
+    checked = checked_fields(Every, {name: value}, "key")
+    assert checked == {name: expected}
+    assert type(checked[name]) is type(expected)
 
 
 @pytest.mark.parametrize(
-    ("value", "hint", "message"),
+    ("name", "value", "message"),
     [
-        ("many", int, "key: 'many' is no whole number"),
-        (1.5, int, "key: 1.5 is no whole number"),
-        (True, int, "key: True is no whole number"),
-        (True, float, "key: True is no number"),
-        (float("nan"), float | None, "key: nan is no number or null"),
-        ("fast", float, "key: 'fast' is no number"),
-        (1, bool, "key: 1 is no true or false"),
-        ("yes", bool, "key: 'yes' is no true or false"),
-        (None, str, "key: None is no text"),
-        (7, tuple[str, ...] | None, "key: 7 is no list or null"),
-        ("x", dict[str, Any] | None, "key: 'x' is no mapping or null"),
-        ("x", Inner | None, "key: 'x' is no mapping or null"),
-        ("smal", Literal["small", "large"], "key: 'smal' is not one of small, large (did you mean small?)"),
-        ("step", When | str, "key: 'step' is not one of no, steps (did you mean steps?)"),
-        (True, When, "key: True is not one of no, steps"),
-        (None, Literal["small", "large"], "key: None is not one of small, large"),
-        (["small"], Literal["small", "large"], "key: ['small'] is not one of small, large (did you mean small?)"),
+        ("whole", "many", "'many' is no whole number"),
+        ("whole", "3", "'3' is no whole number"),
+        ("whole", 1.5, "1.5 is no whole number"),
+        ("whole", 3.0, "3.0 is no whole number"),
+        ("whole", True, "True is no whole number"),
+        ("at_least_one", 0, "0 is below 1"),
+        ("number", True, "True is no number"),
+        ("number", "1e-6", "'1e-6' is no number"),
+        ("number", float("inf"), "inf is no finite number"),
+        ("number_or_null", float("nan"), "nan is no finite number"),
+        ("number_or_null", "fast", "'fast' is no number or null"),
+        ("flag", 1, "1 is no true or false"),
+        ("flag", "yes", "'yes' is no true or false"),
+        ("text", None, "None is no text"),
+        ("text", 3, "3 is no text"),
+        ("texts", 7, "7 is no list of texts or null"),
+        ("texts", ["a", 0.5], "['a', 0.5] is no list of texts or null"),
+        ("text_or_texts", 3, "3 is no text or list of texts"),
+        ("mapping", "x", "'x' is no mapping or null"),
+        ("numbers", ["x"], "['x'] is no list of whole numbers or null"),
+        ("inner", "x", "'x' is no mapping or null"),
+        ("choice", "smal", "'smal' is not one of small, large (did you mean small?)"),
+        ("choice", None, "None is not one of small, large"),
+        ("choice", ["small"], "['small'] is not one of small, large (did you mean small?)"),
+        ("strategy", "step", "'step' is not one of no, steps (did you mean steps?)"),
+        ("strict_strategy", True, "True is not one of no, steps"),
     ],
 )
-def test_other_values_are_named_with_what_was_expected(value: Any, hint: Any, message: str) -> None:
+def test_other_values_are_named_with_what_was_expected(name: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        convert(value, hint, "key")
-    assert str(refused.value) == message
+        checked_fields(Every, {name: value}, "key")
+    assert str(refused.value) == f"key.{name}: {message}"
 
 
-def test_a_mapping_becomes_a_dataclass() -> None:
-    built = from_mapping(Outer, {"path": "p", "rate": "1e-3", "inner": {"levels": ["0.1", "0.9"]}}, "outer")
-    assert built == Outer("p", rate=1e-3, inner=Inner(("0.1", "0.9")))
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(name=st.sampled_from([name for name in Every.__dataclass_fields__ if name != "made"]), value=plain)
+def test_any_value_is_taken_or_refused_in_one_line_that_names_the_key(name: str, value: Any) -> None:
+    try:
+        Every(**checked_fields(Every, {name: value}, "key"))
+    except ConfigError as error:
+        assert str(error).startswith(f"key.{name}")
+        assert "\n" not in repr(value) and "\n" not in str(error)
+
+
+def test_a_mapping_becomes_a_dataclass_in_which_the_rest_is_left_open() -> None:
+    values = {"path": "p", "rate": 1e-3, "inner": {"levels": ["0.1", "0.9"]}, "named": {"a": {"share": 1}}}
+    built = from_mapping(Outer, values, "outer")
+    assert built == Outer("p", rate=1e-3, inner=Inner(("0.1", "0.9")), named={"a": Inner(share=1.0)})
+    assert checked_fields(Outer, {"size": 4}, "outer", required=False) == {"size": 4}
 
 
 @pytest.mark.parametrize(
@@ -102,17 +176,25 @@ def test_a_mapping_becomes_a_dataclass() -> None:
     [
         (
             {"path": "p", "sise": 1},
-            "outer.sise: unknown key, allowed: path, size, rate, kind, inner (did you mean size?)",
+            "outer.sise: unknown key, allowed: path, size, rate, kind, inner, named (did you mean size?)",
         ),
-        ({"path": "p", 7: 1}, "outer.7: unknown key, allowed: path, size, rate, kind, inner"),
+        ({"path": "p", 7: 1}, "outer.7: unknown key, allowed: path, size, rate, kind, inner, named"),
         ({"size": 1}, "outer.path: missing, and it has no default"),
         ({"path": "p", "size": "x"}, "outer.size: 'x' is no whole number"),
         (
             {"path": "p", "inner": {"level": []}},
-            "outer.inner.level: unknown key, allowed: levels (did you mean levels?)",
+            "outer.inner.level: unknown key, allowed: levels, share (did you mean levels?)",
         ),
+        ({"path": "p", "inner": {"share": "x", "level": []}}, "outer.inner.level: unknown key, allowed: levels, share"),
+        ({"path": "p", "inner": {"share": "x"}}, "outer.inner.share: 'x' is no number"),
+        ({"path": "p", "inner": {"share": 2}}, "outer.inner: share is above 1"),
+        ({"path": "p", "named": {"a": {"sare": 2}}}, "outer.named.a.sare: unknown key, allowed: levels, share"),
+        ({"path": "p", "named": {"a": 3}}, "outer.named.a: 3 is no mapping"),
+        ({"path": "p", "named": 3}, "outer.named: 3 is no mapping"),
         ({"path": "p", "size": -1}, "outer.size: below 0"),
         ({"path": "p", "size": 101}, "outer: that is a lot"),
+        ({"path": ""}, "outer: that is empty"),
+        ({"path": b"p"}, "outer: Object of type bytes is not JSON serializable"),
         ("p", "outer: expected a mapping, got 'p'"),
         (None, "outer: expected a mapping, got None"),
     ],
@@ -120,12 +202,70 @@ def test_a_mapping_becomes_a_dataclass() -> None:
 def test_a_mapping_that_does_not_fit_is_refused_by_its_dotted_key(values: Any, message: str) -> None:
     with pytest.raises(ConfigError) as refused:
         from_mapping(Outer, values, "outer")
-    assert str(refused.value) == message
+    assert str(refused.value).startswith(message)
+
+
+def test_what_is_no_field_to_be_given_is_no_key() -> None:
+    with pytest.raises(ConfigError, match=r"^key\.made: unknown key, allowed: many fields$"):
+        checked_fields(Every, {"made": 1}, "key", shown="many fields")
 
 
 def test_the_nearest_name_is_offered_only_where_one_is_near() -> None:
-    assert nearest("brir", ["accuracy", "brier"]) == " (did you mean brier?)"
-    assert nearest("xyz", ["accuracy", "brier"]) == ""
     assert one_of("key", "brier", {"brier": 1}) == "brier"
+    with pytest.raises(ConfigError, match=r"^key: 'brir' is not one of accuracy, brier \(did you mean brier\?\)$"):
+        one_of("key", "brir", ["accuracy", "brier"])
     with pytest.raises(ConfigError, match=r"^key\.b: unknown key, allowed: many fields$"):
         known_keys("key", {"b": 1}, ["accuracy"], shown="many fields")
+
+
+# -- what is read from YAML ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-6", 1e-6),
+        ("-2E3", -2000.0),
+        ("1.5e3", 1500.0),
+        (".5e1", 5.0),
+        ("1e", "1e"),
+        ("e6", "e6"),
+        ("1e-6b", "1e-6b"),
+        ("'1e-6'", "1e-6"),
+        ("3", 3),
+        ("no", False),
+        ("2024-13-45", "2024-13-45"),
+        ("2024-01-01", "2024-01-01"),
+    ],
+)
+def test_numbers_are_numbers_however_they_are_written_and_dates_are_text(text: str, value: Any) -> None:
+    assert parse_yaml(text, "here") == value
+    assert parse_yaml(yaml.safe_dump(value), "here") == value
+
+
+@given(st.floats(allow_nan=False))
+def test_every_number_is_read_again_as_it_was_written(value: float) -> None:
+    assert parse_yaml(yaml.safe_dump({"a": value}), "here") == {"a": value}
+    assert parse_yaml(repr(value) if abs(value) < float("inf") else ".inf", "here") in (value, abs(value))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 1000 + "]" * 1000, "{a: " * 30 + "1" + "}" * 30, "[" * 100_000], ids=["lists", "mappings", "open"]
+)
+def test_what_is_nested_too_deep_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"^here: nested more than {DEEPEST} deep$"):
+        parse_yaml(text, "here")
+    assert parse_yaml("[" * DEEPEST + "]" * DEEPEST, "here")
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "a: b: c", "!!python/object:os.system {}", "!!int many", "\x00", "? [a]: b\n? {b}"]
+)
+def test_what_is_not_yaml_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^here: not YAML: [^\n]+$"):
+        parse_yaml(text, "here")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^study .*/absent\.yaml: cannot be read: No such file or directory$"):
+        read_yaml(tmp_path / "absent.yaml", "study ")
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
+        read_yaml(tmp_path)

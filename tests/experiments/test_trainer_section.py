@@ -92,7 +92,7 @@ def test_the_hybrid_recipe_holds_the_confidence_to_verdict_and_group() -> None:
 
 def test_vllm_is_asked_for_before_the_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.config.trainer.importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("experiments.train.open_policy", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("experiments.config.models.open_policy", lambda *_, **__: pytest.fail("the model was loaded"))
     for mode in ("colocate", "server"):
         recipe = load_recipe("rlcr", ["trainer.use_vllm=true", f"trainer.vllm_mode={mode}"])
         with pytest.raises(ConfigError, match=r"trainer\.use_vllm: vLLM is not installed; the extra vllm installs it"):

@@ -111,13 +111,13 @@ def test_segments_follow_the_recipe_and_default_to_those_of_the_term() -> None:
     [
         (
             {"acuracy": {}},
-            "rubric.acuracy is no reward term; expected one of accuracy, brier, .*format.*; nearest: accuracy",
+            "rubric.acuracy is no reward term; expected one of accuracy, brier, .*format.* \\(did you mean accuracy",
         ),
         (
             {"brier": {"wieght": 1}},
-            "rubric.brier.wieght is no option of brier; .* weight, scaling, .*segments.*; nearest: weight",
+            "rubric.brier.wieght is no option of brier; .* weight, scaling, .*segments.* \\(did you mean weight",
         ),
-        ({"brier": {"segments": ["confidnce"]}}, "rubric.brier.segments names 'confidnce'; .* nearest: confidence"),
+        ({"brier": {"segments": ["confidnce"]}}, "names 'confidnce'; .* \\(did you mean confidence"),
         ({"brier": {"segments": "confidence"}}, "rubric.brier.segments is 'confidence', expected a list"),
         ({"brier": {"segments": []}}, r"rubric.brier.segments is \[\], expected a list of one or more"),
         ({"brier": {"segments": ["answer", "answer"]}}, "each once"),
@@ -143,7 +143,7 @@ def test_a_rubric_built_by_hand_is_checked_too() -> None:
         Rubric((AccuracyTerm(), FormatTerm()), np.ones(1))
     with pytest.raises(ValueError, match="names a term twice: format, format"):
         Rubric((FormatTerm(), FormatTerm()), np.ones(2))
-    with pytest.raises(ValueError, match=r"rubric.accuracy.segments names 'reason'.*nearest: reasoning"):
+    with pytest.raises(ValueError, match=r"rubric.accuracy.segments names 'reason'.*\(did you mean reasoning"):
         Rubric((AccuracyTerm(segments=("reason",)),), np.ones(1))
     assert Rubric((AccuracyTerm(),), np.ones(1, dtype=int)).weights.tolist() == [1.0]
 
@@ -285,7 +285,7 @@ def test_a_schedule_that_is_unsafe_on_the_way_is_refused() -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("scaling", "gruop", "rubric.brier.scaling is 'gruop'; .* nearest: group"),
+        ("scaling", "gruop", "rubric.brier.scaling is 'gruop'; .* \\(did you mean group"),
         ("warmup_steps", -1, "rubric.brier.warmup_steps is -1"),
         ("start_step", 1.5, "rubric.brier.start_step is 1.5"),
     ],

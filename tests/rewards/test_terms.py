@@ -12,6 +12,7 @@ from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS, AccuracyTerm, BrierTerm, FormatTerm, Term
+from rewards.terms.calibration import TARGETS, CalibrationTerm
 
 S = ParseStatus
 FROM_FACTS = [name for name, make in TERMS.items() if not make().signals]  # the others judge signals, not texts
@@ -103,3 +104,25 @@ def test_no_text_makes_a_judged_completion_worth_nan(text: str, verdict: float) 
     facts = outcomes([verdict], [confidence], [parsed.status])
     terms: list[Callable[[Outcomes], np.ndarray]] = [TERMS[name]() for name in FROM_FACTS]
     assert np.isfinite([term(facts)[0] for term in terms]).all()
+
+
+@given(seed=st.integers(0, 2**16))
+@settings(max_examples=20)
+def test_a_term_that_needs_no_group_pays_the_same_whoever_the_siblings_are(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    free = [make() for make in TERMS.values() if not make().needs_group]
+    free += [make(target="soft") for make in TERMS.values() if issubclass(make, CalibrationTerm)]
+    signals = {name: draw.random(8) for term in free for name in term.signals}
+    alone = Outcomes(draw.random(8).round(), draw.random(8), (S.OK,) * 8, np.arange(8), np.ones(8), signals)
+    together = dataclasses.replace(alone, group=np.repeat([0, 1], 4))
+    for term in free:
+        assert np.array_equal(term(alone), term(together), equal_nan=True), term.name
+
+
+def test_the_terms_that_need_a_group_are_those_that_compare() -> None:
+    assert {name for name, make in TERMS.items() if make().needs_group} == {"rlsf", "capo", "rlpr"}
+    assert not TERMS["rlpr"](std_filter=0.0).needs_group
+    for name, make in TERMS.items():
+        if issubclass(make, CalibrationTerm):
+            needs = {target for target in TARGETS if make(target=target).needs_group}
+            assert needs == {"leave_one_out", "hybrid"}, name

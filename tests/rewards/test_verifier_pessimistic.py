@@ -56,7 +56,7 @@ def test_the_order_of_the_verifiers_does_not_count_but_in_the_reason() -> None:
     [
         ([], 0.0, "expected one or more"),
         (["math", "math"], 0.0, "each once"),
-        (["math", "txt"], 0.0, "did you mean 'text'"),
+        (["math", "txt"], 0.0, "did you mean text"),
         (["math", "text"], -1.0, "beta is -1.0"),
         (["math", "text"], math.inf, "beta is inf"),
     ],

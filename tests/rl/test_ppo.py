@@ -381,7 +381,7 @@ def test_any_batch_will_do_for_groups_of_one(fields: dict[str, Any], tmp_path: P
     ("terms", "generations", "message"),
     [
         ({"brier": {"scaling": "batch"}}, 4, "rubric.brier.scaling: 'batch' is of groups"),
-        ({"brier": {"target": "leave_one_out"}}, 1, "1 leaves rubric.brier nothing to compare with, target: leave_one"),
+        ({"brier": {"target": "leave_one_out"}}, 1, "1 leaves rubric.brier nothing to compare with, it needs siblings"),
         ({"capo": {"signal": "confidence"}}, 1, "1 leaves rubric.capo nothing to compare with, it needs siblings"),
     ],
 )

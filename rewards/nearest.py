@@ -1,0 +1,21 @@
+"""The hint that an error gives after a name that is not known: which of the allowed names was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_LEAST_SIMILARITY = 0.5
+"""Ratio of :class:`difflib.SequenceMatcher` from which a name counts as near."""
+
+
+def nearest(name: object, allowed: Iterable[str]) -> str:
+    """`` (did you mean X?)``, to stand at the end of an error, for the closest allowed name; nothing if none is near.
+
+    >>> nearest("brir", ["accuracy", "brier"])
+    ' (did you mean brier?)'
+    >>> nearest("xyz", ["accuracy", "brier"])
+    ''
+    """
+    close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=_LEAST_SIMILARITY)
+    return f" (did you mean {close[0]}?)" if close else ""
