@@ -26,6 +26,7 @@ _PLACES = {
     "mean_log_prob": "token_means:MeanLogProb",
     "entropy": "token_means:Entropy",
     "self_certainty": "token_means:SelfCertainty",
+    "length": "length:Length",
 }
 
 
