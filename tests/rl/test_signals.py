@@ -146,7 +146,12 @@ def by_hand(
     entropy = -(p * log_p).sum(axis=1)
     certainty = (1 / size * (np.log(1 / size) - log_p)).sum(axis=1)
     ranked = np.sort(p, axis=1)
-    values = {"mean_log_prob": chosen.mean(), "entropy": entropy.mean(), "self_certainty": certainty.mean()}
+    values = {
+        "length": len(ids),
+        "mean_log_prob": chosen.mean(),
+        "entropy": entropy.mean(),
+        "self_certainty": certainty.mean(),
+    }
     values |= dict.fromkeys([*ANSWER_SIGNALS, "step_confidence", "expected_confidence", "verbalized"], math.nan)
     stated = re.search(r"<confidence>([\d.]+)</confidence>", before + (answer or "") + after)
     if stated is not None:
