@@ -119,7 +119,7 @@ def test_the_loss_is_the_weighted_sum_of_what_each_term_pays_over_its_own_target
     temperature: float, loaded: Any, policy: Any
 ) -> None:
     """One token of the vocabulary after another, each paid by the term itself."""
-    rubric = rubric_of(brier={"weight": 2.0}, log={"weight": 0.5, "target": "leave_one_out"}, stake={"noise": 0.2})
+    rubric = rubric_of(brier={"weight": 2.0}, log={"weight": 0.5, "target": "leave_one_out"}, linear={"noise": 0.2})
     loss = loss_of(loaded, policy, rubric, temperature)
     rollout, ids_BT = rollout_of(loaded, policy, [1.0, None, 0.0, 1.0])
     targets_BC = loss.targets(outcomes_of(rollout))
