@@ -1,4 +1,4 @@
-"""What `rl/grpo.py` takes for granted about TRL's trainer, which promises none of it.
+"""What our trainers take for granted about TRL's and transformers', which promise none of it.
 
 After an upgrade of TRL a failure here names what to read again before the upper bound in pyproject.toml is moved.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 import tomllib
 from importlib import metadata
@@ -18,18 +19,41 @@ import torch
 import trl
 from packaging.requirements import Requirement
 from transformers import PreTrainedModel, Trainer
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
+import rl.grpo
+import rl.ppo
+import rl.trainer
 from rl.grpo import CalibratedGRPOTrainer
 from rl.ppo import CalibratedPPOTrainer
+from rl.sft import CalibratedSFTTrainer
 
-OVERRIDDEN = {
-    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
-    "_generate_and_score_completions": ["self", "inputs"],
-    "_compute_loss": ["self", "model", "inputs"],
+GUARDED = {
+    "compute_loss": "model inputs return_outputs num_items_in_batch",
+    "_get_grad_norm": "model grad_norm",
+    "_save_checkpoint": "model trial",
+    "_load_optimizer_and_scheduler": "checkpoint",
 }
+OF_GRPO = {
+    "_get_train_sampler": "dataset",
+    "training_step": "model inputs num_items_in_batch",
+    "_generate_and_score_completions": "inputs",
+    "_calculate_rewards": "inputs prompts completions completion_ids_list",
+    "_get_per_token_logps_and_entropies": "model input_ids attention_mask logits_to_keep batch_size compute_entropy "
+    "compute_aux_loss pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles "
+    "image_sizes token_type_ids mm_token_type_ids image_position_ids",
+    "_compute_loss": "model inputs",
+}
+OF_PPO = {
+    "create_optimizer": "model",
+    "_save": "output_dir state_dict",
+    "_load_from_checkpoint": "resume_from_checkpoint model",
+}
+"""Method -> its parameters: those that rl/trainer.py overrides, those that rl/grpo.py adds and that rl/ppo.py adds."""
+PASSED_ON = "_get_per_token_logps_and_entropies"
+"""Its override hands on whatever it is given."""
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 
 
@@ -49,23 +73,56 @@ def test_the_installed_version_is_the_pinned_one() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     (pin,) = (Requirement(each) for each in project["dependencies"] if Requirement(each).name == "trl")
     assert metadata.version("trl") in pin.specifier, (
-        f"TRL {metadata.version('trl')} is installed, {pin} is what rl/grpo.py was checked with: read its three "
-        "overridden methods in TRL again, run this file, then move the bound"
+        f"TRL {metadata.version('trl')} is installed, {pin} is what rl/ was checked with: read the "
+        "methods that our trainers override again, run this file, then move the bound"
     )
     low, high = sorted(pin.specifier, key=lambda each: each.operator, reverse=True)
     minor = [int(part) for part in low.version.split(".")]
     assert (low.operator, high.operator, high.version) == (">=", "<", f"{minor[0]}.{minor[1] + 1}"), "one minor version"
 
 
-@pytest.mark.parametrize("name", OVERRIDDEN)
+def overridden(trainer: type) -> set[str]:
+    """Methods of TRL's or transformers' trainers that our classes define anew, whichever of our classes does."""
+    ours = [kind for kind in trainer.__mro__ if kind.__module__.partition(".")[0] == "rl"]
+    theirs = {name for kind in trainer.__mro__ if kind not in ours and kind is not object for name in vars(kind)}
+    methods = (inspect.isfunction, lambda each: isinstance(each, (property, classmethod, staticmethod)))
+    defined = {name for kind in ours for name, each in vars(kind).items() if any(test(each) for test in methods)}
+    return {name for name in defined & theirs if name != "__init__"}
+
+
+def listed(module: Any) -> set[str]:
+    """The methods that a module's docstring says it overrides: a paragraph that begins with "Overrides of"."""
+    (paragraph,) = (each for each in module.__doc__.split("\n\n") if each.startswith("Overrides of "))
+    return set(re.findall(r"``(\w+)``", paragraph)) - {"Trainer", "GRPOTrainer"}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "modules", "methods"),
+    [
+        (CalibratedSFTTrainer, [rl.trainer], GUARDED),
+        (CalibratedGRPOTrainer, [rl.trainer, rl.grpo], GUARDED | OF_GRPO),
+        (CalibratedPPOTrainer, [rl.trainer, rl.grpo, rl.ppo], GUARDED | OF_GRPO | OF_PPO),
+    ],
+)
+def test_the_overrides_are_those_that_the_docstrings_list(
+    trainer: type, modules: list[Any], methods: dict[str, str]
+) -> None:
+    assert overridden(trainer) == set(methods) == set().union(*map(listed, modules))
+    assert len(GUARDED | OF_GRPO) <= 10 and len(OF_PPO) <= 3, "fewer is better"
+
+
+@pytest.mark.parametrize("name", GUARDED | OF_GRPO | OF_PPO)
 def test_overridden_methods_exist_with_these_parameters(name: str) -> None:
     theirs = getattr(GRPOTrainer, name, None)
-    assert theirs is not None, f"TRL {trl.__version__} has no GRPOTrainer.{name}: rl/grpo.py overrides nothing"
-    for method in (inspect.unwrap(theirs), getattr(CalibratedGRPOTrainer, name)):
-        assert list(inspect.signature(method).parameters) == OVERRIDDEN[name], (
-            f"GRPOTrainer.{name} has other parameters in TRL {trl.__version__}: adapt the override in rl/grpo.py"
+    assert theirs is not None, f"TRL {trl.__version__} has no GRPOTrainer.{name}: our trainers override nothing"
+    parameters = ["self", *(GUARDED | OF_GRPO | OF_PPO)[name].split()]
+    methods = [theirs] if name == PASSED_ON else [theirs, getattr(CalibratedPPOTrainer, name)]
+    if name in GUARDED:
+        methods += [getattr(SFTTrainer, name), getattr(Trainer, name)]
+    for method in methods:
+        assert list(inspect.signature(inspect.unwrap(method)).parameters) == parameters, (
+            f"GRPOTrainer.{name} has other parameters in TRL {trl.__version__}: adapt the override"
         )
-    assert name in vars(CalibratedGRPOTrainer)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +133,9 @@ def test_overridden_methods_exist_with_these_parameters(name: str) -> None:
         ("_generate_and_score_completions", {"_calculate_rewards", "_pending_extra_logs", "_logs", "advantages"}),
         ("_generate_and_score_completions", {"prompt_ids", "completion_ids", "completion_mask", "process_index"}),
         ("_generate", {"_generate_single_turn", "eos_token_ids", "_tokenize_prompts"}),
+        ("_prepare_inputs", {"_step", "steps_per_generation", "num_iterations"}),
+        ("training_step", {"_step", "current_gradient_accumulation_steps"}),
+        ("_compute_loss", {"tool_mask", "ref_per_token_logps", "_get_per_token_logps_and_entropies"}),
         ("_generate_single_turn", {"generate", "use_vllm", "use_transformers_continuous_batching"}),
         ("_generate_and_score_completions", {"reward_weights", "vllm_importance_sampling_correction"}),
         ("compute_loss", {"_compute_loss"}),
@@ -162,20 +222,6 @@ def test_a_constant_advantage_per_token_is_one_per_sequence(loss_type: str, make
 
 
 # -- what PPO relies on beyond that ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("create_optimizer", ["self", "model"]),
-        ("_save", ["self", "output_dir", "state_dict"]),
-        ("_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
-    ],
-)
-def test_what_ppo_overrides_of_transformers_has_these_parameters(name: str, parameters: list[str]) -> None:
-    for kind in (Trainer, CalibratedPPOTrainer):
-        assert name in vars(kind)
-        assert list(inspect.signature(getattr(kind, name)).parameters) == parameters
 
 
 @pytest.mark.parametrize(
