@@ -1,14 +1,17 @@
 """What a YAML file holds, checked by pydantic against dataclasses.
 
-Every error is one line that names the key, the value, what is allowed and the nearest right name. The check is strict:
-YAML has types of its own, so that text which spells a number is not taken for one.
+Every error is one line that names the key, the value, what is allowed and the nearest right name. The check is strict,
+since YAML has types of its own, but for two readings of YAML 1.1 that nobody means: it takes ``1e-6`` for text and the
+word no, which is among the strategies of transformers, for false.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import re
+import math
+import operator
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -27,38 +30,25 @@ DEEPEST = 20
 """Mappings and lists within one another that a file may hold; a recipe holds three."""
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
 _WORDS |= {list: "list", tuple: "list", dict: "mapping"}
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+_STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 AtLeastZero = Annotated[int, Field(ge=0)]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 but for two readings that nobody means: ``1e-6`` is a number, and what looks like a date is text."""
-
-    yaml_implicit_resolvers: typing.ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_EXPONENT = re.compile(r"[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
-
-
 def parse_yaml(text: str, where: str) -> Any:
     """The plain value that a YAML text holds. Raises ConfigError, naming ``where``, for what is not YAML or too deep.
 
-    >>> parse_yaml("{learning_rate: 1e-6, save_strategy: steps}", "mine.yaml")
-    {'learning_rate': 1e-06, 'save_strategy': 'steps'}
+    >>> parse_yaml("{learning_rate: 0.5, save_strategy: steps}", "mine.yaml")
+    {'learning_rate': 0.5, 'save_strategy': 'steps'}
     """
     try:
         depth = 0
-        for event in yaml.parse(text, Loader=_Loader):  # which does not recurse, as loading does
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # which does not recurse, as loading does
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ConfigError(f"{where}: nested more than {DEEPEST} deep")
-        return yaml.load(text, Loader=_Loader)
+        return yaml.safe_load(text)
     except ConfigError:
         raise
     except (yaml.YAMLError, ValueError) as error:
@@ -116,6 +106,11 @@ def checked_fields(kind: type, values: Any, key: str, *, required: bool = True, 
     known_keys(key, values, fields, shown)
     asked = {name: hint for name, (hint, has_default) in fields.items() if name in values}
     asked |= {name: hint for name, (hint, has_default) in fields.items() if required and not has_default}
+    for name, value in values.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:  # dates, bytes, sets and what holds itself
+            raise ConfigError(f"{key}.{name}: {value!r} is no number, text, list or mapping: {error}") from error
     # Of the given fields alone: a configuration of TRL has two hundred.
     section: Any = TypedDict(kind.__name__, asked)  # type: ignore[operator]
     section.__pydantic_config__ = _STRICT  # dataclasses in it take it over
@@ -126,8 +121,6 @@ def checked_fields(kind: type, values: Any, key: str, *, required: bool = True, 
         problems = error.errors(include_url=False)
         unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
         raise ConfigError(_in_one_line((unknown or problems)[0], kind, values, key)) from error
-    except (TypeError, ValueError) as error:  # of json: bytes, sets and what holds itself
-        raise ConfigError(f"{key}: {error}; expected numbers, texts, lists and mappings") from error
 
 
 def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
@@ -135,24 +128,43 @@ def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
     hints = typing.get_type_hints(kind, include_extras=True)
     none = dataclasses.MISSING
     return {
-        each.name: (_choices(hints[each.name]), each.default is not none or each.default_factory is not none)
+        each.name: (_as_written(hints[each.name]), each.default is not none or each.default_factory is not none)
         for each in dataclasses.fields(kind)
         if each.init
     }
 
 
-def _choices(hint: Any) -> Any:
-    """The names of an enumeration in place of the enumeration, or of an enumeration and any text beside it.
+def _as_written(hint: Any) -> Any:
+    """The annotation of a field as YAML writes its values.
 
-    transformers annotates its strategies so. YAML reads the word no, which is among them, as false.
+    A number may be the text of one. An enumeration, or one beside any text, as transformers annotates its strategies,
+    is the choice among its names.
     """
     options = _options(hint)
+    if float in options:
+        return functools.reduce(operator.or_, (_NUMBER if each is float else each for each in options))
     enums = [option for option in options if isinstance(option, type) and issubclass(option, Enum)]
     names = [each.value for option in enums for each in option]
     if not names:
         return hint
-    choice = Annotated[Literal[tuple(names)], BeforeValidator(lambda value: "no" if value is False else value)]  # type: ignore[valid-type]
+    choice = Annotated[Literal[tuple(names)], BeforeValidator(_no_for_false)]  # type: ignore[valid-type]
     return choice | None if type(None) in options else choice
+
+
+def number_of(value: Any) -> Any:
+    """The number that a text spells; anything else as it is, but nan as a text, which is refused."""
+    try:
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    return "nan" if isinstance(number, float) and math.isnan(number) else number
+
+
+def _no_for_false(value: Any) -> Any:
+    return "no" if value is False else value
+
+
+_NUMBER = Annotated[float, BeforeValidator(number_of)]
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
@@ -185,8 +197,6 @@ def _in_one_line(problem: Any, kind: Any, values: Any, key: str) -> str:
             return _behind(key, problem["ctx"]["error"])
         case "greater_than_equal":
             return f"{key}: {values!r} is below {problem['ctx']['ge']}"
-        case "finite_number":
-            return f"{key}: {values!r} is no finite number"
     if all(option is type(None) or typing.get_origin(option) is Literal for option in options):
         names = [str(name) for option in options for name in typing.get_args(option)]
         return f"{key}: {values!r} is not one of {', '.join(names)}{nearest(values, names)}"

@@ -11,13 +11,12 @@ from typing import Any
 
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.errors import ConfigError
-from experiments.schema import checked_fields, known_keys, one_of
+from experiments.schema import checked_fields, known_keys, number_of, one_of
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 
 _GIVEN_TO_SCHEDULES = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
 """What a schedule of the learning rate gets from the trainer and not from a recipe."""
-_STEPPED_BY_A_METRIC = ("reduce_lr_on_plateau", "greedy")
 
 
 def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate, rubric: Rubric) -> dict[str, Any]:
@@ -71,31 +70,39 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
 
 
 def _check_schedule(trainer: dict[str, Any], kind: type) -> None:
-    """Raise ConfigError for ``lr_scheduler_kwargs`` that the schedule does not take, by building and stepping one."""
-    key, values = "trainer.lr_scheduler_kwargs", trainer.get("lr_scheduler_kwargs")
-    if isinstance(values, str):  # transformers reads JSON in a text
+    """Raise ConfigError for ``lr_scheduler_kwargs`` that the schedule does not take, by building and stepping one.
+
+    Texts that are numbers become numbers in ``trainer``.
+    """
+    key, options = "trainer.lr_scheduler_kwargs", trainer.get("lr_scheduler_kwargs")
+    if isinstance(options, str):  # transformers reads JSON in a text
         try:
-            values = json.loads(values)
+            options = json.loads(options)
         except ValueError as error:
-            raise ConfigError(f"{key}: {values!r} is neither a mapping nor JSON: {error}") from error
-    if not values:
+            raise ConfigError(f"{key}: {options!r} is neither a mapping nor JSON: {error}") from error
+    if not options:
         return
-    if not isinstance(values, dict):
-        raise ConfigError(f"{key}: {values!r} is no mapping")
+    if not isinstance(options, dict):
+        raise ConfigError(f"{key}: {options!r} is no mapping")
     import torch  # which the configuration's class has imported by now
     from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, SchedulerType, get_scheduler
 
-    name = SchedulerType(trainer.get("lr_scheduler_type", kind.lr_scheduler_type))
-    taken = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[name]).parameters.keys() - _GIVEN_TO_SCHEDULES
-    known_keys(key, values, sorted(taken), None if taken else f"none, {name.value} takes no options")
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    options = trainer["lr_scheduler_kwargs"] = {name: number_of(value) for name, value in options.items()}
+    schedule = SchedulerType(trainer.get("lr_scheduler_type", kind.lr_scheduler_type))
+    taken = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[schedule]).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+        names = [name for name in taken if name not in _GIVEN_TO_SCHEDULES]
+        known_keys(key, options, names, None if names else f"none, {schedule.value} takes no options")
+    rate, steps = trainer.get("learning_rate", kind.learning_rate), max(trainer.get("max_steps", 0), 1)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
     try:
-        schedule = get_scheduler(name, optimizer, 0, 2, scheduler_specific_kwargs=values)
-        if name not in _STEPPED_BY_A_METRIC:
+        built = get_scheduler(schedule, optimizer, 0, steps, scheduler_specific_kwargs=options)
+        if isinstance(built, torch.optim.lr_scheduler.LambdaLR):  # the others are stepped with a metric
             optimizer.step()
-            schedule.step()
+            built.step()
     except Exception as error:  # of any kind: it is what the values lead to in a library's formula
-        raise ConfigError(f"{key}: {values!r} does not suit lr_scheduler_type {name.value}: {error}") from error
+        said = f"{options!r} does not suit lr_scheduler_type {schedule.value}: {' '.join(str(error).split())}"
+        raise ConfigError(f"{key}: {said}") from error
 
 
 def _check_signals(rubric: Rubric) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from experiments.tasks.judging import VerifiedTask
-from experiments.tasks.prompts import build_prompt
+from experiments.tasks.prompts import Template, build_prompt
 from experiments.tasks.splits import SPLITS as HASHED
 from experiments.tasks.splits import split_of
 from rewards.template import AnswerTemplate
@@ -172,7 +172,7 @@ class Arithmetic(VerifiedTask):
     seed: int = 0
     chat: bool = False
     instructions: bool = False
-    template: AnswerTemplate = field(default_factory=AnswerTemplate)
+    template: Template = field(default_factory=AnswerTemplate)
 
     def __post_init__(self) -> None:
         super().__post_init__()

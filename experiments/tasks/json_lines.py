@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from experiments.tasks.judging import VerifiedTask
-from experiments.tasks.prompts import build_prompt
+from experiments.tasks.prompts import Template, build_prompt
 from rewards.template import AnswerTemplate
 
 SPLITS = ("train", "test")
@@ -33,7 +33,7 @@ class LocalQuestions(VerifiedTask, ABC):
     """How many training questions to use; None for all."""
     chat: bool = True
     instructions: bool = True
-    template: AnswerTemplate = field(default_factory=AnswerTemplate)
+    template: Template = field(default_factory=AnswerTemplate)
 
     def __post_init__(self) -> None:
         super().__post_init__()

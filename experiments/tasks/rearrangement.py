@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from experiments.tasks.judging import VerifiedTask
-from experiments.tasks.prompts import build_prompt
+from experiments.tasks.prompts import Template, build_prompt
 from experiments.tasks.splits import SPLITS, split_of
 from rewards.template import AnswerTemplate
 from rewards.verifiers.state import World
@@ -106,7 +106,7 @@ class Rearrangement(VerifiedTask):
     seed: int = 0
     chat: bool = True
     instructions: bool = True
-    template: AnswerTemplate = field(default_factory=AnswerTemplate)
+    template: Template = field(default_factory=AnswerTemplate)
 
     def __post_init__(self) -> None:
         super().__post_init__()

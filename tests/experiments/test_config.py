@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+import experiments
 from experiments.config.methods import METHODS
 from experiments.config.recipe import describe_recipes, load_recipe, recipe_names
 from experiments.config.trainer import check_batch
@@ -126,6 +129,7 @@ def test_overrides_are_read_as_yaml_in_the_type_of_their_field() -> None:
     assert recipe.rubric.weights[recipe.rubric.names.index("brier")] == 0.2
     assert recipe.probe.escalate_to is None
     assert recipe.template.levels == ("0.1", "0.9")
+    assert load_recipe("rlvr", ["task.template.levels=[0, 0.5, 1.0]"]).template.levels == ("0", "0.5", "1.0")
     assert recipe.model.lora == {"r": 4}
     assert recipe.source["trainer"]["max_steps"] == 7
 
@@ -201,6 +205,41 @@ def test_a_file_that_is_no_recipe_is_refused(written: Callable[..., str], conten
     assert message in refusal(written(content))
 
 
+@pytest.mark.parametrize(
+    ("parent", "message"),
+    [
+        (3, "mine.yaml: extends: 3 is no text, expected the name of a recipe or a YAML file"),
+        (["rlvr", "rlcr"], "mine.yaml: extends: ['rlvr', 'rlcr'] is no text, expected the name of a recipe or a YAML"),
+        ({"name": "rlvr"}, "mine.yaml: extends: {'name': 'rlvr'} is no text"),
+        (False, "mine.yaml: extends: False is no text"),
+        ("x" * 5000, f"recipe '{'x' * 5000}' is not one of candor, "),
+        ("x" * 5000 + ".yaml", "xxx.yaml: no such file"),
+        ("a\0b.yaml", "b.yaml: no such file"),
+        ("absent/base.yaml", "absent/base.yaml: no such file"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused_in_one_line(written: Callable[..., str], parent: Any, message: str) -> None:
+    assert message in refusal(written({"extends": parent}))
+
+
+def test_a_recipe_nested_too_deep_is_refused_in_one_line(written: Callable[..., str]) -> None:
+    deep = written("{extends: rlvr, rubric: " + "{a: " * 1000 + "1" + "}" * 1001)
+    assert refusal(deep) == f"{deep}: nested more than 20 deep"
+    assert refusal("rlvr", "rubric.accuracy=" + "[" * 1000).endswith("nested more than 20 deep")
+    assert refusal("rlvr", "model.lora." + "a." * 1000 + "a=1").endswith("nested more than 20 deep")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".yaml", "a\0.yaml", "."])
+def test_a_name_that_no_file_can_have_is_refused_in_one_line(name: str) -> None:
+    assert refusal(name).startswith("recipe ")
+
+
+def test_a_path_that_no_file_can_have_is_refused_in_one_line(tmp_path: Path) -> None:
+    assert "is no file; expected GSM8K" in refusal("smollm2_gsm8k", f"task.train_path={'x' * 5000}", "task.test_path=x")
+    message = training_refusal(tmp_path / "run", "rlvr", f"model.path={'x/' * 3000}y")
+    assert "no such folder" in message
+
+
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00task")
     assert "mine.yaml: not YAML: " in refusal(str(tmp_path / "mine.yaml"))
@@ -213,7 +252,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         # An unknown key in each section.
         (
             "task.stile=words",
-            "task.stile: unknown key, allowed: verifier, verifier_beta, verifier_workers, verifier_timeout_s, style",
+            "task.stile: unknown key, allowed: verifier, verifier_beta, verifier_workers, ",
         ),
         ("task.template.thinkin=none", "task.template.thinkin: unknown key, allowed: thinking, "),
         ("model.dtyp=float32", "model.dtyp: unknown key, allowed: path, gguf_file, dtype, "),
@@ -246,6 +285,14 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         ("task.max_digits=two", "task.max_digits: 'two' is no whole number"),
         ("task.train_size=0", "task.train_size: 0 is below 1"),
         ("task.chat=maybe", "task.chat: 'maybe' is no true or false"),
+        ("task.template.levels=[0.1, null]", "task.template.levels: [0.1, None] is no list of texts or null"),
+        ("task.template.levels=0.1", "task.template.levels: 0.1 is no list of texts or null"),
+        ("task.template=0.1", "task.template: 0.1 is no mapping"),
+        ("task.train_path=2024-01-01", "task.train_path: unknown key"),
+        ("model.path=2024-01-01", "model.path: datetime.date(2024, 1, 1) is no number, text, list or mapping"),
+        ("task.verifier_workers=0", "task.verifier_workers: 0 is below 1"),
+        ("task.verifier_timeout_s=0", "task.verifier_timeout_s: 0.0 is not above 0 and finite"),
+        ("task.verifier_timeout_s=.inf", "task.verifier_timeout_s: inf is not above 0 and finite"),
         ("task.template.levels=[high, low]", "task.template: AnswerTemplate.levels holds ['high', 'low']"),
         ("task.template.thinking=maybe", "expected one of ('none', 'optional', 'required')"),
         ("model.path=null", "model.path: missing, and it has no default"),
@@ -410,6 +457,73 @@ def test_trl_agrees_on_which_batches_are_made_of_whole_groups(
 def test_a_recipe_for_many_processes_can_be_read_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert load_recipe("rlvr", ["trainer.per_device_train_batch_size=1"]).trainer["num_generations"] == 4
+
+
+# -- the learning rate's schedule --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("schedule", "options", "message"),
+    [
+        (
+            "cosine",
+            "{num_cycle: 2}",
+            "trainer.lr_scheduler_kwargs.num_cycle: unknown key, allowed: num_cycles (did you mean num_cycles?)",
+        ),
+        ("cosine", "{optimizer: sgd}", "trainer.lr_scheduler_kwargs.optimizer: unknown key, allowed: num_cycles"),
+        ("cosine", "{num_cycles: many}", "trainer.lr_scheduler_kwargs: {'num_cycles': 'many'} does not suit "),
+        (
+            "linear",
+            "{power: 2}",
+            "trainer.lr_scheduler_kwargs.power: unknown key, allowed: none, linear takes no options",
+        ),
+        ("reduce_lr_on_plateau", "{factr: 0.5}", "does not suit lr_scheduler_type reduce_lr_on_plateau: "),
+        ("polynomial", "{lr_end: 1.0}", "does not suit lr_scheduler_type polynomial: "),
+        ("cosine_with_min_lr", "{num_cycles: 0.5}", "does not suit lr_scheduler_type cosine_with_min_lr: "),
+        ("cosine", "'{num_cycles'", "trainer.lr_scheduler_kwargs: '{num_cycles' is neither a mapping nor JSON"),
+        ("cosine", "'[1]'", "trainer.lr_scheduler_kwargs: [1] is no mapping"),
+        ("cosine", "[1]", "trainer.lr_scheduler_kwargs: [1] is no mapping or text or null"),
+    ],
+)
+def test_options_that_the_schedule_does_not_take_are_refused(schedule: str, options: str, message: str) -> None:
+    chosen = [f"trainer.lr_scheduler_type={schedule}", f"trainer.lr_scheduler_kwargs={options}"]
+    for recipe in ("rlvr", "warm_start"):
+        assert message in refusal(recipe, *chosen)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options"),
+    [
+        ("cosine", {"num_cycles": 2}),
+        ("cosine_with_restarts", {"num_cycles": 2}),
+        ("polynomial", {"power": 2.0, "lr_end": 1e-7}),
+        ("cosine_with_min_lr", {"min_lr_rate": 0.1}),
+        ("warmup_stable_decay", {"num_decay_steps": 10, "decay_type": "cosine"}),
+        ("inverse_sqrt", {"timescale": 100}),
+        ("reduce_lr_on_plateau", {"factor": 0.5}),
+        ("linear", {}),
+    ],
+)
+def test_options_that_the_schedule_takes_are_taken(schedule: str, options: dict[str, Any]) -> None:
+    chosen = [f"trainer.lr_scheduler_type={schedule}", f"trainer.lr_scheduler_kwargs={json.dumps(options)}"]
+    assert load_recipe("rlvr", chosen).trainer["lr_scheduler_kwargs"] == options
+
+
+# -- methods -----------------------------------------------------------------------------------------------------------
+def test_a_method_without_rollouts_takes_any_batch() -> None:
+    check_batch({"per_device_train_batch_size": 0}, "sft")
+    assert refusal("warm_start", "monitors.window=3") == (
+        "monitors: watch the rollouts of reinforcement learning, method sft has none"
+    )
+
+
+@pytest.mark.parametrize("path", sorted(Path(experiments.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
+def test_no_module_asks_a_method_for_its_name(path: Path) -> None:
+    compared = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(each, ast.Constant) and each.value in METHODS for each in ast.walk(node))
+    ]
+    assert compared == []
 
 
 def test_each_method_has_a_configuration() -> None:

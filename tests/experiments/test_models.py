@@ -48,7 +48,7 @@ def test_a_shipped_name_is_its_folder_whatever_lies_here(monkeypatch: pytest.Mon
 
 
 def test_shipped_policies_lie_beside_the_code() -> None:
-    assert models._shipped(POLICIES[0]) == Path(models.__file__).parent / "policies" / POLICIES[0]
+    assert models._shipped(POLICIES[0]) == Path(models.__file__).parents[1] / "policies" / POLICIES[0]
 
 
 @pytest.mark.parametrize("name", ["gpt2", "org/model", "org/model-1.5_b", "runs/final"])
