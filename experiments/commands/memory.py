@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=1024, metavar="N", help="of a completion (default 1024)")
     listing = parser.add_mutually_exclusive_group()
     listing.add_argument("--json", action="store_true", help="as JSON")
-    listing.add_argument("--markdown", action="store_true", help="the usual sizes, as the table in the README")
+    listing.add_argument("--markdown", action="store_true", help="usual sizes, as in experiments/README.md")
 
 
 def run(options: argparse.Namespace) -> int:

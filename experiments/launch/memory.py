@@ -101,7 +101,7 @@ def memory(
 
 
 def markdown_table() -> str:
-    """GiB of a GPU for the usual sizes on 8 and 64 GPUs, as the table in the README."""
+    """GiB of a GPU for the usual sizes on 8 and 64 GPUs, as the table in experiments/README.md."""
     columns = [(launch, count) for count in (8, 64) for launch in LAUNCHES[:3]]
     lines = ["| policy | with | " + " | ".join(f"{launch}, {count} GPUs" for launch, count in columns) + " |"]
     lines.append("| --- " * (len(columns) + 2) + "|")

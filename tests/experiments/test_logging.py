@@ -97,5 +97,5 @@ def test_wandb_keeps_the_metrics_offline(run: Path) -> None:
 
 
 def test_the_readme_holds_the_glossary() -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "rl" / "README.md").read_text(encoding="utf-8")
     assert markdown_table() in text, "the README's table differs from what candor metrics --markdown prints"

@@ -19,10 +19,10 @@ from rewards.terms import TERMS
 CATALOGUE = catalogue()
 BY_NAME = {entry["name"]: entry for entry in CATALOGUE}
 PROBABILITIES = ("reference_probability", "reference_probability_prior", "token_f1", "step_confidence", "repetition")
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "rewards" / "README.md"
 REWRITE = (
     "candor rewards --markdown | sed -i -e '/^<!-- reward terms/,/^<!-- end of reward terms/{' "
-    "-e '/^<!-- end/r /dev/stdin' -e 'd' -e '}' README.md"
+    "-e '/^<!-- end/r /dev/stdin' -e 'd' -e '}' rewards/README.md"
 )
 NEGATIVE = ("mean_log_prob", "answer_log_prob")
 
