@@ -91,7 +91,10 @@ class ConfidenceLoss:
 
     @contextmanager
     def reading(self, positions_B: torch.Tensor, prompt_length: int) -> Iterator[None]:
-        """Inside, the policy's forward pass is read at the confidence tokens (B,) behind a prompt of that length."""
+        """Context manager: the policy's forward pass is read at the confidence tokens (B,) of its completions.
+
+        ``prompt_length`` is the number of tokens, padding included, that stand before each completion.
+        """
         # The logits that choose completion token t stand one position before it.
         self._positions_B = prompt_length + positions_B.clamp(min=0) - 1
         try:

@@ -1,14 +1,14 @@
-"""Which prompts a generation batch asks, by difficulty, and which of its groups give a policy gradient.
+"""Which prompts a generation batch asks: by difficulty, or in an order that a resumed run finds again.
 
-Both go by the binary outcome and never by shaped reward: :mod:`rewards.pessimism` says why.
+Difficulty goes by the binary outcome and never by shaped reward: :mod:`rewards.pessimism` says why.
 
 TRL's data loader reads batches ahead of training, so a sampler inside it would choose prompts before the outcomes that
 it goes by are known, and a resumed run would choose at other moments than one that was never stopped. So the loader
 only says when a batch is due and how large it is; the trainer draws the prompts itself, at the moment it generates,
 from the outcomes of all batches before: on every rank the same, because outcomes are gathered, and after a resume the
-same, because the state is saved with each checkpoint, next to the random states.
+same, because the state is saved with each checkpoint.
 
-Shapes: P training prompts, G groups of the global batch, N its completions, B those of this rank, T tokens.
+Shapes: P training prompts, G groups of the global batch, N its completions.
 """
 
 from __future__ import annotations
