@@ -76,6 +76,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     _name = "candor GRPO"
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "candor"]
     counters: ClassVar[tuple[str, ...]] = ("_step",)
+    layout: ClassVar[tuple[str, ...]] = (*GuardedTrainer.layout, "steps_per_generation", "num_generations")
 
     def __init__(
         self,
@@ -225,7 +226,10 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             targets_BC = closed_form.targets(scored.outcomes)[local].to(ids_BT.device)
             output["confidence_targets"] = targets_BC
             output["confidence_positions"] = closed_form.positions(scored.rollout, seen_BT, targets_BC)
-        output["tool_mask"] = self._trained_mask(output, scored)  # TRL's name for the tokens that its loss takes
+        trained_mask_BT = self._trained_mask(output, scored)
+        output["tool_mask"] = trained_mask_BT  # TRL's name for the tokens that its loss takes
+        trained = (trained_mask_BT * output["completion_mask"]).sum()  # what some loss types are a mean over
+        output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
         advantages_BT, advantages_N = self._credit(output, scored, weights_K, local)
         if self.args.trained_tokens == "confidence" and self.args.kl_mask == "no_confidence":
             # The other tokens earn nothing and are held by the KL.
@@ -254,8 +258,6 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         if self.args.trained_tokens == "confidence" and self.args.kl_mask == "all":
             confidence_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
             trained_mask_BT *= confidence_BT.to(trained_mask_BT.dtype)
-            trained = (trained_mask_BT * output["completion_mask"]).sum()
-            output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
         return trained_mask_BT
 
     def _segment_masks(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
