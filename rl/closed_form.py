@@ -54,7 +54,7 @@ class ConfidenceLoss:
             tuple(torch.tensor(side(values), dtype=torch.float32) for side in (scheme.right, scheme.wrong))
             for scheme in (term.scheme() for term in self._terms)
         ]
-        # What a token that is no level earns, which leaves the confidence unparsed.
+        # What a token that is not a level earns, which leaves the confidence unparsed.
         self._unread = [term.unparsed for term in self._terms]
         self._positions_B: torch.Tensor | None = None
         self._log_probabilities_BL: torch.Tensor | None = None

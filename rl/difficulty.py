@@ -35,7 +35,7 @@ _NEWS = 0.5
 def checked_mix(mix: Mapping[str, float]) -> dict[str, float]:
     """Shares of a mix, made to add up to 1; :data:`UNMEASURED` has 1/4 where it is left out.
 
-    Raises ValueError, to stand behind the mix's key, for what is no difficulty, and for shares that are no finite
+    Raises ValueError, to stand behind the mix's key, for what is not a difficulty, and for shares that are not finite
     numbers of at least 0, or all 0 but that of the unmeasured.
 
     >>> checked_mix({"hard": 1, "medium": 2})
@@ -48,7 +48,7 @@ def checked_mix(mix: Mapping[str, float]) -> dict[str, float]:
             hint = f" (did you mean {nearest[0]}?)" if nearest else ""
             raise ValueError(f".{name}: unknown difficulty, allowed: {', '.join(allowed)}{hint}")
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < math.inf:
-            raise ValueError(f".{name}: {share!r} is no finite number of at least 0")
+            raise ValueError(f".{name}: {share!r} is not a finite number of at least 0")
     measured = math.fsum(share for name, share in mix.items() if name != UNMEASURED)
     if not measured:
         raise ValueError(f": {dict(mix)} gives no share to any of {', '.join(DIFFICULTY_BINS)}")
