@@ -42,7 +42,7 @@ def load_policy(
     Raises OSError naming the path where there is no model, and ValueError for an unknown dtype.
     """
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise ValueError(f"model.dtype: {dtype!r} is no torch dtype, such as float32 or bfloat16")
+        raise ValueError(f"model.dtype: {dtype!r} is not a torch dtype, such as float32 or bfloat16")
     # Without the refusal transformers asks on the terminal whether to run code that comes with a model.
     shared: dict[str, Any] = {"trust_remote_code": False} | ({"gguf_file": gguf_file} if gguf_file else {})
     extra: dict[str, Any] = {} if gguf_file else {"use_safetensors": True}

@@ -55,7 +55,7 @@ class ConfidenceLoss:
             tuple(torch.tensor(side(values), dtype=torch.float32) for side in (scheme.right, scheme.wrong))
             for scheme in (term.scheme() for term in self._terms)
         ]
-        # What a token that is no level earns, which leaves the confidence unparsed.
+        # What a token that is not a level earns, which leaves the confidence unparsed.
         self._unread = [term.unparsed for term in self._terms]
         self._positions_B: torch.Tensor | None = None
         self._log_probabilities_BL: torch.Tensor | None = None
@@ -92,7 +92,10 @@ class ConfidenceLoss:
 
     @contextmanager
     def reading(self, positions_B: torch.Tensor, prompt_length: int) -> Iterator[None]:
-        """Inside, the policy's forward pass is read at the confidence tokens (B,) behind a prompt of that length."""
+        """Context manager: the policy's forward pass is read at the confidence tokens (B,) of its completions.
+
+        ``prompt_length`` is the number of tokens, padding included, that stand before each completion.
+        """
         # The logits that choose completion token t stand one position before it.
         self._positions_B = prompt_length + positions_B.clamp(min=0) - 1
         try:

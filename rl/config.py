@@ -25,7 +25,7 @@ class GuardConfig:
         default=0.0,
         metadata={
             "help": "Gradient norm, before clipping, above which a run ends with its batch saved for candor replay; "
-            "0: only where loss or gradient is no finite number."
+            "0: only where loss or gradient is not a finite number."
         },
     )
     save_batch_at: list[int] = field(
@@ -37,7 +37,7 @@ class GuardConfig:
             raise ValueError(f"trainer.exploding_grad_norm: {self.exploding_grad_norm} is below 0")
         for step in self.save_batch_at:
             if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-                raise ValueError(f"trainer.save_batch_at: {step!r} is no step, expected whole numbers from 1")
+                raise ValueError(f"trainer.save_batch_at: {step!r} is not a step, expected whole numbers from 1")
         super().__post_init__()
 
 

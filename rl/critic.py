@@ -77,7 +77,7 @@ class Critic(nn.Module):
 
     @contextmanager
     def reading(self, tokens: int) -> Iterator[list[torch.Tensor]]:
-        """Inside, each forward pass of the policy adds its values (B, R, T) to the list, T being ``tokens``."""
+        """Context manager: each forward pass of the policy adds its values (B, R, T) to the list; T is ``tokens``."""
         self._tokens, self._read = tokens, []
         try:
             yield self._read

@@ -1,14 +1,14 @@
-"""Which prompts a generation batch asks, by difficulty, and which of its groups give a policy gradient.
+"""Which prompts a generation batch asks: by difficulty, or in an order that a resumed run finds again.
 
-Both go by the binary outcome and never by shaped reward: :mod:`rewards.pessimism` says why.
+Difficulty goes by the binary outcome and never by shaped reward: :mod:`rewards.pessimism` says why.
 
 TRL's data loader reads batches ahead of training, so a sampler inside it would choose prompts before the outcomes that
 it goes by are known, and a resumed run would choose at other moments than one that was never stopped. So the loader
 only says when a batch is due and how large it is; the trainer draws the prompts itself, at the moment it generates,
 from the outcomes of all batches before: on every rank the same, because outcomes are gathered, and after a resume the
-same, because the state is saved with each checkpoint, next to the random states.
+same, because the state is saved with each checkpoint.
 
-Shapes: P training prompts, G groups of the global batch, N its completions, B those of this rank, T tokens.
+Shapes: P training prompts, G groups of the global batch, N its completions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NEWS = 0.5
 def checked_mix(mix: Mapping[str, float]) -> dict[str, float]:
     """Shares of a mix, made to add up to 1; :data:`UNMEASURED` has 1/4 where it is left out.
 
-    Raises ValueError, to stand behind the mix's key, for what is no difficulty, and for shares that are no finite
+    Raises ValueError, to stand behind the mix's key, for what is not a difficulty, and for shares that are not finite
     numbers of at least 0, or all 0 but that of the unmeasured.
 
     >>> checked_mix({"hard": 1, "medium": 2})
@@ -47,7 +47,7 @@ def checked_mix(mix: Mapping[str, float]) -> dict[str, float]:
             hint = nearest(name, allowed)
             raise ValueError(f".{name}: unknown difficulty, allowed: {', '.join(allowed)}{hint}")
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share < math.inf:
-            raise ValueError(f".{name}: {share!r} is no finite number of at least 0")
+            raise ValueError(f".{name}: {share!r} is not a finite number of at least 0")
     measured = math.fsum(share for name, share in mix.items() if name != UNMEASURED)
     if not measured:
         raise ValueError(f": {dict(mix)} gives no share to any of {', '.join(DIFFICULTY_BINS)}")

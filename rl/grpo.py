@@ -11,6 +11,8 @@ sequence's one number.
 Overrides of TRL's ``GRPOTrainer``, beside those of :mod:`rl.trainer`: ``_get_train_sampler``, ``training_step``,
 ``_generate_and_score_completions``, ``_calculate_rewards``, ``_get_per_token_logps_and_entropies``, ``_compute_loss``.
 
+One class, read from the prompts to the loss: that is why this file is longer than the others.
+
 Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments train candor``.
 
 Shapes: N completions of the global batch, B of this rank, T completion tokens, K terms, S segments, C calibration
@@ -35,9 +37,8 @@ from trl import GRPOTrainer
 
 from estimators.estimator import Estimator
 from rewards.completion import SEGMENTS
-from rewards.outcomes import Outcomes
 from rewards.pessimism import mixed_groups
-from rewards.rubric import RewardMatrix, Rubric
+from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
 from rl.advantages import batch_scale, segment_advantages, sequence_advantages, term_advantages
@@ -45,20 +46,11 @@ from rl.closed_form import ConfidenceLoss
 from rl.config import CalibratedGRPOConfig
 from rl.difficulty import DifficultySampler, EpochShuffleSampler
 from rl.metrics import Stopwatch, advantage_metrics, batch_metrics
-from rl.rollout import VerifiedRollout, gather_outcomes, verify_rollout
+from rl.rollout import Scored, gather_outcomes, verify_rollout
 from rl.saved_batches import has_batches, read_batches, write_batches
 from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader
 from rl.trainer import GuardedTrainer
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What ``_calculate_rewards`` learnt of the batch at hand, for the advantages that follow it."""
-
-    rollout: VerifiedRollout
-    outcomes: Outcomes
-    matrix: RewardMatrix
 
 
 @dataclass
@@ -86,6 +78,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     _name = "candor GRPO"
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "candor"]
     counters: ClassVar[tuple[str, ...]] = ("_step",)
+    layout: ClassVar[tuple[str, ...]] = (*GuardedTrainer.layout, "steps_per_generation", "num_generations")
 
     def __init__(
         self,
@@ -193,13 +186,17 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         matrix = self.rubric.score(outcomes)
         self._scored = Scored(rollout, outcomes, matrix)
         self.reward_weights = self._weights()  # for TRL's sum, which is only logged
-        self._log_completion_extra("answer", [each.answer for each in rollout.parsed])
-        self._log_completion_extra("confidence", [each.confidence for each in rollout.parsed])
-        self._log_completion_extra("correct", [each.correct for each in rollout.verdicts])
-        self._log_completion_extra("verdict", [each.reason for each in rollout.verdicts])
-        self._log_completion_extra("status", [str(each.status) for each in rollout.parsed])
-        for name, values in signals.items():
-            self._log_completion_extra(f"signals/{name}", values.tolist())  # a term may have the signal's name
+        columns = {
+            "answer": [each.answer for each in rollout.parsed],
+            "confidence": [each.confidence for each in rollout.parsed],
+            "correct": [each.correct for each in rollout.verdicts],
+            "verdict": [each.reason for each in rollout.verdicts],
+            "status": [str(each.status) for each in rollout.parsed],
+            # A term may have the signal's name.
+            **{f"signals/{name}": values.tolist() for name, values in signals.items()},
+        }
+        for name, values in columns.items():
+            self._log_completion_extra(name, values)
         for name, value in batch_metrics(outcomes).items():
             self._to_log[name].append(value)
         return torch.tensor(matrix.values, dtype=torch.float32, device=self.accelerator.device)
@@ -225,10 +222,18 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         weights_K = self._weights().to(ids_BT.device)
         mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, "confidence", ids_BT.size(1))
         output["confidence_mask"] = mask_BT.to(ids_BT.device)
-        if self._confidence_loss is not None:
-            weights_K[self._confidence_loss.term_indices] = 0.0
-            self._aim_confidences(output, scored, local)
-        output["tool_mask"] = self._trained_mask(output, scored)  # TRL's name for the tokens that its loss takes
+        closed_form = self._confidence_loss
+        if closed_form is not None:
+            weights_K[closed_form.term_indices] = 0.0
+            # Completions masked as truncated are not trained on: the model does not see their tokens.
+            seen_BT = ids_BT.masked_fill(output["completion_mask"] == 0, -1)
+            targets_BC = closed_form.targets(scored.outcomes)[local].to(ids_BT.device)
+            output["confidence_targets"] = targets_BC
+            output["confidence_positions"] = closed_form.positions(scored.rollout, seen_BT, targets_BC)
+        trained_mask_BT = self._trained_mask(output, scored)
+        output["tool_mask"] = trained_mask_BT  # TRL's name for the tokens that its loss takes
+        trained = (trained_mask_BT * output["completion_mask"]).sum()  # what some loss types are a mean over
+        output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
         advantages_BT, advantages_N = self._credit(output, scored, weights_K, local)
         if self.args.trained_tokens == "confidence" and self.args.kl_mask == "no_confidence":
             # The other tokens earn nothing and are held by the KL.
@@ -244,15 +249,6 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         logged.extend(advantages_N.tolist())
         self._log_advantages(scored, advantages_N)
 
-    def _aim_confidences(self, output: dict[str, Any], scored: Scored, local: slice) -> None:
-        """Put where the confidence tokens are, and what they should be, into ``output`` for the closed-form loss."""
-        closed_form, ids_BT = self._confidence_loss, output["completion_ids"]
-        assert closed_form is not None
-        # Completions masked as truncated are not trained on: the model does not see their tokens.
-        seen_BT = ids_BT.masked_fill(output["completion_mask"] == 0, -1)
-        output["confidence_targets"] = closed_form.targets(scored.outcomes)[local].to(ids_BT.device)
-        output["confidence_positions"] = closed_form.positions(scored.rollout, seen_BT, output["confidence_targets"])
-
     def _trained_mask(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
         """Mask (B, T), 1 for the tokens that the policy gradient and the KL are on.
 
@@ -266,8 +262,6 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         if self.args.trained_tokens == "confidence" and self.args.kl_mask == "all":
             confidence_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
             trained_mask_BT *= confidence_BT.to(trained_mask_BT.dtype)
-            trained = (trained_mask_BT * output["completion_mask"]).sum()
-            output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
         return trained_mask_BT
 
     def _segment_masks(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:

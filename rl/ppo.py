@@ -39,8 +39,9 @@ from rewards.rubric import Rubric
 from rl.advantages import gae, masked_moments, stream_rewards, whiten
 from rl.config import CalibratedPPOConfig, check_without_groups
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
-from rl.grpo import CalibratedGRPOTrainer, LossPass, Scored
+from rl.grpo import CalibratedGRPOTrainer, LossPass
 from rl.losses import explained_variance, value_loss
+from rl.rollout import Scored
 
 
 class CalibratedPPOTrainer(CalibratedGRPOTrainer):

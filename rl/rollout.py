@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rewards.completion import ParsedCompletion, ParseStatus
 from rewards.outcomes import Outcomes
+from rewards.rubric import RewardMatrix
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verdict, Verifier
 from rl.segments import DecodedCompletion, decode_completion
@@ -31,6 +32,15 @@ class VerifiedRollout:
     decoded: tuple[DecodedCompletion, ...]
     parsed: tuple[ParsedCompletion, ...]
     verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A scored batch: what this rank has verified, and the outcomes and rewards of the global batch."""
+
+    rollout: VerifiedRollout
+    outcomes: Outcomes
+    matrix: RewardMatrix
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:

@@ -100,6 +100,12 @@ CASES: dict[str, dict[str, Any]] = {
     },
     # Six updates on each rollout, so that a checkpoint at the third is in the middle of it.
     "grpo_iterations": {"trainer": {"num_iterations": 3, "steps_per_generation": 2, "per_device_train_batch_size": 4}},
+    # Neither number divides the other: a pass is four batches in two updates, of three and of one, so that step 3 is in
+    # the middle of a rollout, at the seventh batch and not at the ninth.
+    "grpo_uneven": {
+        "trainer": {"gradient_accumulation_steps": 3, "steps_per_generation": 4, "per_device_train_batch_size": 2},
+        "task": {"train_size": 2},
+    },
     # Two steps are a pass over all questions, so that step 3 is in the middle of the second.
     "grpo_passes": {"task": {"train_size": 4}},
     "ppo_passes": {"task": {"train_size": 16}},
@@ -125,6 +131,24 @@ def test_every_method_goes_on_as_if_it_had_not_been_interrupted(
     assert last_complete_checkpoint(resumed) == resumed / f"checkpoint-{SAVE}"
     assert main(["train", recipe, "--out", str(resumed), "--resume"]) == 0
     same_run(whole, resumed)
+
+
+@pytest.mark.parametrize("key", ["processes", "trainer.gradient_accumulation_steps", "trainer.steps_per_generation"])
+def test_a_run_is_not_resumed_with_its_batches_split_in_another_way(
+    key: str, write_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = str(write_recipe(trainer={"max_steps": 4})), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "on_step_end", interrupt_after_step)
+        assert main(["train", recipe, "--out", str(out)]) == 130
+    path = out / f"checkpoint-{SAVE}" / "progress.json"
+    progress = json.loads(path.read_text())
+    assert progress["layout"][key] == 1
+    path.write_text(json.dumps({**progress, "layout": {**progress["layout"], key: 2}}))
+    assert main(["train", recipe, "--out", str(out), "--resume"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"checkpoint-{SAVE} cannot be gone on from with {key}: 1, it was written with {key}: 2" in line
+    assert steps_in(out)[-1] >= SAVE and not (out / "final").exists()
 
 
 class Full:

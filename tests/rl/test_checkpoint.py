@@ -60,7 +60,7 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path, untrained: Any) -> None:
     with pytest.raises(OSError, match="no-such-policy"):
         load_policy(tmp_path / "no-such-policy")
     for dtype in ("float33", "nn"):
-        with pytest.raises(ValueError, match=f"model.dtype: '{dtype}' is no torch dtype"):
+        with pytest.raises(ValueError, match=f"model.dtype: '{dtype}' is not a torch dtype"):
             load_policy(untrained.path, dtype=dtype)
 
 

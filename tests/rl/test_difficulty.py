@@ -121,8 +121,8 @@ def test_a_state_that_is_missing_or_of_other_prompts_is_refused(tmp_path: Path) 
     ("choice", "message"),
     [
         ({"difficulty_mix": {"hrad": 1}}, r"trainer.difficulty_mix.hrad: unknown difficulty, .*did you mean hard"),
-        ({"difficulty_mix": {"hard": -1}}, r"trainer.difficulty_mix.hard: -1 is no finite number of at least 0"),
-        ({"difficulty_mix": {"hard": "much"}}, r"trainer.difficulty_mix.hard: 'much' is no finite number"),
+        ({"difficulty_mix": {"hard": -1}}, r"trainer.difficulty_mix.hard: -1 is not a finite number of at least 0"),
+        ({"difficulty_mix": {"hard": "much"}}, r"trainer.difficulty_mix.hard: 'much' is not a finite number"),
         ({"difficulty_mix": {"hard": 0, "unmeasured": 1}}, r"trainer.difficulty_mix: .* gives no share to any of hard"),
         ({"difficulty_mix": {}}, r"trainer.difficulty_mix: \{\} gives no share"),
         ({"group_filter": "mixd"}, r"trainer.group_filter: 'mixd' is not one of none, mixed"),

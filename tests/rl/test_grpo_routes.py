@@ -166,6 +166,15 @@ def test_the_mask_is_the_confidence_segment_and_the_closed_form_keeps_its_token(
     assert record["confidence_loss"] > 0 and record["grad_norm"] > 1e-3
 
 
+def test_a_mean_over_tokens_is_over_those_that_carry_loss(make_trainer: Any, replay: Any) -> None:
+    """The closed form has the confidence tokens: they do not dilute the policy gradient of the others."""
+    trainer = make_trainer(rows=ROWS[:2], confidence_loss_weight=1.0, max_completion_length=12)
+    replay(trainer, COMPLETIONS)
+    batch = scored(trainer)
+    assert batch["num_items_in_batch"] == (batch["completion_mask"] * batch["tool_mask"]).sum()
+    assert batch["num_items_in_batch"] == batch["completion_mask"].sum() - 7, "seven completions state a confidence"
+
+
 def test_an_unknown_choice_of_tokens_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"trainer\.trained_tokens: 'answer' is not one of all, confidence"):
         CalibratedGRPOConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, trained_tokens="answer")

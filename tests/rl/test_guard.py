@@ -105,7 +105,7 @@ def test_what_is_no_saved_update_is_refused(tmp_path: Path, capsys: pytest.Captu
     ("override", "message"),
     [
         ("trainer.exploding_grad_norm=-1", "trainer.exploding_grad_norm: -1.0 is below 0"),
-        ("trainer.save_batch_at=[0]", "trainer.save_batch_at: 0 is no step"),
+        ("trainer.save_batch_at=[0]", "trainer.save_batch_at: 0 is not a step"),
     ],
 )
 def test_fields_of_the_guard_are_checked(
