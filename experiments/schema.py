@@ -138,9 +138,11 @@ def _as_written(hint: Any) -> Any:
     """The annotation of a field as YAML writes its values.
 
     A number may be the text of one. An enumeration, or one beside any text, as transformers annotates its strategies,
-    is the choice among its names.
+    is the choice among its names. A dataclass beside any mapping, as peft annotates some options, is that dataclass.
     """
     options = _options(hint)
+    if dict in options and any(map(dataclasses.is_dataclass, options)):
+        return functools.reduce(operator.or_, (each for each in options if each is not dict))
     if float in options:
         return functools.reduce(operator.or_, (_NUMBER if each is float else each for each in options))
     enums = [option for option in options if isinstance(option, type) and issubclass(option, Enum)]
@@ -220,7 +222,10 @@ def _in_words(option: Any) -> str:
     if dataclasses.is_dataclass(kind):
         return "mapping"
     word = _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
-    return f"{word} of {_in_words(inner[0])}s" if kind in (list, tuple) and inner and inner[0] in _WORDS else word
+    if kind not in (list, tuple, dict) or not inner or Any in inner:
+        return word
+    many = _in_words(inner[-1 if kind is dict else 0]).removesuffix("s") + "s"
+    return f"{word} {'to' if kind is dict else 'of'} {many}"
 
 
 def _behind(key: str, error: Exception) -> str:

@@ -77,6 +77,8 @@ class Every:
     choice: Literal["small", "large"] = "small"
     open_choice: Literal["all"] | str = "all"
     inner: Inner | None = None
+    inner_or_mapping: Inner | dict | None = None
+    shares: dict[str, float] | None = None
     anything: Any = None
     made: int = field(default=0, init=False)
 
@@ -105,6 +107,8 @@ class Every:
         ("choice", "large", "large"),
         ("open_choice", "none", "none"),
         ("inner", {"levels": None, "share": 1}, Inner(share=1.0)),
+        ("inner_or_mapping", {"share": 1}, Inner(share=1.0)),
+        ("shares", {"a": 1}, {"a": 1.0}),
         ("anything", [1, "a", None], [1, "a", None]),
     ],
 )
@@ -137,6 +141,8 @@ def test_values_take_the_type_of_their_field(name: str, value: Any, expected: An
         ("texts", ["a", 0.5], "['a', 0.5] is no list of texts or null"),
         ("text_or_texts", 3, "3 is no text or list of texts"),
         ("mapping", "x", "'x' is no mapping or null"),
+        ("inner_or_mapping", "x", "'x' is no mapping or null"),
+        ("shares", {"a": "x"}, "{'a': 'x'} is no mapping to numbers or null"),
         ("numbers", ["x"], "['x'] is no list of whole numbers or null"),
         ("inner", "x", "'x' is no mapping or null"),
         ("choice", "smal", "'smal' is not one of small, large (did you mean small?)"),
@@ -212,6 +218,13 @@ def test_a_mapping_that_does_not_fit_is_refused_by_its_dotted_key(values: Any, m
 def test_what_is_no_field_to_be_given_is_no_key() -> None:
     with pytest.raises(ConfigError, match=r"^key\.made: unknown key, allowed: many fields$"):
         checked_fields(Every, {"made": 1}, "key", shown="many fields")
+
+
+def test_a_dataclass_beside_any_mapping_is_the_dataclass() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^key\.inner_or_mapping\.shre: unknown key, allowed: levels, share \(did you"
+    ):
+        checked_fields(Every, {"inner_or_mapping": {"shre": 1}}, "key")
 
 
 def test_the_nearest_name_is_offered_only_where_one_is_near() -> None:
