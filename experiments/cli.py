@@ -6,9 +6,13 @@ import argparse
 import logging
 import os
 import select
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import Any
 
 from experiments.commands import (
@@ -26,7 +30,7 @@ from experiments.commands import (
     rewards,
     train,
 )
-from experiments.errors import ConfigError, DataError, RunError
+from experiments.errors import ConfigError, DataError, RunError, Stopped
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
@@ -53,12 +57,14 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_UNREAD = 1, 2, 130, 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    0 done, 1 failed, or the rubric that was audited is hackable, 2 cannot be run as asked, 130 interrupted, 141 whoever
-    read the output has left (``candor audit candor | head -3``).
+    0 done, 1 failed, or the rubric that was audited is hackable, 2 cannot be run as asked, 130 interrupted, 143 and 129
+    ended by SIGTERM and SIGHUP, 141 whoever read the output has left (``candor audit candor | head -3``).
     """
+    _print_what_cannot_be_encoded()
     options = _parse(arguments)
     try:
-        status = _run(options)
+        with _ended_by_signals():
+            status = _run(options)
         sys.stdout.flush()  # here, where a reader who has left can be told from a failure
         return status
     except BrokenPipeError:
@@ -72,10 +78,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunError as error:
         print(f"candor: {error}", file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        resumable = "; the same command with --resume goes on from the last checkpoint" if "resume" in options else ""
-        print(f"\ncandor: interrupted{resumable}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        if os.environ.get("RANK", "0") == "0":  # of several ranks one speaks
+            print(f"\ncandor: {_how_it_ended(interrupt, options)}", file=sys.stderr)
+        return 128 + interrupt.number if isinstance(interrupt, Stopped) else EXIT_INTERRUPTED
+
+
+def _how_it_ended(interrupt: KeyboardInterrupt, options: argparse.Namespace) -> str:
+    """What an interrupt or a signal has ended, and how to go on."""
+    ended = f"ended by {interrupt}" if isinstance(interrupt, Stopped) else "interrupted"
+    if "resume" in options:
+        place = (isinstance(interrupt, Stopped) and interrupt.saved) or "the last checkpoint"
+        return f"{ended}; the same command with --resume goes on from {place}"
+    if "study" in options:
+        return f"{ended}; the same command goes on with what is left"
+    return ended
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Context manager: SIGTERM and SIGHUP raise Stopped, so that what was opened is closed and children are ended.
+
+    A signal that is ignored stays ignored, as SIGHUP under nohup, and one that a caller handles stays with the caller.
+    """
+
+    def stop(number: int, _: Any) -> None:
+        raise Stopped(number)
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    taken = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) == signal.SIG_DFL]
+    for each in taken:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        for each in taken:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def _print_what_cannot_be_encoded() -> None:
+    """Characters that an output's encoding lacks, or that stand for bytes of a path, are printed as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_unread(descriptor: int) -> bool:
@@ -87,6 +134,7 @@ def _is_unread(descriptor: int) -> bool:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command as :func:`main` does, but let what it raises go on to the caller."""
+    _print_what_cannot_be_encoded()
     return _run(_parse(arguments))
 
 
@@ -102,6 +150,9 @@ def _quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # and those of transformers
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # any other library's; ours are told to show
     logging.getLogger("transformers").setLevel(logging.ERROR)
     # DeepSpeed sets its logger's level when it is imported, which is after this.
     logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)

@@ -5,6 +5,8 @@ A run that fails on its way, RunError, ends with status 1.
 
 from __future__ import annotations
 
+import signal
+
 
 class ConfigError(ValueError):
     """A recipe, an option or a folder that cannot be used; the message says what was expected."""
@@ -16,3 +18,11 @@ class DataError(ValueError):
 
 class RunError(RuntimeError):
     """A run that ended before it was done; the message says why and how to go on."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that ended the command, as an interrupt does; ``saved`` names the checkpoint that was taken first."""
+
+    def __init__(self, number: int, saved: str | None = None) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number, self.saved = number, saved

@@ -1,8 +1,15 @@
-"""Folders that a command writes into, tried before the work is done."""
+"""Folders that a command writes into, tried before the work is done, and locked while it is."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import socket
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from experiments.errors import ConfigError
@@ -17,3 +24,32 @@ def writable(out: str | Path) -> Path:
             return out
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
+
+
+LOCK = ".lock"
+_TAKEN = (errno.EACCES, errno.EAGAIN)
+
+
+@contextmanager
+def locked(out: str | Path) -> Iterator[Path]:
+    """Context manager: the folder ``out``, made if it is not there, is this process's alone.
+
+    The lock is one of the kernel on a file in the folder, which is free again when the process ends, however it does;
+    processes that it has forked do not hold it. A file system that knows no locks is written to without. Raises
+    ConfigError, naming the folder and the process, where another one holds it, and as :func:`writable` does.
+    """
+    out = writable(out)
+    with (out / LOCK).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise ConfigError(
+                    f"--out {out}: is being written by {holder}; wait for it, or choose another"
+                ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} ({' '.join(sys.argv[:3])})\n")
+        file.flush()
+        yield out

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from experiments.config.recipe import load_recipe
+from experiments.config.recipe import Recipe, load_recipe
 from experiments.errors import ConfigError
+from experiments.files import locked
 from experiments.probe.checkpoint import large_verdicts, other_estimators, probe_checkpoint
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
@@ -40,12 +41,17 @@ def quickstart(
     and a folder for each training. Returns the metrics by method. Raises ConfigError for a folder that will not do.
     """
     out = Path(out)
-    started = time.perf_counter()
     recipes = {name: load_recipe(name, [f"trainer.seed={seed}", *overrides]) for name in (CONTROL, RECOMMENDED)}
     recommended = recipes[RECOMMENDED]
     recommended.task.require_binary()
     if any((out / name).exists() for name in (*recipes, "records.parquet")) and not resume:
         raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
+    with locked(out):
+        return _quickstart(out, recipes, seed, resume, say)
+
+
+def _quickstart(out: Path, recipes: dict[str, Recipe], seed: int, resume: bool, say: Callable[[str], None]) -> Metrics:
+    started, recommended = time.perf_counter(), recipes[RECOMMENDED]
     policies: dict[str, str | Path] = {"warm_start": recommended.model.path}
     for name, recipe in recipes.items():
         say(f"training {name}: {recipe.trainer['max_steps']} steps, seed {seed}")

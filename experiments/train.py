@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from experiments.config.methods import METHODS
 from experiments.config.models import find_model, lora_config, open_weights
 from experiments.config.recipe import Recipe
 from experiments.config.trainer import check_batch, check_generation
-from experiments.errors import ConfigError, RunError
-from experiments.files import writable
+from experiments.errors import ConfigError, RunError, Stopped
+from experiments.files import locked, writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import parse_yaml
 from rl.checkpoint import write_calibration
@@ -33,8 +33,10 @@ from rl.deepspeed import reduce_through_gloo
 from rl.files import CheckpointError, is_complete, last_complete_checkpoint, mark_complete, write_text, writing
 from rl.heldout import HeldOutProbe
 from rl.monitoring.alarms import RunFacts
-from rl.monitoring.callbacks import MetricsFile, Progress, WholeCheckpoints
+from rl.monitoring.callbacks import MetricsFile, WholeCheckpoints
 from rl.monitoring.monitors import Monitors
+from rl.monitoring.progress import Progress
+from rl.monitoring.stopping import StopOnSignal
 from rl.trainer import FailedUpdateError
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
@@ -47,10 +49,16 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     never stopped; a finished run is left as it is. Raises ConfigError, before weights are loaded or the recipe is
     written: for a folder that cannot be written, holds another recipe, or holds a run already and ``resume`` is not
     set; for values that TRL refuses, batches not made of whole groups, broken training data and a missing model. Raises
-    RunError where the run ends before it is done: by an alarm, an update that failed or a disk that is full.
+    RunError where the run ends before it is done: by an alarm, an update that failed or a disk that is full; Stopped
+    where SIGTERM or SIGHUP ends it, with a checkpoint. ConfigError too where another process writes into the folder.
     """
     out = Path(out)
     main_process = int(os.environ.get("RANK", "0")) == 0
+    with locked(out) if main_process else nullcontext():
+        return _train(recipe, out, resume, main_process)
+
+
+def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     if main_process:
         check_folder(out, recipe, resume=resume)
     if resume and is_complete(out / FINAL):
@@ -70,8 +78,9 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     # Taken over from transformers, which deletes the last whole checkpoint before the new one is known to be whole.
     limit, arguments.save_total_limit = arguments.save_total_limit, None
     whole = WholeCheckpoints(recipe.template, recipe.rubric, recipe.source, limit)
-    with recipe.task.open_verifier() as verifier, closing(progress):
-        callbacks = [MetricsFile(), whole, progress]
+    stop = StopOnSignal()
+    with recipe.task.open_verifier() as verifier, closing(progress), stop.listening():
+        callbacks = [MetricsFile(), stop, whole, progress]
         trainer = build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks)
         if heldout:
             answer = answer_validation(recipe, heldout, tokenizer, verifier)
@@ -84,6 +93,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
         checkpoint = last_complete_checkpoint(out) if resume else None
         try:
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            if stop.received and trainer.state.global_step < trainer.state.max_steps:
+                raise Stopped(stop.received, f"checkpoint-{trainer.state.global_step}")
             if monitors is not None and monitors.stopped_by and trainer.state.global_step < trainer.state.max_steps:
                 kept = f"checkpoint-{trainer.state.global_step}"
                 raise RunError(
@@ -102,6 +113,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
                 raise
             raise RunError(f"{out}: {error}; make room, and the same command with --resume goes on") from error
     trainer.accelerator.wait_for_everyone()
+    if stop.received:  # in the last step
+        raise Stopped(stop.received, FINAL)
     return out / FINAL
 
 

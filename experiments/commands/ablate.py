@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import ConfigError
+from experiments.files import locked
 from experiments.launch.jobs import CLUSTERS
 
 HELP = "compare variants of a recipe over settings and seeds"
@@ -39,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")
     study = load_study(options.study, options.overrides)
     out = options.out or Path("runs") / Path(options.study).stem
-    summary = ablate(study, out, jobs=options.jobs, cluster=options.cluster, request=_request(options.request))
+    request = _request(options.request)
+    with locked(out):
+        summary = ablate(study, out, jobs=options.jobs, cluster=options.cluster, request=request)
     print(markdown_summary(summary), end="")
     return 0
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, Stopped
 
 Task = TypeVar("Task")
 
@@ -27,6 +29,7 @@ _ONE = ("nodes", "tasks_per_node", "gpus_per_node")
 """What a job has no more than one of: it is one process, which trains on one GPU."""
 _MINUTES_LOCALLY = 60 * 24 * 365
 """Submitit ends a job after two minutes unless told otherwise; a training on this machine takes as long as it takes."""
+_CONTROLLERS = "controllers.err"
 _POLL_S = {"local": 0.1, "slurm": 5.0}
 
 
@@ -66,11 +69,12 @@ def run_jobs(
     """Call ``function`` on each task, ``jobs`` at a time; yields each that has ended, with its error or None.
 
     No job is started after one has failed, those that run go on to their end. An interrupt ends them, and so does a
-    hang-up or a termination of this process, which raise KeyboardInterrupt.
+    hang-up or a termination of this process, which raise Stopped.
     """
     from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
     local = executor.cluster == "local"
+    quiet = partial(_errors_to, Path(executor.folder) / _CONTROLLERS) if local else nullcontext
     threads = max(1, (os.cpu_count() or 1) // jobs) if local else None
     waiting, free, running = deque(tasks), set(range(jobs)), dict[Any, tuple[int, Task]]()
     ending = {each: _interrupt for each in (signal.SIGTERM, signal.SIGHUP) if not _ignored(each)}  # nohup does
@@ -81,7 +85,8 @@ def run_jobs(
                     slot, task = free.pop(), waiting.popleft()
                     gpu = _gpu(slot) if local else None
                     try:
-                        with _handling({signal.SIGINT: signal.SIG_DFL} if _ignored(signal.SIGINT) else {}):
+                        heard = {signal.SIGINT: signal.SIG_DFL} if _ignored(signal.SIGINT) else {}
+                        with _handling(heard), quiet():
                             running[executor.submit(_in_job, function, task, gpu, threads)] = slot, task
                     except (FailedSubmissionError, UncompletedJobError) as error:
                         waiting.clear()
@@ -130,8 +135,25 @@ def _gpu(slot: int) -> str:
     return str(next(itertools.islice(itertools.cycle(visible), slot, None), ""))
 
 
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
+def _interrupt(number: int, _: Any) -> None:
+    raise Stopped(number)
+
+
+@contextmanager
+def _errors_to(path: Path) -> Iterator[None]:
+    """Context manager: what is started within it writes its standard error to the end of a file.
+
+    The process in which submitit keeps a local job has no word for a user: an interrupt leaves its traceback.
+    """
+    sys.stderr.flush()
+    kept, log = os.dup(2), os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(log)
 
 
 def _ignored(signum: int) -> bool:
@@ -140,9 +162,10 @@ def _ignored(signum: int) -> bool:
 
 @contextmanager
 def _handling(handlers: Mapping[signal.Signals, Any]) -> Iterator[None]:
-    """Inside, signals are handled so, where this is the main thread, which alone may say so.
+    """Context manager: signals are handled so within it, where this is the main thread, which alone may say so.
 
-    What is started inside inherits what is ignored and no handler: submitit ends a job by SIGINT, which must reach it.
+    What is started within it inherits what is ignored and no handler: submitit ends a job by SIGINT, which must
+    reach it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,7 +25,8 @@ from typing import Any
 
 from experiments.config.models import find_model
 from experiments.config.recipe import SUFFIXES, Recipe
-from experiments.errors import ConfigError, DataError, RunError
+from experiments.errors import ConfigError, DataError, RunError, Stopped
+from experiments.files import locked
 from experiments.schema import read_yaml
 from rewards.nearest import nearest
 
@@ -37,6 +39,10 @@ _LAUNCHED = "CANDOR_LAUNCHED"
 _TYPES = ("MULTI_GPU", "DEEPSPEED", "FSDP")
 _AT_ONCE = 15
 """Seconds within which failures have one cause; a rank that does not stop is killed 30 seconds after the first."""
+
+
+_LOOK_S = 0.5
+"""Seconds between two looks of a rank at whether its launcher is there."""
 
 
 class RankError(RunError):
@@ -85,7 +91,7 @@ def launch(
 
     Raises ConfigError, before a process starts, for what the recipe, the folder or the launch file gets wrong, and
     after it for what only the ranks could find; RunError where a rank failed or ended the run; KeyboardInterrupt where
-    the run was interrupted, with all ranks ended.
+    the run was interrupted and Stopped where a signal ended it, with all ranks ended.
     """
     path = launch_file(config)
     count = process_count(path, processes)
@@ -93,7 +99,8 @@ def launch(
     from experiments.train import FINAL, check_folder
     from rl.files import is_complete
 
-    check_folder(out, recipe, resume=resume)
+    with locked(out):  # rank 0 takes the lock again; this says at once who holds it
+        check_folder(out, recipe, resume=resume)
     check_batch(recipe.trainer, recipe.method, count)
     check_generation(recipe.trainer)
     find_model(recipe.model.path, "model.path", recipe.model.gguf_file)
@@ -132,14 +139,15 @@ def _start(arguments: Sequence[str], path: Path, count: int, logs: Path) -> None
     parsed = launch_command_parser().parse_args(options)
     # Accelerate hands these on to torch's launcher: every rank but 0 writes into files, standard output and error.
     parsed.log_dir, parsed.redirects = str(logs), ",".join(f"{rank}:3" for rank in range(1, count))
-    # Ctrl-C interrupts this process alone, which then ends the ranks by SIGTERM: at once, and without a word.
-    parsed.signals_to_handle = "SIGTERM,SIGHUP,SIGQUIT"
+    # Ctrl-C interrupts this process alone, which then ends the ranks by SIGTERM: they save and say nothing.
+    handled = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    parsed.signals_to_handle = ",".join(each.name for each in handled if signal.getsignal(each) != signal.SIG_IGN)
     try:
         launch_command(parsed)
     except ChildFailedError as error:
         raise _first_error(list(error.failures.values()), logs) from None
     except SignalException as error:
-        raise SystemExit(128 + error.sigval) from None
+        raise Stopped(int(error.sigval)) from None
     except ValueError as error:
         raise ConfigError(f"--launch {path}: {' '.join(str(error).split())}") from error
     finally:
@@ -179,13 +187,26 @@ def _report_of(file: str) -> dict[str, Any] | None:
 
 
 def run_rank(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command as a rank of a launch: what it raises goes to the launcher, and only the status is returned."""
+    """Run a command as a rank of a launch: what it raises goes to the launcher, and only the status is returned.
+
+    The rank ends with its launcher, however that ends.
+    """
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         return command(arguments)
+    except Stopped as stopped:
+        return 128 + stopped.number
     except (ConfigError, DataError) as error:
         return _leave(error, EXIT_USAGE)
     except Exception as error:
         return _leave(error, EXIT_FAILED)
+
+
+def _end_with(launcher: int) -> None:
+    """End this process as soon as its launcher has ended; a signal that cannot be caught has no time to end ranks."""
+    while os.getppid() == launcher:
+        time.sleep(_LOOK_S)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def launched() -> bool:

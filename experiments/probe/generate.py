@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
+from rl.monitoring.progress import Meter
 from rl.rollout import encode_prompt
 from rl.segments import DecodedCompletion, decode_completion
 
@@ -48,14 +48,14 @@ def generate(
 ) -> list[Generation]:
     """Answer every prompt greedily, in batches of similar length; results in the order of ``prompts``.
 
-    ``title`` is that of the progress bar; None shows none.
+    ``title`` is that of the progress shown; None shows none.
     """
     encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     results: list[Generation | None] = [None] * len(prompts)
     pad = policy.tokenizer.pad_token_id
     policy.model.eval()
-    with tqdm(total=len(prompts), desc=title, unit="question", disable=title is None) as bar:
+    with Meter(len(prompts), title, unit="question") as meter:
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
             width = max(len(encoded[row]) for row in rows)
@@ -77,7 +77,7 @@ def generate(
             for row, tokens in zip(rows, sampled[:, width:].tolist(), strict=True):
                 decoded = decode_completion(policy.tokenizer, tokens, (*policy.end_ids, pad))
                 results[row] = Generation(tuple(encoded[row]), tuple(tokens[: len(decoded.ends)]), decoded)
-            bar.update(len(rows))
+            meter.reach(first + len(rows))
     return [each for each in results if each is not None]
 
 

@@ -36,7 +36,8 @@ def serve(judge_name: str, timeout_s: float, memory_mb: int) -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
     os.dup2(2, 1)  # whatever a library prints must not look like a reply
     if sys.platform != "win32":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt reaches the whole foreground group
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # reach the whole group; the parent ends it
+            signal.signal(each, signal.SIG_IGN)
     module_name, _, function = judge_name.partition(":")
     module = importlib.import_module(module_name)
     judge, read_gold = getattr(module, function), module.read_gold

@@ -96,28 +96,28 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm that was raised: what it saw, from which step on, and the recipe keys that change it."""
+    """An alarm that was raised: what it saw, from which step on, and the recipe keys that mend it, as `remedy`."""
 
     alarm: str
     step: int
     since: int
     saw: str
-    change: str
+    remedy: str
 
     def __str__(self) -> str:
-        return f"alarm {self.alarm} at step {self.step}, since step {self.since}: {self.saw}. {self.change}"
+        return f"alarm {self.alarm} at step {self.step}, since step {self.since}: {self.saw}. {self.remedy}"
 
 
 Finding = tuple[int, str]
 """Since which step, and what was seen."""
 
 
-def confidence_collapse(history: History, settings: MonitorSettings, subject: RunFacts) -> Finding | None:
+def confidence_collapse(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """All completions state one confidence, or none is tried any more while a constant would be better calibrated."""
     spread, distinct = history.mean("calibration/confidence_std"), history.mean("calibration/distinct_confidences")
     entropy, brier = history.mean("calibration/confidence_entropy"), history.mean("calibration/brier")
     accuracy = history.mean("calibration/accuracy")
-    if not subject.calibrating or spread is None or distinct is None:
+    if not facts.calibrating or spread is None or distinct is None:
         return None
     nats = "" if entropy is None else f", entropy at the confidence token {entropy:.3f} nats"
     seen = f"confidences spread by {spread:.3f} over {distinct:.1f} distinct values a batch{nats}"
@@ -130,7 +130,7 @@ def confidence_collapse(history: History, settings: MonitorSettings, subject: Ru
     return (since, f"{seen}, with Brier {brier:.3f} where a constant has {constant:.3f}") if brier > constant else None
 
 
-def wrong_on_purpose(history: History, settings: MonitorSettings, subject: RunFacts) -> Finding | None:
+def wrong_on_purpose(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """Accuracy falls, and with it that of the answers of low confidence, of which there are ever more."""
     accuracy, low = history.change("calibration/accuracy"), history.change("calibration/low_confidence_accuracy")
     share = history.change("calibration/low_confidence_share")
@@ -145,7 +145,7 @@ def wrong_on_purpose(history: History, settings: MonitorSettings, subject: RunFa
     )
 
 
-def non_answers(history: History, settings: MonitorSettings, subject: RunFacts) -> Finding | None:
+def non_answers(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """Ever more completions decline to answer or have no answer that can be read."""
     share = history.change("parse/non_answer")
     if share is None or share.now - share.before <= max(settings.max_non_answer_rise, share.noise):
@@ -153,20 +153,20 @@ def non_answers(history: History, settings: MonitorSettings, subject: RunFacts) 
     return share.since, f"the share of non-answers rose from {share.before:.3f} to {share.now:.3f}"
 
 
-def normalisation(history: History, settings: MonitorSettings, subject: RunFacts) -> Finding | None:
+def normalisation(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """A calibration term scaled by the group pushes groups that were all right or all wrong."""
     push = history.mean("advantages/uniform_group_ratio")
-    if not subject.scaled_by_group or push is None or push <= settings.max_uniform_group_ratio:
+    if not facts.scaled_by_group or push is None or push <= settings.max_uniform_group_ratio:
         return None
     right, wrong = (history.mean(f"groups/all_{word}") or 0.0 for word in ("right", "wrong"))
     return history.since("advantages/uniform_group_ratio"), (
-        f"{' and '.join(subject.scaled_by_group)} divided by the group's deviation: the {right:.0%} of groups that "
+        f"{' and '.join(facts.scaled_by_group)} divided by the group's deviation: the {right:.0%} of groups that "
         f"were all right and the {wrong:.0%} all wrong got advantages of {push:.2f} times the batch's mean size, for "
         "differences of confidence only"
     )
 
 
-def truncation(history: History, settings: MonitorSettings, subject: RunFacts) -> Finding | None:
+def truncation(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """Completions are cut off before they state their confidence."""
     share = history.mean("parse/truncated_unparsed")
     if share is None or share <= settings.max_truncated_unparsed:
@@ -174,9 +174,9 @@ def truncation(history: History, settings: MonitorSettings, subject: RunFacts) -
     return history.since("parse/truncated_unparsed"), f"{share:.1%} of completions were cut off before their confidence"
 
 
-def zero_advantage(history: History, settings: MonitorSettings, subject: RunFacts) -> Finding | None:
+def zero_advantage(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """A term is the same for all siblings of nearly every group, and gives no gradient."""
-    shares = {name: history.mean(f"advantages/{name}/zero_share") for name in subject.graded}
+    shares = {name: history.mean(f"advantages/{name}/zero_share") for name in facts.graded}
     idle = {name: share for name, share in shares.items() if share is not None and share > settings.max_zero_share}
     if not idle:
         return None
@@ -185,7 +185,7 @@ def zero_advantage(history: History, settings: MonitorSettings, subject: RunFact
     return since, listed
 
 
-def heldout_drift(history: History, settings: MonitorSettings, subject: RunFacts) -> Finding | None:
+def heldout_drift(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """The training reward is above, and the held-out Brier score worse than, where that score was best; twice."""
     if len(history.probes) < 3:
         return None
@@ -228,10 +228,10 @@ ALARMS: dict[str, tuple[Condition, str]] = {
 """Alarm -> its condition and what to change."""
 
 
-def check(history: History, settings: MonitorSettings, subject: RunFacts) -> dict[str, Finding | None]:
+def check(history: History, settings: MonitorSettings, facts: RunFacts) -> dict[str, Finding | None]:
     """What each alarm that is not ignored sees in a history."""
     return {
-        name: condition(history, settings, subject)
+        name: condition(history, settings, facts)
         for name, (condition, _) in ALARMS.items()
         if name not in settings.ignore
     }

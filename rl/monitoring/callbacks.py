@@ -1,4 +1,4 @@
-"""Callbacks of every run: our metrics file, whole checkpoints, and one line of progress."""
+"""Callbacks of every run that write its files: the metrics, and whole checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from rewards.rubric import Rubric
@@ -17,14 +16,6 @@ from rl.checkpoint import write_calibration
 from rl.files import keep_last_checkpoints, keep_lines_up_to, mark_complete, writing
 
 METRICS_FILE = "metrics.jsonl"
-_SHOWN = {
-    "reward": "reward",
-    "calibration/accuracy": "accuracy",
-    "calibration/brier": "brier",
-    "calibration/auroc": "auroc",
-    "parse/ok": "parsed",
-    "loss": "loss",
-}
 
 
 class MetricsFile(TrainerCallback):
@@ -66,37 +57,6 @@ class WholeCheckpoints(TrainerCallback):
                 write_calibration(checkpoint, self.template, self.rubric, self.recipe)
                 mark_complete(checkpoint, state.global_step)
             keep_last_checkpoints(args.output_dir, self.limit)
-
-
-class Progress(TrainerCallback):
-    """A progress bar with the run's leading numbers behind it, on the main process only."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.bar: tqdm | None = None
-
-    def on_train_begin(self, args, state, control, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.title, unit="step")
-
-    def on_step_end(self, args, state, control, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
-
-    def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if self.bar is not None and logs:
-            shown = {label: logs[name] for name, label in _SHOWN.items() if isinstance(logs.get(name), float)}
-            if shown:
-                self.bar.set_postfix({label: f"{value:.3f}" for label, value in shown.items()})
-
-    def on_train_end(self, args, state, control, **kwargs: Any) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Leave the bar as it stands; after an interrupt too, or it would be drawn once more under the last word."""
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
 
 
 def _json_number(value: Any) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from rl.files import keep_lines_up_to, write_json, writing
 from rl.monitoring.alarms import ALARMS, Alarm, MonitorSettings, RunFacts, check
 from rl.monitoring.history import History
+from rl.monitoring.progress import tell
 
 ALARMS_FILE, STATE_FILE = "alarms.jsonl", "monitors.json"
 
@@ -22,15 +22,15 @@ ALARMS_FILE, STATE_FILE = "alarms.jsonl", "monitors.json"
 class Monitors(TrainerCallback):
     """Watches the logged metrics of a run and raises each alarm once, at the first record in which it is seen.
 
-    An alarm is one line of ``alarms.jsonl`` (``alarm step since saw change``) and one on the terminal; ``alarms/NAME``
+    An alarm is one line of ``alarms.jsonl`` (``alarm step since saw remedy``) and one on the terminal; ``alarms/NAME``
     in the metrics says at each record whether it is seen. With ``on_alarm: stop`` the first one ends the run, with a
     checkpoint. What has been seen is part of each checkpoint, so that a resumed run raises the same alarms at the same
     steps. To be the first callback: what it adds to a record, the loggers behind it write. Only the main process
     watches; where it stops, all do.
     """
 
-    def __init__(self, settings: MonitorSettings, subject: RunFacts) -> None:
-        self.settings, self.subject = settings, subject
+    def __init__(self, settings: MonitorSettings, facts: RunFacts) -> None:
+        self.settings, self.facts = settings, facts
         self.history = History(settings.window)
         self.raised: list[str] = []
         self.stopped_by: str | None = None
@@ -48,7 +48,7 @@ class Monitors(TrainerCallback):
     def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and logs and "loss" in logs:  # not the summary at the end
             self.history.add(state.global_step, logs)
-            for name, finding in check(self.history, self.settings, self.subject).items():
+            for name, finding in check(self.history, self.settings, self.facts).items():
                 logs[f"alarms/{name}"] = float(finding is not None)
                 if finding is not None and name not in self.raised:
                     self._raise(Path(args.output_dir), Alarm(name, state.global_step, *finding, ALARMS[name][1]))
@@ -72,4 +72,4 @@ class Monitors(TrainerCallback):
             self.stopped_by = self.stopped_by or str(alarm)
         with (run / ALARMS_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(alarm)) + "\n")
-        tqdm.write(f"candor: {alarm}")
+        tell(f"candor: {alarm}")

@@ -16,7 +16,7 @@ from rl.monitoring.history import History
 WINDOW = 5
 SETTINGS = MonitorSettings(window=WINDOW)
 RUBRIC = Rubric.from_config({"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}})
-SUBJECT = RunFacts.of(RUBRIC, "group", closed_form=False)
+FACTS = RunFacts.of(RUBRIC, "group", closed_form=False)
 Record = dict[str, float]
 
 
@@ -52,7 +52,7 @@ def history_of(records: Mapping[int, Record]) -> History:
 
 def seen(change: Callable[[int], Record], steps: int = 60) -> dict[str, tuple[int, str]]:
     """What is seen at the end of a run that is healthy but for what ``change`` says."""
-    found = check(history_of({step: healthy(step) | change(step) for step in range(1, steps + 1)}), SETTINGS, SUBJECT)
+    found = check(history_of({step: healthy(step) | change(step) for step in range(1, steps + 1)}), SETTINGS, FACTS)
     return {name: finding for name, finding in found.items() if finding is not None}
 
 
@@ -60,7 +60,7 @@ def test_a_healthy_run_raises_nothing_at_any_step() -> None:
     history = History(WINDOW)
     for step in range(1, 121):
         history.add(step, healthy(step) | ({"heldout/brier": 0.35 - step / 600} if step % 10 == 0 else {}))
-        assert [name for name, finding in check(history, SETTINGS, SUBJECT).items() if finding] == []
+        assert [name for name, finding in check(history, SETTINGS, FACTS).items() if finding] == []
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_nothing_is_seen_before_there_is_a_whole_window() -> None:
     assert "non_answers" not in seen(lambda step: {"parse/non_answer": step / 10}, steps=2 * WINDOW - 1)
 
 
-def test_a_subject_is_read_off_the_rubric() -> None:
-    assert RunFacts(("brier",), ("accuracy", "brier"), ("brier",)) == SUBJECT
+def test_the_facts_of_a_run_are_read_off_the_rubric() -> None:
+    assert RunFacts(("brier",), ("accuracy", "brier"), ("brier",)) == FACTS
     assert RunFacts.of(RUBRIC, "group", closed_form=True) == RunFacts(("brier",), ("accuracy",), ())
     assert RunFacts.of(RUBRIC, "none", closed_form=False).scaled_by_group == ()
     own = Rubric.from_config({"accuracy": {}, "brier": {"scaling": "group"}, "spherical": {"weight": 0.0}})
@@ -138,7 +138,7 @@ def test_a_subject_is_read_off_the_rubric() -> None:
 
 def test_ignored_alarms_are_not_looked_at_and_settings_are_checked() -> None:
     history = history_of({step: {"parse/truncated_unparsed": 1.0} for step in range(20)})
-    assert "truncation" not in check(history, MonitorSettings(window=WINDOW, ignore=("truncation",)), SUBJECT)
+    assert "truncation" not in check(history, MonitorSettings(window=WINDOW, ignore=("truncation",)), FACTS)
     for options, message in [
         ({"ignore": ("truncated",)}, "ignore: 'truncated' is not one of .*did you mean truncation"),
         ({"window": 0}, "window: 0 is below 1"),

@@ -15,7 +15,7 @@ from rl.files import last_complete_checkpoint
 from rl.monitoring.alarms import ALARMS, MonitorSettings, RunFacts
 from rl.monitoring.monitors import Monitors
 
-SUBJECT = RunFacts(("brier",), ("accuracy", "brier"), ())
+FACTS = RunFacts(("brier",), ("accuracy", "brier"), ())
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
@@ -42,12 +42,12 @@ def test_an_alarm_is_raised_once_and_logged_while_it_is_seen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = logged(
-        Monitors(MonitorSettings(window=2), SUBJECT), tmp_path, range(1, 9), lambda step: 0.5 * (step % 5 > 1)
+        Monitors(MonitorSettings(window=2), FACTS), tmp_path, range(1, 9), lambda step: 0.5 * (step % 5 > 1)
     )
     assert [record["alarms/truncation"] for record in records] == [0, 1, 1, 1, 1, 0, 1, 1]
     (alarm,) = lines_of(tmp_path / "alarms.jsonl")
     assert (alarm["alarm"], alarm["step"], alarm["since"]) == ("truncation", 2, 1)
-    assert "25.0%" in alarm["saw"] and "trainer.max_completion_length" in alarm["change"]
+    assert "25.0%" in alarm["saw"] and "trainer.max_completion_length" in alarm["remedy"]
     assert capsys.readouterr().out.count("candor: alarm truncation at step 2, since step 1: 25.0%") == 1
     assert not any(record["stop"] for record in records)
 
@@ -61,24 +61,24 @@ def test_a_resumed_run_raises_the_same_alarms_at_the_same_steps(killed_after: in
     for run in (whole, resumed):
         run.mkdir()
     settings = MonitorSettings(window=3)
-    expected = logged(Monitors(settings, SUBJECT), whole, range(1, 8), share)
-    first = logged(Monitors(settings, SUBJECT), resumed, range(1, killed_after + 1), share)
+    expected = logged(Monitors(settings, FACTS), whole, range(1, 8), share)
+    first = logged(Monitors(settings, FACTS), resumed, range(1, killed_after + 1), share)
     with (resumed / "alarms.jsonl").open("a") as file:
         file.write('{"alarm": "truncation", "step": 99}\n{"al')  # past the checkpoint, and cut off
-    second = logged(Monitors(settings, SUBJECT), resumed, range(killed_after + 1, 8), share)
+    second = logged(Monitors(settings, FACTS), resumed, range(killed_after + 1, 8), share)
     assert first + second == expected
     assert (resumed / "alarms.jsonl").read_text() == (whole / "alarms.jsonl").read_text() != ""
 
 
 def test_with_stop_the_first_alarm_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
-    monitors = Monitors(MonitorSettings(window=1, on_alarm="stop"), SUBJECT)
+    monitors = Monitors(MonitorSettings(window=1, on_alarm="stop"), FACTS)
     records = logged(monitors, tmp_path, range(1, 4), lambda step: 0.5 * (step == 3))
     assert [record["stop"] for record in records] == [0, 0, 1]
     assert monitors.stopped_by is not None and " at step 3, " in monitors.stopped_by
 
 
 def test_other_processes_do_not_watch(tmp_path: Path) -> None:
-    monitors, record = Monitors(MonitorSettings(window=1), SUBJECT), {"loss": 1.0, "parse/truncated_unparsed": 1.0}
+    monitors, record = Monitors(MonitorSettings(window=1), FACTS), {"loss": 1.0, "parse/truncated_unparsed": 1.0}
     arguments, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(is_world_process_zero=False)
     state.global_step = 1
     for event in (monitors.on_train_begin, monitors.on_save):
