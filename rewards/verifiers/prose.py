@@ -1,102 +1,311 @@
-"""Finds the one piece of mathematics in an answer that is a sentence.
+r"""Reads an answer that is a sentence: every word, or not at all.
 
-Deliberately narrow: what the last "is" says is read, or the only piece there is. Several pieces are not read, because
-an answer that names two numbers is a hedge, and neither is one beside a word that turns its meaning ("not 5", "at
-least 5", "5 thousand").
+A text is a sequence of words and of pieces of mathematics. Words of the lists in :mod:`rewards.verifiers.words` change
+nothing; "million" and "negative" change the piece beside them; "and" and "or" join pieces to a list. All other words
+are kept, and count: an answer has to have those of its gold, and no others. What stands before the last "is" says
+what is meant, and may use more words. Clauses that state a confidence, in the spellings of :func:`without_confidence`,
+say nothing about the answer and go; what follows them stays.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-_SHORT_WORDS = "is are was of in to at an be by it we so as if no on my am pm"
-_UNITS = "cm mm km kg mg ml ft lb oz hr mi dm mph hrs lbs sq th st nd rd"
-_TURNING_WORDS = (
-    "not no cannot except without than least most either neither nor between dozen hundred hundreds thousand thousands"
-    " million millions billion trillion half halves third thirds quarter quarters twice double times increased"
-    " decreased reduced plus minus divided multiplied"
-)
-_SHORT = frozenset(_SHORT_WORDS.split())
-_ATTACHED = frozenset(_UNITS.split())
-_TURNING = frozenset(_TURNING_WORDS.split())
-_LETTERS = re.compile(r"(?<![A-Za-z\\_])(?<!_\{)(?<!\\begin\{)(?<!\\end\{)(?<!\\mathbb\{)[A-Za-z]+(?![A-Za-z])")
-_SIGNS = frozenset("+-*^=")
-_POWER = re.compile(r"\s*\^\{[23]\}")
-_VERB = re.compile(r"(?<![A-Za-z\\])(?:is|are|was|equals|equal to|be)(?![A-Za-z])\s*:?", re.IGNORECASE)
+from rewards.verifiers.words import FUNCTION, NOUNS, OTHERS, SUBJECT, UNITS
+
+HERE = "#"
+"""Stands for a piece of mathematics among the words of a :class:`Sentence`."""
+IN_TEXT = "\x02"
+r"""Stands before a lone letter that was written as text, ``\text{R}``: it is a word and not a variable."""
+
+
+class Sentence(NamedTuple):
+    """The pieces of mathematics of a text, and its words in order with :data:`HERE` for each piece."""
+
+    pieces: tuple[str, ...]
+    words: tuple[str, ...]
+
+    def kept(self, *, as_gold: bool) -> tuple[str, ...]:
+        """The words that count, with their places; of several pieces the names of units and things as well."""
+        if len(self.pieces) > 1:
+            return tuple(re.sub(r"(?<=..)s$", "", word) for word in self.words if word not in _IDLE)
+        return tuple(word for word in self.words if word == HERE or not _is_harmless(word, as_gold))
+
+
+_NUMBER = r"(?:\d{1,3}(?:\.\d{1,6})?\s?\\?%?|0?\.\d{1,6}|\d{1,3}\s?/\s?10{1,2})"
+_SURE = r"(?:confident|sure|certain)"
+_DEGREE = r"(?:(?:not|very|quite|fairly|pretty|highly|completely|absolutely|reasonably|fully|only|entirely|moderately)\s)"
+_LEVEL = r"(?:very\s)?(?:high|low|full|great|moderate|medium|some|complete|absolute|little)"
+_CONFIDENCE = re.compile(
+    r"[\s,;.]*(?<![A-Za-z])(?:"
+    rf"\(\s*(?:with\s|my\s)*(?:confidence|certainty)\s*[:=]?\s*{_NUMBER}\s*\)"
+    rf"|\(\s*{_NUMBER}\s*(?:confidence|certainty|{_SURE})\s*\)"
+    rf"|(?:and\s)?(?:with|at)\s(?:an?\s|my\s)?(?:{_NUMBER}|{_LEVEL})\s?(?:confidence|certainty)(?![A-Za-z])"
+    rf"|(?:and\s)?(?:with\s|at\s|my\s|the\s|an?\s)*(?:confidence|certainty)(?:\slevel)?\s?(?:of|is|:|=)?\s?(?:about\s)?"
+    rf"(?:{_NUMBER}(?![\w/])|{_LEVEL}(?![A-Za-z]))"
+    rf"|(?:(?:and|but|though|although)\s)?I(?:\sam|['’]m)\s(?:about\s)?{_DEGREE}{{0,2}}(?:{_NUMBER}\s?)?{_SURE}"
+    r"(?:\s(?:in|of|about|that)\s(?:my\s|this\s|the\s|it)?(?:answer|result)?)?(?![A-Za-z])"
+    r")",
+    re.IGNORECASE,
+)  # fmt: skip
+_FINAL = re.compile(r"(?<![A-Za-z])(?:my|the|so)\s+final\s+answer\s*(?:is|:|=)\s*:?", re.IGNORECASE)
+_VERB = re.compile(r"(?<![A-Za-z\\])(?:is|are|was|were|equals|equal to|be)(?![A-Za-z])\s*:?", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:an?|the)\s+", re.IGNORECASE)
-_CONTENT = re.compile(r"\d|\\[A-Za-z]|[A-Za-z)}\]]\s*[-+*/^=]\s*[A-Za-z({\[]")
-_LEADING = re.compile(r"^(?:[\s,;:=]|\.(?!\d))+")
-_CONFIDENCE = re.compile(r"confiden", re.IGNORECASE)
-_CLAUSE = re.compile(r"[.,;]\s|(?<![A-Za-z])(?:with|and)\s")
 
 
 def without_confidence(text: str) -> str:
-    """``text`` up to the clause that speaks of confidence, for answers that state it twice.
+    """``text`` without the clauses that state a confidence; what follows such a clause stays.
 
     >>> without_confidence("10/11 with a confidence level of 0.95."), without_confidence("15. I am 100% confident")
-    ('10/11', '15')
+    ('10/11.', '15')
+    >>> without_confidence("5, with low confidence, or 6"), without_confidence("I have no confidence in 5")
+    ('5, or 6', 'I have no confidence in 5')
     """
-    mention = _CONFIDENCE.search(text)
-    if mention is None:
+    lowered = text.lower()
+    if not any(word in lowered for word in ("confiden", "certain", "sure")):
         return text
-    clauses = list(_CLAUSE.finditer(text, 0, mention.start()))
-    return text[: clauses[-1].start()].strip() if clauses else text
+    return _CONFIDENCE.sub("", text).strip()
+
+
+def final_statement(text: str) -> str:
+    """What follows "my final answer is" where a text says so once; else the text itself.
+
+    >>> final_statement("5, I thought; my final answer is 6"), final_statement("5 or 6")
+    ('6', '5 or 6')
+    """
+    found = list(_FINAL.finditer(text))
+    return text[found[0].end() :].strip() if len(found) == 1 else text
 
 
 def last_clause(text: str) -> str:
-    """What a sentence says something to be, without article and full stop; ``text`` itself where there is no verb.
+    """What a sentence says something to be, without article and full stop; ``text`` itself where none is said.
 
-    >>> last_clause("The graph of the equation is an ellipse."), last_clause("ellipse")
-    ('ellipse', 'ellipse')
+    What comes before the verb has to consist of words that say what is meant.
+
+    >>> last_clause("The graph of the equation is an ellipse."), last_clause("ellipse"), last_clause("Nobody is Evelyn.")
+    ('ellipse', 'ellipse', 'Nobody is Evelyn')
     """
     verbs = list(_VERB.finditer(text))
-    return _ARTICLE.sub("", text[verbs[-1].end() if verbs else 0 :].strip(" .")).strip()
+    if verbs and all(map(_in_subject, _words(text[: verbs[-1].start()]))):
+        text = text[verbs[-1].end() :]
+    return _ARTICLE.sub("", text.strip(" .")).strip()
 
 
-def mathematics_in(text: str) -> str | None:
-    r"""The only piece of mathematics in ``text`` (already respelled), or None where there is none or no single one.
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "crore": 7}
+_FACTORS = {word: f"10^{{{power}}}" for word, power in _SCALES.items()} | {"dozen": "12"}
+_IDLE = frozenset("a an the and is are equals".split())
+_SIGNS = {"negative": "-", "minus": "-", "positive": "+"}
+_JOINS = frozenset(("and", "or"))
+_COPULAS = frozenset("is are was were be equals equal".split())
+_FUNCTIONS = "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan log ln exp gcd lcm max min"
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigma tau phi varphi chi psi omega pi"
+_MATHEMATICS = frozenset(f"{_FUNCTIONS} {_GREEK} sqrt infinity infty inf i e".split())
+_RUN = re.compile(r"(?<![\\_])(?<!_\{)(?<![^\W\d_])(?:[^\W\d_]{3,}(?:-[^\W\d_]{3,})+|[^\W\d_]+)(?:['’][^\W\d_]+)?|\\[A-Za-z]+(?:\{[pbvBV]?matrix\}|\{[A-Z]\})?")
+_OPERATORS = frozenset("+-*/^=<>_")
+_NEXT_WORD = re.compile(r"\s+[^\W\d_]{2,}")
+_POWER = re.compile(r"\s*\^\s*\{?-?[1-6]\}?(?!\d)")
+_CALLED = frozenset("max min gcd lcm".split())
+_PER = re.compile(r"\s*(?:/|\bper\s|\\cdot\s)\s*([A-Za-z]{1,12})(?![A-Za-z(])(\s*\^\s*\{?-?[1-6]\}?(?!\d))?")
+_UNIT_LETTERS = frozenset("s h m g l L d N J W V A K C F".split())
+_PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
+_DIGIT = re.compile(r"\d")
+_EMPTY = re.compile(rf"[\s,;:.!?()\"{IN_TEXT}]*")
 
-    >>> mathematics_in(r"The value of y at the asymptote is \frac{4}{3}."), mathematics_in("42 inches")
-    ('\\frac{4}{3}', '42')
-    >>> mathematics_in("2k+2"), mathematics_in("at least 5"), mathematics_in("5 in one case, 7 in the other")
-    ('2k+2', None, None)
+
+def read_sentence(text: str) -> Sentence | None:
+    r"""The mathematics and the words of ``text``; None where it cannot be told which piece is meant.
+
+    >>> read_sentence(r"The value of y at the asymptote is \frac{4}{3}."), read_sentence("42 inches").pieces
+    (Sentence(pieces=('\\frac{4}{3}',), words=('#',)), ('42',))
+    >>> read_sentence("2k+2").pieces, read_sentence("at least 5").kept(as_gold=False)
+    (('2k+2',), ('least', '#'))
+    >>> read_sentence("negative 5").pieces, read_sentence("2.5 million").pieces, read_sentence("2 or 3").pieces
+    (('-5',), ('2.5\\cdot 10^{6}',), ('2, 3',))
+    >>> read_sentence("3 hours and 20 minutes").kept(as_gold=True), read_sentence("6 is 5").pieces
+    (('#', 'hour', '#', 'minute'), ('6 = 5',))
     """
-    verbs = list(_VERB.finditer(text))
-    for part in (text[verbs[-1].end() :], text) if verbs else (text,):
-        pieces = _pieces(part)
-        if pieces is None:
-            return None
-        if len(pieces) == 1:
-            return pieces[0]
-    return None
+    items = _items(text)
+    verbs = [number for number, (word, kind) in enumerate(items) if kind == "word" and word in _COPULAS]
+    if verbs:
+        subject, statement = items[: verbs[-1]], items[verbs[-1] + 1 :]
+        if any(kind == "piece" for _, kind in statement):
+            read = _is_subject(subject)
+            if read is None:
+                return None
+            items = statement if read else [*subject, ("=", "piece"), *statement]
+    return _joined(items)
 
 
-def _pieces(text: str) -> list[str] | None:
-    """The pieces between the words of ``text`` that hold mathematics; None where a word turns their meaning."""
-    pieces, start = [], 0
-    words = [match for match in _LETTERS.finditer(text) if _is_word(match)]
-    if any(match[0].lower() in _TURNING for match in words):
-        return None
-    for match in words:
-        pieces.append(text[start : match.start()])
-        power = _POWER.match(text, match.end())
-        start = power.end() if power else match.end()
-    pieces.append(text[start:])
-    pieces = [_trimmed(piece) for piece in pieces]
-    return [piece for piece in pieces if _CONTENT.search(piece) or (piece and not words)]
+Item = tuple[str, str]
 
 
-def _is_word(match: re.Match[str]) -> bool:
-    """Units are words even on a digit, others stand alone; ``xyz``, ``abc``, ``2by`` and ``u + at`` are products."""
-    word = match[0].lower()
-    if word in _SHORT:
-        before, after = match.string[: match.start()], match.string[match.end() :]
-        return not before[-1:].isdigit() and before.rstrip()[-1:] not in _SIGNS and after.lstrip()[:1] not in _SIGNS
-    if word in _ATTACHED:
+def _items(text: str) -> list[Item]:
+    """Words and pieces in order; a unit takes its power and what it is per along."""
+    items: list[Item] = []
+    start = position = 0
+
+    def close(end: int) -> None:
+        piece = text[start:end]
+        if not _EMPTY.fullmatch(piece):
+            items.append((piece, "piece"))
+        elif "," in piece or ";" in piece:
+            items.append((",", "mark"))
+
+    for match in _RUN.finditer(text):
+        if match.start() < position or match[0].startswith("\\") or not _is_word(text, match):
+            continue
+        word = match[0].lower().replace("’", "'")
+        close(match.start())
+        items.append((word.removesuffix("'s") if word not in FUNCTION else word, "word"))
+        start = position = match.end()
+        if items[-1][0] in UNITS or items[-1][0] in NOUNS:
+            if power := _POWER.match(text, start):
+                start = power.end()
+            while (per := _PER.match(text, start)) and (per[1].lower() in UNITS | NOUNS or per[1] in _UNIT_LETTERS):
+                start = per.end()
+            position = start
+    close(len(text))
+    return items
+
+
+def _is_word(text: str, match: re.Match[str]) -> bool:
+    """Whether letters are a word rather than variables: units even on a digit, others where they stand alone."""
+    run, before, after = match[0], text[: match.start()].rstrip(" "), text[match.end() :].lstrip(" ")
+    if before.endswith(IN_TEXT):
         return True
-    return len(word) >= 3 and not set(word) <= set("abcd") and not set(word).isdisjoint("aeiou")
+    word = run.lower()
+    if word in UNITS and before[-1:] and before[-1:] in "0123456789})%" and len(run) > 1:
+        return True
+    if word in _MATHEMATICS and len(run) > 1 and (word not in _CALLED or after[:1] == "("):
+        return False
+    if len(run) == 1:
+        return run in ("a", "A", "I") and not (before[-1:] in _OPERATORS or before[-1:].isdigit()) and bool(
+            _NEXT_WORD.match(text, match.end())
+        )  # fmt: skip
+    on_digit = text[match.start() - 1 : match.start()].isdigit()
+    if word in UNITS and len(run) > 2:
+        return True
+    bound = before[-1:] in _OPERATORS or after[:1] in _OPERATORS - {"-"} or (on_digit and len(run) <= 3)
+    if len(run) > 4 or not run.isascii():
+        return True
+    if bound and len(run) <= 3 and word not in ("and", "or"):
+        return word in _MEANT and on_digit
+    if _is_known(word) or word in _MEANT:
+        return True
+    return len(run) >= 3 and not set(word) <= set("abcd") and not set(word).isdisjoint("aeiou")
+
+
+_MEANT = frozenset("am pm no up".split())
+
+
+def _is_known(word: str) -> bool:
+    return word in FUNCTION or word in UNITS or word in NOUNS or word in OTHERS or word in _JOINS or word in _FACTORS
+
+
+def _is_harmless(word: str, as_gold: bool) -> bool:
+    return word in FUNCTION or word in UNITS or word in NOUNS or word in _JOINS or (word in OTHERS and not as_gold)
+
+
+def _in_subject(word: str) -> bool:
+    return _is_harmless(word, as_gold=False) or word in SUBJECT or len(word) == 1
+
+
+def says_what_is_meant(text: str) -> bool:
+    """Whether ``text`` has no word but those that may stand before "is", and announces no other answer."""
+    return all(map(_in_subject, _words(text))) and not re.search(r"answer\D*\d", text, re.IGNORECASE)
+
+
+def _words(text: str) -> list[str]:
+    return [match[0].lower().removesuffix("'s") for match in _RUN.finditer(text) if not match[0].startswith("\\")]
+
+
+def _is_subject(items: list[Item]) -> bool | None:
+    """Whether the items say what something is; False where they are mathematics alone, None where they say more."""
+    named = False
+    for content, kind in items:
+        if kind == "word":
+            if not _in_subject(content):
+                return None
+            named = named or content not in _COPULAS
+        elif kind == "piece" and _DIGIT.search(content) and not named:
+            return False if len(items) == 1 else None
+    return True
+
+
+def _joined(items: list[Item]) -> Sentence | None:
+    r"""Applies signs and scales, joins lists, and drops what is said twice."""
+    out: list[Item] = []
+    pending = ""
+    for number, (content, kind) in enumerate(items):
+        following = items[number + 1] if number + 1 < len(items) else ("", "end")
+        if kind == "piece":
+            piece = _trimmed(content)
+            if pending:
+                if not re.match(r"[\dA-Za-z\\.(]", piece) or ", " in piece:
+                    return None
+                piece, pending = _signed(pending, piece), ""
+            out.append((piece, kind))
+        elif kind == "word" and content in _SIGNS and following[1] == "piece":
+            pending = _SIGNS[content]
+        elif kind == "word" and content in _FACTORS and out and out[-1][1] in ("piece", "scaled"):
+            if not (_PLAIN_NUMBER.fullmatch(out[-1][0]) or out[-1][1] == "scaled"):
+                return None
+            out[-1] = (f"{out[-1][0]}\\cdot {_FACTORS[content]}", "scaled")
+        else:
+            out.append((content, kind))
+    out = [(content, "piece" if kind == "scaled" else kind) for content, kind in out]
+    return _listed(out)
+
+
+def _signed(sign: str, piece: str) -> str:
+    if sign == "+":
+        return piece
+    return f"-{piece}" if _PLAIN_NUMBER.fullmatch(piece) or not re.search(r"[-+]", piece) else f"-({piece})"
+
+
+def _listed(items: list[Item]) -> Sentence | None:
+    pieces: list[str] = []
+    words: list[str] = []
+    joint = ""
+    direct = False  # whether only a comma or a joining word has come since the last piece
+    for number, (content, kind) in enumerate(items):
+        if kind == "mark":
+            continue
+        if kind == "piece":
+            if pieces and direct and (joint or pieces[-1].endswith("=") or content == "="):
+                pieces[-1] += _joint(joint, pieces[-1], content) + content
+            elif content not in pieces:
+                pieces.append(content)
+                words.append(HERE)
+            joint, direct = "", True
+        elif content in _JOINS:
+            before = bool(pieces) and direct
+            after = number + 1 < len(items) and any(kind == "piece" for _, kind in items[number + 1 :])
+            if before and after:
+                joint = content
+            elif content == "or":
+                words.append(content)
+                return None
+        else:
+            words.append(content)
+            direct = direct and content in FUNCTION
+    return Sentence(tuple(pieces), tuple(words))
+
+
+def _joint(word: str, left: str, right: str) -> str:
+    if not word:
+        return " "
+    related = re.compile(r"[<>≤≥]|\\[lg]eq?(?![A-Za-z])")
+    if related.search(left) and related.search(right):
+        return " \\lor " if word == "or" else " \\land "
+    return ", "
 
 
 def _trimmed(piece: str) -> str:
-    piece = _LEADING.sub("", piece.rstrip(" .,;:="))
-    return piece.removesuffix("(").rstrip() if piece.count("(") > piece.count(")") else piece
+    piece = re.sub(r"^(?:[\s,;:]|\.(?!\d))+", "", piece.rstrip(" .,;:?"))
+    if piece.count("(") > piece.count(")"):
+        piece = piece.removesuffix("(").rstrip()
+    if piece.startswith("=") and len(piece) > 1:
+        piece = piece[1:].strip()
+    return piece.replace(IN_TEXT, "")
