@@ -284,6 +284,7 @@ def test_only_numerals_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
         "2+3*4",
         "12*(3+4)/5",
         "7.25x^2",
+        r"\sin(7.25) + 12",
     ):
         judge(r"\frac{77}{5}", answer)
     assert evaluated

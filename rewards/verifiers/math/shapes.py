@@ -76,6 +76,8 @@ def equal(gold: str, answer: str, same: Same) -> bool | None:
 
 def is_read(latex: str) -> bool:
     """Whether the structure of ``latex`` and every expression in it are read without algebra."""
+    if solutions(latex) is not None:
+        return True
     shape = _shape(latex)
     return all(read_values(part) is not None for part in (shape.members if shape else (latex,)))
 
