@@ -39,7 +39,7 @@ _DEGREE = r"(?:(?:not|very|quite|fairly|pretty|highly|completely|absolutely|reas
 _LEVEL = r"(?:very\s)?(?:high|low|full|great|moderate|medium|some|complete|absolute|little)"
 _CONFIDENCE = re.compile(
     r"[\s,;.]*(?<![A-Za-z])(?:"
-    rf"\(\s*(?:with\s|my\s)*(?:confidence|certainty)\s*[:=]?\s*{_NUMBER}\s*\)"
+    rf"\(\s*(?:with\s|my\s)*(?:confidence|certainty)\s*[:=]?\s*(?:{_NUMBER}|{_LEVEL})\s*\)"
     rf"|\(\s*{_NUMBER}\s*(?:confidence|certainty|{_SURE})\s*\)"
     rf"|(?:and\s)?(?:with|at)\s(?:an?\s|my\s)?(?:{_NUMBER}|{_LEVEL})\s?(?:confidence|certainty)(?![A-Za-z])"
     rf"|(?:and\s)?(?:with\s|at\s|my\s|the\s|an?\s)*(?:confidence|certainty)(?:\slevel)?\s?(?:of|is|:|=)?\s?(?:about\s)?"
@@ -94,6 +94,8 @@ def last_clause(text: str) -> str:
 
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "crore": 7}
 _FACTORS = {word: f"10^{{{power}}}" for word, power in _SCALES.items()} | {"dozen": "12"}
+_SPELLED = "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+_COUNTS = {word: str(number + (number > 0)) for number, word in enumerate(f"{_SPELLED} eighteen nineteen twenty".split())}
 _IDLE = frozenset("a an the and is are equals".split())
 _SIGNS = {"negative": "-", "minus": "-", "positive": "+"}
 _JOINS = frozenset(("and", "or"))
@@ -110,7 +112,8 @@ _PER = re.compile(r"\s*(?:/|\bper\s|\\cdot\s)\s*([A-Za-z]{1,12})(?![A-Za-z(])(\s
 _UNIT_LETTERS = frozenset("s h m g l L d N J W V A K C F".split())
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
 _DIGIT = re.compile(r"\d")
-_EMPTY = re.compile(rf"[\s,;:.!?()\"{IN_TEXT}]*")
+_EMPTY = re.compile(rf"[\s,;:.!()\"'{IN_TEXT}]*")
+_APPROXIMATE = re.compile(r"\\approx(?![A-Za-z])\s*")
 
 
 def read_sentence(text: str) -> Sentence | None:
@@ -134,6 +137,8 @@ def read_sentence(text: str) -> Sentence | None:
             if read is None:
                 return None
             items = statement if read else [*subject, ("=", "piece"), *statement]
+    if not any(kind == "piece" for _, kind in items):
+        items = [(_COUNTS.get(content, content), "piece" if content in _COUNTS else kind) for content, kind in items]
     return _joined(items)
 
 
@@ -157,6 +162,8 @@ def _items(text: str) -> list[Item]:
             continue
         word = match[0].lower().replace("’", "'")
         close(match.start())
+        if match[0] in _UNIT_LETTERS and text[match.start() - 1] == IN_TEXT and items and items[-1][1] == "piece":
+            word = "unit"
         items.append((word.removesuffix("'s") if word not in FUNCTION else word, "word"))
         start = position = match.end()
         if items[-1][0] in UNITS or items[-1][0] in NOUNS:
@@ -200,7 +207,7 @@ _MEANT = frozenset("am pm no up".split())
 
 
 def _is_known(word: str) -> bool:
-    return word in FUNCTION or word in UNITS or word in NOUNS or word in OTHERS or word in _JOINS or word in _FACTORS
+    return any(word in words for words in (FUNCTION, UNITS, NOUNS, OTHERS, _JOINS, _FACTORS, _COUNTS))
 
 
 def _is_harmless(word: str, as_gold: bool) -> bool:
@@ -246,6 +253,9 @@ def _joined(items: list[Item]) -> Sentence | None:
                     return None
                 piece, pending = _signed(pending, piece), ""
             out.append((piece, kind))
+        elif kind == "word" and content == "more" and number and items[number - 1][1] == "piece":
+            if following[0] in ("than", *_JOINS):  # "5 more apples", but no "5 more than"
+                out.append((content, kind))
         elif kind == "word" and content in _SIGNS and following[1] == "piece":
             pending = _SIGNS[content]
         elif kind == "word" and content in _FACTORS and out and out[-1][1] in ("piece", "scaled"):
@@ -303,9 +313,10 @@ def _joint(word: str, left: str, right: str) -> str:
 
 
 def _trimmed(piece: str) -> str:
-    piece = re.sub(r"^(?:[\s,;:]|\.(?!\d))+", "", piece.rstrip(" .,;:?"))
+    piece = re.sub(r"^(?:[\s,;:]|\.(?!\d))+", "", piece.rstrip(" .,;:"))
     if piece.count("(") > piece.count(")"):
         piece = piece.removesuffix("(").rstrip()
     if piece.startswith("=") and len(piece) > 1:
         piece = piece[1:].strip()
+    piece = _APPROXIMATE.sub("", piece, 1) if piece.startswith("\\approx") else piece
     return piece.replace(IN_TEXT, "")

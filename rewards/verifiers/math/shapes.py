@@ -284,7 +284,8 @@ def _same_statement(gold: str, answer: str, same: Same) -> bool | None:
     names = [bool(_NAME.fullmatch(sides[0])) for sides in (golds, answers)]
     functions = [_FUNCTION.fullmatch(sides[0]) for sides in (golds, answers)]
     if functions[0] and functions[1] and functions[0][1] == functions[1][1]:
-        return _same_expression(golds[1], _renamed(answers[1], functions[1][2], functions[0][2]), same)
+        body = _renamed(answers[1], functions[1][2], functions[0][2])
+        return False if body is None else _same_expression(golds[1], body, same)
     if all(names) and golds[0] == answers[0]:
         return _same_expression(golds[1], answers[1], same)
     if names[0] and not _LETTER.search(golds[1].replace("I", "")) and not (names[1] and _is_value(answers[1])):
@@ -321,9 +322,12 @@ def _holds(sides: Sequence[str], same: Same) -> bool | None:
     return True
 
 
-def _renamed(body: str, letter: str, wanted: str) -> str:
-    if letter == wanted or wanted in _LETTER.findall(body):
+def _renamed(body: str, letter: str, wanted: str) -> str | None:
+    """``body`` with its argument's letter as wanted; None where that letter means something else in it."""
+    if letter == wanted:
         return body
+    if wanted in _LETTER.findall(body):
+        return None
     return re.sub(rf"(?<![\\A-Za-z]){letter}(?![A-Za-z])|(?<=\d){letter}|(?<![\\a-z]){letter}(?=[a-z](?![a-z]))", wanted, body)
 
 

@@ -35,7 +35,7 @@ _UNICODE = str.maketrans(
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-_SPACED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\$])(?<![\d)] )\d{1,3}(?: \d{3})+(?![\w,/]|\.\w| ?[\d\\])")
+_SPACED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\$])(?<![\d)] )\d{1,3}(?: \d{3})+(?![\w,/]| ?[\d\\])")
 _DECORATION = re.compile(r"^[\s✅✔✓☑🎉🎯👍]+|[\s✅✔✓☑🎉🎯👍]+$")
 
 _BEFORE_BOXES = [
@@ -44,6 +44,8 @@ _BEFORE_BOXES = [
         (r"^\s*#{1,6}\s+", ""),
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])", ""),
         (r",\\!\s*", ","),
+        (r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]", r"\\begin{pmatrix}\1\\end{pmatrix}"),
+        (r"(?<![A-Za-z])([aApP])\.\s?[mM](?:\.|(?![A-Za-z]))", r"\1m"),
         (r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),
         (r"\\q?quad(?![A-Za-z])|\\[,!;:]|(?<!\\)\\ |~", " "),
         (r"\\\$|\$|(?<!\\)\\[()\[\]]", " "),
@@ -54,6 +56,7 @@ _AFTER_BOXES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
+        (r"(?<![\w}\\])(_{1,2})([^_\s{}]+)\1(?!\w)", r" \2 "),
         (r"(?<![\w`])(`{1,3})([^`]+)\1(?![\w`])", r" \2 "),
         (r"(?<!\w)\"([^\"]*)\"(?!\w)|(?<!\w)'([^']*)'(?!\w)", r" \1\2 "),
         (r"(?:US)?[£€¥₹₩₽₺₫฿₱₦₪¢]", " "),
