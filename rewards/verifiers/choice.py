@@ -40,7 +40,8 @@ _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])
 # A capital, at the start or after a word that announces an option or links it to another one.
 _ANNOUNCED = re.compile(
     r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is|are|be|it's|that's|choose|chose|"
-    r"pick|select|think|say|guess|prefer|(?:go|going|stick|sticking) with|(?:go|opt) for|settle on|both|either|neither|between|and|or|nor|not|but|than|versus|vs)|[:,;/&+=]|[.!?]\s|"
+    r"pick|select|think|say|guess|prefer|(?:go|going|stick|sticking) with|(?:go|opt) for|settle on|both|either|neither|"
+    r"between|and|or|nor|not|but|than|versus|vs)|[:,;/&+=]|[.!?]\s|"
     r"(?:réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est|es|ist|é|è)|[是为為选選は은는])"
     r"[\s:(]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
     re.IGNORECASE,
@@ -48,7 +49,7 @@ _ANNOUNCED = re.compile(
 _FINAL = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*([a-z])\s*[.!]?\s*$", re.IGNORECASE)
 _WORDS_AFTER = "is are was and or nor not but which because since as with would seems"
 _AFTER_A_LETTER = frozenset(_WORDS_AFTER.split())
-_AFTER_I = frozenset("is and or nor".split())
+_AFTER_I = frozenset(("is", "and", "or", "nor"))
 _TURNED = re.compile(
     r"(?<![A-Za-z])(?:not|never|neither|nor|except|isn['’]t|aren['’]t|wasn['’]t|cannot|can['’]t|incorrect|wrong|false|"
     r"eliminated?|excluded?|rule[sd]? out|unlikely)(?![A-Za-z])",

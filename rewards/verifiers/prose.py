@@ -35,7 +35,9 @@ class Sentence(NamedTuple):
 
 _NUMBER = r"(?:\d{1,3}(?:\.\d{1,6})?\s?\\?%?|0?\.\d{1,6}|\d{1,3}\s?/\s?10{1,2})"
 _SURE = r"(?:confident|sure|certain)"
-_DEGREE = r"(?:(?:not|very|quite|fairly|pretty|highly|completely|absolutely|reasonably|fully|only|entirely|moderately)\s)"
+_DEGREE = (
+    r"(?:(?:not|very|quite|fairly|pretty|highly|completely|absolutely|reasonably|fully|only|entirely|moderately)\s)"
+)
 _LEVEL = r"(?:very\s)?(?:high|low|full|great|moderate|medium|some|complete|absolute|little)"
 _CONFIDENCE = re.compile(
     r"[\s,;.]*(?<![A-Za-z])(?:"
@@ -83,8 +85,8 @@ def last_clause(text: str) -> str:
 
     What comes before the verb has to consist of words that say what is meant.
 
-    >>> last_clause("The graph of the equation is an ellipse."), last_clause("ellipse"), last_clause("Nobody is Evelyn.")
-    ('ellipse', 'ellipse', 'Nobody is Evelyn')
+    >>> last_clause("The graph of the equation is an ellipse."), last_clause("Nobody is Evelyn.")
+    ('ellipse', 'Nobody is Evelyn')
     """
     verbs = list(_VERB.finditer(text))
     if verbs and all(map(_in_subject, _words(text[: verbs[-1].start()]))):
@@ -95,21 +97,25 @@ def last_clause(text: str) -> str:
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "crore": 7}
 _FACTORS = {word: f"10^{{{power}}}" for word, power in _SCALES.items()} | {"dozen": "12"}
 _SPELLED = "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-_COUNTS = {word: str(number + (number > 0)) for number, word in enumerate(f"{_SPELLED} eighteen nineteen twenty".split())}
-_IDLE = frozenset("a an the and is are equals".split())
+_COUNTS = {
+    word: str(number + (number > 0)) for number, word in enumerate(f"{_SPELLED} eighteen nineteen twenty".split())
+}
+_IDLE = frozenset(("a", "an", "the", "and", "is", "are", "equals"))
 _SIGNS = {"negative": "-", "minus": "-", "positive": "+"}
 _JOINS = frozenset(("and", "or"))
-_COPULAS = frozenset("is are was were be equals equal".split())
+_COPULAS = frozenset(("is", "are", "was", "were", "be", "equals", "equal"))
 _FUNCTIONS = "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan log ln exp gcd lcm max min"
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigma tau phi varphi chi psi omega pi"
 _MATHEMATICS = frozenset(f"{_FUNCTIONS} {_GREEK} sqrt infinity infty inf i e".split())
-_RUN = re.compile(r"(?<![\\_])(?<!_\{)(?<![^\W\d_])(?:[^\W\d_]{3,}(?:-[^\W\d_]{3,})+|[^\W\d_]+)(?:['’][^\W\d_]+)?|\\[A-Za-z]+(?:\{[pbvBV]?matrix\}|\{[A-Z]\})?")
+_RUN = re.compile(
+    r"(?<![\\_])(?<!_\{)(?<![^\W\d_])(?:[^\W\d_]{3,}(?:-[^\W\d_]{3,})+|[^\W\d_]+)(?:['’][^\W\d_]+)?|\\[A-Za-z]+(?:\{[pbvBV]?matrix\}|\{[A-Z]\})?"
+)
 _OPERATORS = frozenset("+-*/^=<>_")
-_NEXT_WORD = re.compile(r"\s+[^\W\d_]{2,}")
+_NEXT_WORD = re.compile(r"\s+([^\W\d_]{2,})")
 _POWER = re.compile(r"\s*\^\s*\{?-?[1-6]\}?(?!\d)")
-_CALLED = frozenset("max min gcd lcm".split())
+_CALLED = frozenset(("max", "min", "gcd", "lcm"))
 _PER = re.compile(r"\s*(?:/|\bper\s|\\cdot\s)\s*([A-Za-z]{1,12})(?![A-Za-z(])(\s*\^\s*\{?-?[1-6]\}?(?!\d))?")
-_UNIT_LETTERS = frozenset("s h m g l L d N J W V A K C F".split())
+_UNIT_LETTERS = frozenset("shmglLdNJWVAKCF")
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
 _DIGIT = re.compile(r"\d")
 _EMPTY = re.compile(rf"[\s,;:.!()\"'{IN_TEXT}]*")
@@ -187,9 +193,10 @@ def _is_word(text: str, match: re.Match[str]) -> bool:
     if word in _MATHEMATICS and len(run) > 1 and (word not in _CALLED or after[:1] == "("):
         return False
     if len(run) == 1:
-        return run in ("a", "A", "I") and not (before[-1:] in _OPERATORS or before[-1:].isdigit()) and bool(
-            _NEXT_WORD.match(text, match.end())
-        )  # fmt: skip
+        if run not in ("a", "A", "I") or before[-1:] in _OPERATORS:
+            return False
+        following = _NEXT_WORD.match(text, match.end())
+        return following is not None and (not before[-1:].isdigit() or following[1].lower() in UNITS)  # $5 a day
     on_digit = text[match.start() - 1 : match.start()].isdigit()
     if word in UNITS and len(run) > 2:
         return True
@@ -203,7 +210,7 @@ def _is_word(text: str, match: re.Match[str]) -> bool:
     return len(run) >= 3 and not set(word) <= set("abcd") and not set(word).isdisjoint("aeiou")
 
 
-_MEANT = frozenset("am pm no up".split())
+_MEANT = frozenset(("am", "pm", "no", "up", "if"))
 
 
 def _is_known(word: str) -> bool:

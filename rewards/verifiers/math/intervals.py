@@ -2,6 +2,7 @@ r"""Sets of real numbers as unions of intervals, from interval notation and from
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -148,7 +149,7 @@ def _met(intervals: list[Interval]) -> Union | None:
 
 def _united(intervals: list[Interval]) -> Union | None:
     ordered = sorted(intervals)
-    for (_, high), (low, _) in zip(ordered, ordered[1:], strict=False):
+    for (_, high), (low, _) in itertools.pairwise(ordered):
         if high.position > low.position or (high.position == low.position and (high.closed or low.closed)):
             return None
     return Union(tuple(ordered))

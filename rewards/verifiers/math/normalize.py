@@ -112,7 +112,9 @@ def settle(gold: Reading, answer: Reading, same: Same = same_value) -> Verdict |
     return DIFFERENT if any(value is False for value in verdicts) else None
 
 
-_CHOICE = re.compile(r"\(?([a-z])[).:](?:\s+(?!not |or |and |no |wrong)[a-z]{2,}(?: (?!not |or |no |wrong)[a-z]{2,})*)?")
+_CHOICE = re.compile(
+    r"\(?([a-z])[).:](?:\s+(?!not |or |and |no |wrong)[a-z]{2,}(?: (?!not |or |no |wrong)[a-z]{2,})*)?"
+)
 _WORDS_ONLY = re.compile(r"\s*\$?\s*\\(?:text(?:bf|it|rm)?|mbox)\s*\{[^{}0-9]*[A-Za-z][^{}0-9]*\}\s*\$?\s*\.?\s*")
 _JOINT = re.compile(r"\\(?:lor|land)(?![A-Za-z])")
 _KIND = r"(?:(?:positive|negative|non-?negative|non-?zero|real|complex|rational|natural|whole)\s+)*"
@@ -127,7 +129,9 @@ _QUALIFIER = re.compile(
 def _unqualified(match: re.Match[str]) -> str:
     """Nothing, where the letter that is said to range occurs in what is said; else what stands there."""
     letter = match[1] or match[2]
-    used = re.search(rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])|(?<=\d){letter}|{letter}(?=[({{^])", match.string[: match.start()])
+    used = re.search(
+        rf"(?<![A-Za-z\\]){letter}(?![A-Za-z])|(?<=\d){letter}|{letter}(?=[({{^])", match.string[: match.start()]
+    )
     product = re.search(rf"[=+\-*/\d(][ A-Za-z]{{0,2}}{letter}", match.string[: match.start()])
     return "" if used or product else match[0]
 

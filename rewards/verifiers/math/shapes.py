@@ -8,7 +8,7 @@ the computer algebra of a worker. All verdicts have three values, None where the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,7 +23,9 @@ _SPACE = re.compile(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])")
 _BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _DIGITS = re.compile(r"[0-9A-Z]+")
 _RELATION = re.compile(r"(?<![<>!])=")
-_NAME = re.compile(r"(?:[A-Za-z]|\\[a-z]+ ?)(?:_\{?\w+\}?)?(?:(?:\\cdot )?\([a-z0-9]\))?|[A-Z]{2}|\([a-z](?:, ?[a-z])+\)")
+_NAME = re.compile(
+    r"(?:[A-Za-z]|\\[a-z]+ ?)(?:_\{?\w+\}?)?(?:(?:\\cdot )?\([a-z0-9]\))?|[A-Z]{2}|\([a-z](?:, ?[a-z])+\)"
+)
 _FUNCTION = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)\(([a-z])\)")
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]|(?<=[a-z])[a-z](?![a-z]*\{)")
@@ -64,7 +66,11 @@ def equal(gold: str, answer: str, same: Same) -> bool | None:
     if (based := _same_digits(gold, answer)) is not None:
         return based
     sets = solutions(gold), solutions(answer)
-    if sets[0] is not None and sets[1] is not None and not (_OPEN_PAIR.fullmatch(gold) and _OPEN_PAIR.fullmatch(answer)):
+    if (
+        sets[0] is not None
+        and sets[1] is not None
+        and not (_OPEN_PAIR.fullmatch(gold) and _OPEN_PAIR.fullmatch(answer))
+    ):
         return sets[0].equals(sets[1], same)
     left, right = _shape(gold), _shape(answer)
     if left is None and right is None:
@@ -266,7 +272,9 @@ def _same_as_one(gold: str, answer: str, left: Shape | None, right: Shape | None
         return equal(gold, sides[1], same) if one == answer else equal(sides[1], answer, same)
     if shape.kind == "set" and len(shape.members) == 1:
         return equal(gold, shape.members[0], same) if one == gold else equal(shape.members[0], answer, same)
-    return same(gold, answer) if "\\" in one and re.search(r"\\(?:cup|cap|setminus|mathbb|emptyset|begin)", one) else False
+    return (
+        same(gold, answer) if "\\" in one and re.search(r"\\(?:cup|cap|setminus|mathbb|emptyset|begin)", one) else False
+    )
 
 
 def _same_statement(gold: str, answer: str, same: Same) -> bool | None:
@@ -328,7 +336,9 @@ def _renamed(body: str, letter: str, wanted: str) -> str | None:
         return body
     if wanted in _LETTER.findall(body):
         return None
-    return re.sub(rf"(?<![\\A-Za-z]){letter}(?![A-Za-z])|(?<=\d){letter}|(?<![\\a-z]){letter}(?=[a-z](?![a-z]))", wanted, body)
+    return re.sub(
+        rf"(?<![\\A-Za-z]){letter}(?![A-Za-z])|(?<=\d){letter}|(?<![\\a-z]){letter}(?=[a-z](?![a-z]))", wanted, body
+    )
 
 
 def _same_expression(gold: str, answer: str, same: Same) -> bool | None:
@@ -351,8 +361,8 @@ def _same_expression(gold: str, answer: str, same: Same) -> bool | None:
     return None if None in found else False
 
 
-def _all(verdicts: Sequence[bool | None] | object) -> bool | None:
-    found = list(verdicts)  # type: ignore[call-overload]
+def _all(verdicts: Iterable[bool | None]) -> bool | None:
+    found = list(verdicts)
     if False in found:
         return False
     return None if None in found else True

@@ -1,4 +1,4 @@
-r"""Takes what is around an answer's words and mathematics off it, by string work alone; no word and no sign goes with it.
+r"""Takes what is around an answer's words and mathematics off it, by string work alone; no word and no sign goes too.
 
 Boxes, ``$...$``, spacing and sizing of LaTeX, markdown, quotation marks, currency, and the many characters of Unicode
 for one thing. What stood apart stays apart: digits never fuse over what is taken away.
@@ -13,10 +13,11 @@ from rewards.verifiers.math.latex import collapsed, group_end
 from rewards.verifiers.prose import IN_TEXT, says_what_is_meant
 
 _MAX_BOXES = 40
-_NAMED = (
+_NAMES = (
     "α alpha β beta γ gamma δ delta ε epsilon θ theta λ lambda μ mu φ phi ω omega σ sigma π pi Δ Delta √ sqrt ∞ infty"
     " ± pm × times · cdot ⋅ cdot ÷ div ≤ le ≥ ge ≠ ne ≈ approx ∪ cup ∩ cap ∈ in ∅ emptyset ⟨ langle ⟩ rangle ∖ setminus"
-).split()
+)
+_NAMED = _NAMES.split()
 _VULGAR = {
     char: f"\\frac{{{numerator}}}{{{denominator}}}"
     for char, numerator, denominator in re.findall(
@@ -30,7 +31,16 @@ _UNICODE = str.maketrans(
     | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\ufe0f", "")
     | dict.fromkeys("“”„‟«»「」『』〝〞", '"')
     | dict.fromkeys("‘’‚‛", "'")
-    | {"。": ".", "、": ", ", "°": "^\\circ ", "º": "^\\circ ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "⁄": "/", "∶": ":"}
+    | {
+        "。": ".",
+        "、": ", ",
+        "°": "^\\circ ",
+        "º": "^\\circ ",
+        "ℝ": "\\mathbb{R}",
+        "ℤ": "\\mathbb{Z}",
+        "⁄": "/",
+        "∶": ":",
+    }
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
@@ -44,7 +54,10 @@ _BEFORE_BOXES = [
         (r"^\s*#{1,6}\s+", ""),
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])", ""),
         (r",\\!\s*", ","),
-        (r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]", r"\\begin{pmatrix}\1\\end{pmatrix}"),
+        (
+            r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]",
+            r"\\begin{pmatrix}\1\\end{pmatrix}",
+        ),
         (r"(?<![A-Za-z])([aApP])\.\s?[mM](?:\.|(?![A-Za-z]))", r"\1m"),
         (r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),
         (r"\\q?quad(?![A-Za-z])|\\[,!;:]|(?<!\\)\\ |~", " "),
@@ -76,7 +89,9 @@ _BASED = re.compile(
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
 _BARE_BOXED = re.compile(r"-?[^\s$\\{},;]+")
-_ANNOUNCED = re.compile(r"(?:^|[.:;!]|(?<![A-Za-z])(?:so|thus|hence|therefore|is|are|get|gives|obtain|answer))\s*$", re.I)
+_ANNOUNCED = re.compile(
+    r"(?:^|[.:;!]|(?<![A-Za-z])(?:so|thus|hence|therefore|is|are|get|gives|obtain|answer))\s*$", re.I
+)
 
 
 def unwrapped(text: str) -> str | None:
