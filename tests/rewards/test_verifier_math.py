@@ -16,7 +16,8 @@ from rewards.verifiers.math.latex import is_safe, respell
 from rewards.verifiers.math.math import _parsed, judge, read_gold
 from rewards.verifiers.math.normalize import decide, read
 from rewards.verifiers.math.number import verify_number
-from rewards.verifiers.prose import last_clause, read_sentence
+from rewards.verifiers.prose import last_clause
+from rewards.verifiers.sentence import read_sentence
 from rewards.verifiers.verifier import MAX_CHARS, Verdict
 
 EQUAL = [

@@ -38,7 +38,7 @@ from functools import lru_cache
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Basic, Expr, Float, MatrixBase, Rational, Symbol, log, nan, oo, zoo
+from sympy import Basic, Expr, Float, MatrixBase, Rational, Symbol, log, nan, zoo
 from sympy.core.function import AppliedUndef
 
 from rewards.verifiers.math.exact import same_value
@@ -133,13 +133,13 @@ def _agree(reference: Expr, stated: Expr) -> bool | None:
             left, right = (expression.evalf(digits, subs=values, maxn=2000) for expression in (reference, stated))
         except (TypeError, ValueError, OverflowError, ArithmeticError):
             continue
-        if not (left.is_number and right.is_number) or left.has(nan, zoo, oo) or right.has(nan, zoo, oo):
+        if not all(value.is_number and value.is_finite for value in (left, right)):
             continue
         if symbols and not (left.is_real or right.is_real):
             continue
         if not (left and right) or not all(_is_precise(value) for value in (left, right)):
             return None  # zero, or what evaluates to it
-        if abs(left - right) > Float(10) ** (-digits // 3) * max(abs(left), abs(right)):
+        if not abs(left - right) <= Float(10) ** (-digits // 3) * max(abs(left), abs(right)):
             return False
         compared += 1
     return True if compared > (1 if symbols else 0) else None

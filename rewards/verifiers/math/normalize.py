@@ -16,7 +16,8 @@ from rewards.verifiers.math.latex import is_safe, respell
 from rewards.verifiers.math.number import verify_number
 from rewards.verifiers.math.shapes import Same, equal, is_read
 from rewards.verifiers.math.wrappers import unwrapped
-from rewards.verifiers.prose import IN_TEXT, final_statement, last_clause, read_sentence, without_confidence
+from rewards.verifiers.prose import final_statement, last_clause, without_confidence
+from rewards.verifiers.sentence import IN_TEXT, read_sentence
 from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, MAX_CHARS, UNPARSED, Verdict
 
 _IN_PROCESS_CHARS = 400

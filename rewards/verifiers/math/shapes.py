@@ -9,41 +9,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from typing import NamedTuple
 
 from rewards.verifiers.math.exact import read_values
 from rewards.verifiers.math.intervals import solutions
+from rewards.verifiers.math.structure import NAME, Shape, read_shape
 
 Same = Callable[[str, str], bool | None]
 """Whether two expressions are equal; None where that is not known."""
 
-_MAX_MEMBERS = 60
 _SPACE = re.compile(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])")
 _BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _DIGITS = re.compile(r"[0-9A-Z]+")
 _RELATION = re.compile(r"(?<![<>!])=")
-_NAME = re.compile(
-    r"(?:[A-Za-z]|\\[a-z]+ ?)(?:_\{?\w+\}?)?(?:(?:\\cdot )?\([a-z0-9]\))?|[A-Z]{2}|\([a-z](?:, ?[a-z])+\)"
-)
 _FUNCTION = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)\(([a-z])\)")
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])")
 _LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]|(?<=[a-z])[a-z](?![a-z]*\{)")
 _UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[mslgthdLNJWVAKCF](?:\s*/\s*[mslgthdL])?(?:\^\{[23]\})?$")
-_MATRIX = re.compile(r"\\begin\{([pbvB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
-_TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
-_THOUSANDS = re.compile(r"(?<![\d.,])[-+]?\d{1,3}(?:,\d{3})+(?![\d,])")
 _ENDLESS = re.compile(r"([-+]?)\s*\\infty")
-_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _OPEN_PAIR = re.compile(r"\((?:(?!\\(?:cup|lor|land)|[<>]).)*\)", re.DOTALL)
-_OPENING = {"(": ")", "[": "]", "{": "}"}
-
-
-class Shape(NamedTuple):
-    """``kind`` is "list", "set", "matrix R,C", ":" for a ratio, "=" for named values, or a pair of brackets."""
-
-    kind: str
-    members: tuple[str, ...]
 
 
 def equal(gold: str, answer: str, same: Same) -> bool | None:
@@ -72,7 +55,7 @@ def equal(gold: str, answer: str, same: Same) -> bool | None:
         and not (_OPEN_PAIR.fullmatch(gold) and _OPEN_PAIR.fullmatch(answer))
     ):
         return sets[0].equals(sets[1], same)
-    left, right = _shape(gold), _shape(answer)
+    left, right = read_shape(gold), read_shape(answer)
     if left is None and right is None:
         return _same_statement(gold, answer, same)
     if left is None or right is None:
@@ -84,7 +67,7 @@ def is_read(latex: str) -> bool:
     """Whether the structure of ``latex`` and every expression in it are read without algebra."""
     if solutions(latex) is not None:
         return True
-    shape = _shape(latex)
+    shape = read_shape(latex)
     return all(read_values(part) is not None for part in (shape.members if shape else (latex,)))
 
 
@@ -95,92 +78,6 @@ def _same_digits(gold: str, answer: str) -> bool | None:
     if not any(bases) or not all(map(_DIGITS.fullmatch, digits)):
         return None
     return digits[0].lstrip("0") == digits[1].lstrip("0") and len({match[2] for match in bases if match}) == 1
-
-
-@lru_cache(maxsize=8192)
-def _shape(latex: str) -> Shape | None:
-    """The outermost structure, or None for a single expression or equation."""
-    latex, transposed = _TRANSPOSED.subn("", latex.strip())
-    if (matrix := _MATRIX.fullmatch(latex)) is not None and "\\begin" not in matrix[2]:
-        rows = [row.split("&") for row in matrix[2].strip().removesuffix("\\\\").split("\\\\")]
-        return _matrix(rows, bool(transposed))
-    kind = "list"
-    if (pair := _outer(latex)) is not None:
-        kind, inside = pair
-        parts = split(inside)
-        if kind == "()" and len(parts) == 1:
-            return None
-    else:
-        inside = latex
-        parts = split(latex)
-    if not all(parts) or len(parts) > _MAX_MEMBERS:
-        return None
-    if kind == "[]" and all(part.startswith("[") and part.endswith("]") for part in parts):
-        return _matrix([split(part[1:-1]) for part in parts], bool(transposed))
-    if transposed:
-        return _matrix([parts], True) if kind in ("()", "[]") else None
-    if kind == "list" and len(parts) == 1:
-        ratio = [part.strip() for part in latex.split(":")]
-        if len(ratio) > 1 and all(ratio):
-            return Shape(":", tuple(ratio))
-        if not _PLUS_MINUS.search(latex):
-            return None
-    if kind in ("list", "{}"):
-        parts = [spelled for part in parts for spelled in _both_signs(part)]
-        if len(parts) == 1 and kind == "list":
-            return None
-    return Shape("set" if kind == "{}" else kind, tuple(parts))
-
-
-def _matrix(rows: Sequence[Sequence[str]], transposed: bool) -> Shape | None:
-    if len({len(row) for row in rows}) != 1:
-        return None
-    if transposed:
-        rows = list(zip(*rows, strict=True))
-    return Shape(f"matrix {len(rows)},{len(rows[0])}", tuple(part.strip() for row in rows for part in row))
-
-
-def _outer(latex: str) -> tuple[str, str] | None:
-    """The brackets around the whole of ``latex``, which close there and not before, and what is inside."""
-    plain = latex.replace("\\{", "{").replace("\\}", "}") if latex.startswith(("\\{", "{")) else latex
-    opening, closing = plain[:1], plain[-1:]
-    if opening not in _OPENING or closing not in _OPENING.values() or len(plain) < 2:
-        return None
-    if (opening == "{") != (closing == "}"):
-        return None
-    depth = 0
-    for position, char in enumerate(plain):
-        depth += (char in _OPENING) - (char in _OPENING.values())
-        if depth == 0 and position < len(plain) - 1:
-            return None
-    return opening + closing, plain[1:-1]
-
-
-def split(text: str) -> list[str]:
-    """The parts of ``text`` between commas outside brackets; a comma within 1,234 is none where that is a number.
-
-    >>> split("1,234"), split("100,200, 3"), split("(1, 2), (3, 4)"), split("4,8")
-    (['1234'], ['100200', '3'], ['(1, 2)', '(3, 4)'], ['4', '8'])
-    """
-    if _THOUSANDS.search(text) and (_THOUSANDS.fullmatch(text.strip()) or ", " in text):
-        text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
-    parts, depth = [""], 0
-    for char in text:
-        depth += (char in _OPENING) - (char in _OPENING.values())
-        if char == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += char
-    return [part.strip() for part in parts]
-
-
-def _both_signs(part: str) -> list[str]:
-    if len(_PLUS_MINUS.findall(part)) != 1 or "=" in part:
-        name, relation, rest = part.partition("=")
-        if relation and "=" not in rest and len(_PLUS_MINUS.findall(rest)) == 1 and _NAME.fullmatch(name.strip()):
-            return [f"{name}= {spelled}" for spelled in _both_signs(rest.strip())]
-        return [part]
-    return [_PLUS_MINUS.sub(sign, part).strip() for sign in ("+", "-")]
 
 
 def _same_shape(gold: Shape, answer: Shape, same: Same) -> bool | None:
@@ -217,7 +114,7 @@ def _in_order(gold: Sequence[str], answer: Sequence[str], same: Same) -> bool | 
 def _named(members: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names of ``x = 1, y = 2`` and the values; no names unless all have one of their own."""
     sides = [_RELATION.split(member) for member in members]
-    named = all(len(parts) == 2 and _NAME.fullmatch(parts[0].strip()) for parts in sides)
+    named = all(len(parts) == 2 and NAME.fullmatch(parts[0].strip()) for parts in sides)
     names = [parts[0].strip() for parts in sides]
     if not named or len(set(names)) < len(names):
         return [], list(members)
@@ -268,7 +165,7 @@ def _same_as_one(gold: str, answer: str, left: Shape | None, right: Shape | None
     shape, one = (left, answer) if left is not None else (right, gold)
     assert shape is not None
     sides = _RELATION.split(one)
-    if len(sides) == 2 and _NAME.fullmatch(sides[0].strip()) and _shape(sides[1]) is not None:
+    if len(sides) == 2 and NAME.fullmatch(sides[0].strip()) and read_shape(sides[1]) is not None:
         return equal(gold, sides[1], same) if one == answer else equal(sides[1], answer, same)
     if shape.kind == "set" and len(shape.members) == 1:
         return equal(gold, shape.members[0], same) if one == gold else equal(shape.members[0], answer, same)
@@ -287,9 +184,9 @@ def _same_statement(gold: str, answer: str, same: Same) -> bool | None:
     if len(golds) == 1:
         return _same_expression(golds[0], answers[-1], same)
     if len(answers) == 1:
-        return _same_expression(golds[1], answers[0], same) if _NAME.fullmatch(golds[0]) else same(gold, answer)
+        return _same_expression(golds[1], answers[0], same) if NAME.fullmatch(golds[0]) else same(gold, answer)
     answers = [answers[0], answers[-1]]
-    names = [bool(_NAME.fullmatch(sides[0])) for sides in (golds, answers)]
+    names = [bool(NAME.fullmatch(sides[0])) for sides in (golds, answers)]
     functions = [_FUNCTION.fullmatch(sides[0]) for sides in (golds, answers)]
     if functions[0] and functions[1] and functions[0][1] == functions[1][1]:
         body = _renamed(answers[1], functions[1][2], functions[0][2])
@@ -320,7 +217,7 @@ def _holds(sides: Sequence[str], same: Same) -> bool | None:
             return False
         comparable = _is_value(side) if not number else _is_value(side) == _is_value(last)
         known = set(_LETTER.findall(side))
-        comparable = comparable or bool(number == 0 and known and known <= letters and not _NAME.fullmatch(side))
+        comparable = comparable or bool(number == 0 and known and known <= letters and not NAME.fullmatch(side))
         if comparable and _is_value(side) and _is_value(last):
             agrees = _same_expression(side, last, same)
             if agrees is not True:
@@ -343,11 +240,13 @@ def _renamed(body: str, letter: str, wanted: str) -> str | None:
 
 def _same_expression(gold: str, answer: str, same: Same) -> bool | None:
     """Two expressions, with a percent sign on either taken as such or as a hundredth, and a unit of one letter off."""
-    if _shape(gold) is not None or _shape(answer) is not None:
+    if read_shape(gold) is not None or read_shape(answer) is not None:
         return equal(gold, answer, same)
     ends = [_ENDLESS.fullmatch(text) for text in (gold, answer)]
     if all(ends):
         return (ends[0][1] == "-") == (ends[1][1] == "-")  # type: ignore[index]
+    if any(ends):
+        return False
     gold_share, answer_share = gold.endswith("%"), answer.endswith("%")
     gold, answer = gold.removesuffix("%").strip(), answer.removesuffix("%").strip()
     pairs = [(gold, answer)]

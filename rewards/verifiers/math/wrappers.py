@@ -10,7 +10,8 @@ import re
 import unicodedata
 
 from rewards.verifiers.math.latex import collapsed, group_end
-from rewards.verifiers.prose import IN_TEXT, says_what_is_meant
+from rewards.verifiers.prose import says_what_is_meant
+from rewards.verifiers.sentence import IN_TEXT
 
 _MAX_BOXES = 40
 _NAMES = (
@@ -69,7 +70,7 @@ _AFTER_BOXES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
-        (r"(?<![\w}\\])(_{1,2})([^_\s{}]+)\1(?!\w)", r" \2 "),
+        (r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
         (r"(?<![\w`])(`{1,3})([^`]+)\1(?![\w`])", r" \2 "),
         (r"(?<!\w)\"([^\"]*)\"(?!\w)|(?<!\w)'([^']*)'(?!\w)", r" \1\2 "),
         (r"(?:US)?[£€¥₹₩₽₺₫฿₱₦₪¢]", " "),
