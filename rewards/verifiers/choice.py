@@ -39,10 +39,11 @@ _LABEL = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:]|([A-Z])\s+[-–
 _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])\)")
 # A capital, at the start or after a word that announces an option or links it to another one.
 _ANNOUNCED = re.compile(
-    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is|are|be|it's|that's|choose|chose|"
-    r"pick|select|think|say|guess|prefer|(?:go|going|stick|sticking) with|(?:go|opt) for|settle on|both|either|neither|"
-    r"between|and|or|nor|not|but|than|versus|vs)|[:,;/&+=]|[.!?]\s|"
-    r"(?:réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est|es|ist|é|è)|[是为為选選は은는])"
+    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|choose|"
+    r"chose|pick|select|think|say|guess|prefer|(?:go|going|stick|sticking) with|(?:go|opt) for|settle on|both|either|"
+    r"neither|between|and|or|nor|not|but|than|versus|vs|"
+    r"réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est?|ist|é|è|oder|und|ou|et|или|(?-i:[oy]))|"
+    r"[:,;/&+=]|[.!?]\s|[是为為选選择擇は은는或和と])"
     r"[\s:(]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
     re.IGNORECASE,
 )
@@ -59,6 +60,10 @@ _STATED = re.compile(
     r"(?:(?:so |thus )?(?:the |my )?(?:final |correct |right )*(?:answer|choice|option)(?: is)?\s*:?\s*)?"
     r"\(?(?P<letter>[A-Z])\)?(?:\s*\n|\.\s)\s*(?P<rest>\S.*)",
     re.IGNORECASE | re.DOTALL,
+)
+_TAKEN_BACK = re.compile(
+    r"(?:is|was|seems|can)\b|(?:that|this|it)(?:['’]s| is| was) (?:wrong|incorrect|false|not (?:right|correct))\b",
+    re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.;!?\n]+(?:\s|$)")
 _OTHERS = re.compile(r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b", re.IGNORECASE)
@@ -140,7 +145,7 @@ def letters_named(answer: str, gold: Gold) -> set[str] | None:
         if _is_explained(letter, stated, gold):
             return {letter}
         named = {letter} | gold.alphabet & (_bracketed(rest) | _options_in(rest))
-        return None if re.match(r"(?:is|was|seems|can)\b", rest) and _TURNED.search(rest) else named
+        return None if _TAKEN_BACK.match(rest) and _TURNED.search(rest) else named
     by_text = _letters_of(plain, gold) or _letters_of(last_clause(text), gold) or _letters_of(last_clause(plain), gold)
     if by_text:
         return by_text

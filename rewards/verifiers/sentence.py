@@ -191,6 +191,8 @@ def _joined(items: list[Item]) -> Sentence | None:
         elif kind == "word" and content == "more" and number and items[number - 1][1] == "piece":
             if following[0] in ("than", *_JOINS):  # "5 more apples", but no "5 more than"
                 out.append((content, kind))
+        elif content == "per" and following[0] in UNITS | NOUNS:
+            continue
         elif kind == "word" and content in _SIGNS and following[1] == "piece":
             pending = _SIGNS[content]
         elif kind == "word" and content in _FACTORS and out and out[-1][1] in ("piece", "scaled"):

@@ -201,22 +201,23 @@ trent trevor trey tyler tyson ursula veronica victor vincent walter wanda wendi 
 zach zachary zack zion zoe
 """
 _WHAT_IS_MEANT = """
-added after amount angle any area asymptote average axis before between both case cases center chance change chosen
-circle circumference coefficient coefficients common compound cone constant coordinate coordinates cube cubed cylinder
-decimal decrease decreased degree determinant diameter difference different digit digits directrix discount distance
-distances divided divisible divisor domain edge edges eight element elements ellipse ellipsoid enclosed equation
-equilateral exists expression face faces factor factors fewer fifth first five foci focus formed four fourth fraction
-function gain given graph greater greatest half height hexagon highest horizontal hyperbola if increase increased
-inequality inside integer integers intercept interest intersect inverse isosceles larger largest last least left length
-letter lie lies line lines logarithm loss lowest magnitude many matrix maximal maximum mean measure median minimal
-minimum mode more most much multiple multiples multiplied must new next nine number numbers octagon odds older one only
-optimal ordered origin original other outside over pair pairs parabola parallel pentagon percent percentage perimeter
-plane point points polygon polynomial positive possible power powers price prime primes prism probability product profit
-pyramid quadrilateral quotient radius randomly range rate ratio real reciprocal rectangle rectangular region regular
-remainder remaining representation right root roots same second segment segments selected semicircle sequence series set
-seven shaded side sides simple single six slope smaller smallest speed sphere square squared strictly subtracted such
-sum system tangency tangent ten term terminating terms than third three trapezoid triangle two valid variable variables
-vector vectors vertex vertical vertices volume way ways where width younger
+added adding after amount angle any area asymptote average axis before between both case cases center chance change
+chosen circle circumference coefficient coefficients combining common compound cone constant coordinate coordinates cube
+cubed cylinder decimal decrease decreased degree determinant diameter difference different digit digits directrix
+discount distance distances divided dividing divisible divisor domain edge edges eight element elements ellipse
+ellipsoid enclosed equation equilateral exists expression face faces factor factors fewer fifth first five foci focus
+formed four fourth fraction function gain given graph greater greatest half height hexagon highest horizontal hyperbola
+if increase increased inequality inside integer integers intercept interest intersect inverse isosceles larger largest
+last least left length letter lie lies line lines logarithm loss lowest magnitude many matrix maximal maximum mean
+measure median minimal minimum mode more most much multiple multiples multiplied multiplying must new next nine number
+numbers octagon odds older one only optimal ordered origin original other outside over pair pairs parabola parallel
+pentagon percent percentage perimeter plane point points polygon polynomial positive possible power powers price prime
+primes prism probability product profit pyramid quadrilateral quotient radius randomly range rate ratio real reciprocal
+rectangle rectangular region regular remainder remaining representation right root roots same second segment segments
+selected semicircle sequence series set seven shaded side sides simple single six slope smaller smallest speed sphere
+square squared strictly substituting subtracted subtracting such sum system tangency tangent ten term terminating terms
+than third three trapezoid triangle two valid variable variables vector vectors vertex vertical vertices volume way ways
+where width younger
 """
 
 FUNCTION = frozenset(_SAYING_NOTHING.split())

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 _MATRIX = re.compile(r"\\begin\{([pbvB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 _TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
-_THOUSANDS = re.compile(r"(?<![\d.,])[-+]?\d{1,3}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])[-+]?\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _MAX_MEMBERS = 60
@@ -38,8 +38,9 @@ def read_shape(latex: str) -> Shape | None:
         parts = split(inside)
         if kind == "()" and len(parts) == 1:
             return None
+    elif _THOUSANDS.fullmatch(latex):
+        return None
     else:
-        inside = latex
         parts = split(latex)
     if not all(parts) or len(parts) > _MAX_MEMBERS:
         return None
@@ -85,12 +86,12 @@ def _outer(latex: str) -> tuple[str, str] | None:
 
 
 def split(text: str) -> list[str]:
-    """The parts of ``text`` between commas outside brackets; a comma within 1,234 is none where that is a number.
+    """The parts of ``text`` between commas outside brackets; commas of thousands are none where others have a space.
 
-    >>> split("1,234"), split("100,200, 3"), split("(1, 2), (3, 4)"), split("4,8")
-    (['1234'], ['100200', '3'], ['(1, 2)', '(3, 4)'], ['4', '8'])
+    >>> split("1,234, 5"), split("100,200"), split("(1, 2), (3, 4)")
+    (['1234', '5'], ['100', '200'], ['(1, 2)', '(3, 4)'])
     """
-    if _THOUSANDS.search(text) and (_THOUSANDS.fullmatch(text.strip()) or ", " in text):
+    if ", " in text and _THOUSANDS.search(text):
         text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
     parts, depth = [""], 0
     for char in text:

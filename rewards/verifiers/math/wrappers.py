@@ -53,6 +53,7 @@ _BEFORE_BOXES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"^\s*#{1,6}\s+", ""),
+        (r"~~", "\x00"),  # struck out
         (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])", ""),
         (r",\\!\s*", ","),
         (
@@ -89,6 +90,7 @@ _BASED = re.compile(
     rf"|,?\s*\(?(?:in\s+)?base[\s-]+(\d+|{_BASE_NAMES})(?![A-Za-z\d])\)?|\s+\(?in\s+(binary|octal|hexadecimal)(?![A-Za-z])\)?)"
 )
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
+_SAID_TWICE = re.compile(r"(\\boxed\s*\{[^{}]*\})([^{}]{1,200}?)(\1)")
 _BARE_BOXED = re.compile(r"-?[^\s$\\{},;]+")
 _ANNOUNCED = re.compile(
     r"(?:^|[.:;!]|(?<![A-Za-z])(?:so|thus|hence|therefore|is|are|get|gives|obtain|answer))\s*$", re.I
@@ -134,6 +136,7 @@ def _based(match: re.Match[str]) -> str:
 
 def _unboxed(text: str) -> str | None:
     """``text`` with the contents of its boxes in their places; what only announces a box goes."""
+    text = _SAID_TWICE.sub(_last_of_two, text)
     boxes = list(_BOX.finditer(text))
     if not boxes or len(boxes) > _MAX_BOXES:
         return text
@@ -161,6 +164,12 @@ def _unboxed(text: str) -> str | None:
     if len(distinct) > 1 and not _is_list(text, contents):
         return None
     return text
+
+
+def _last_of_two(match: re.Match[str]) -> str:
+    between = match[2]
+    said = _ANNOUNCED.search(between) and says_what_is_meant(between) and not re.search(r"[-+*/=<>^\\\d]", between)
+    return match[3] if said else match[0]
 
 
 def _is_list(text: str, contents: list[str]) -> bool:
