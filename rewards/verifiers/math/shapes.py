@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rewards.verifiers.math.exact import read_values
 from rewards.verifiers.math.intervals import solutions
-from rewards.verifiers.math.structure import NAME, Shape, read_shape
+from rewards.verifiers.math.structure import NAME, Shape, read_shape, without_thousands
 
 Same = Callable[[str, str], bool | None]
 """Whether two expressions are equal; None where that is not known."""
 
-_SPACE = re.compile(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])")
+_SPACE = re.compile(r"(?<![A-Za-z0-9,]) +| +(?![A-Za-z0-9])")
 _BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _DIGITS = re.compile(r"[0-9A-Z]+")
 _RELATION = re.compile(r"(?<![<>!])=")
@@ -43,7 +43,7 @@ def equal(gold: str, answer: str, same: Same) -> bool | None:
     >>> equal("y = 2x + 3", "2x - y = -3", same), equal("y = 2x", "y = x", same), equal("x^2 = 4", "x = 2", same)
     (True, False, None)
     """
-    gold, answer = _MEMBER.sub("", gold).strip(), _MEMBER.sub("", answer).strip()
+    gold, answer = (without_thousands(_MEMBER.sub("", text).strip()) for text in (gold, answer))
     if _SPACE.sub("", gold) == _SPACE.sub("", answer):
         return True
     if (based := _same_digits(gold, answer)) is not None:

@@ -38,8 +38,6 @@ def read_shape(latex: str) -> Shape | None:
         parts = split(inside)
         if kind == "()" and len(parts) == 1:
             return None
-    elif _THOUSANDS.fullmatch(latex):
-        return None
     else:
         parts = split(latex)
     if not all(parts) or len(parts) > _MAX_MEMBERS:
@@ -83,6 +81,18 @@ def _outer(latex: str) -> tuple[str, str] | None:
         if depth == 0 and position < len(plain) - 1:
             return None
     return opening + closing, plain[1:-1]
+
+
+def without_thousands(latex: str) -> str:
+    r"""``latex`` without commas in its numbers, where it has no other commas and no brackets of a list.
+
+    >>> without_thousands(r"1,234\pi"), without_thousands("(100,200)"), without_thousands("2,9")
+    ('1234\\pi', '(100,200)', '2,9')
+    """
+    if "," not in latex or any(opening in latex for opening in ("(", "[", "\\{")):
+        return latex
+    plain = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), latex)
+    return latex if "," in plain else plain
 
 
 def split(text: str) -> list[str]:
