@@ -5,58 +5,81 @@ options: ``{"answer": "B", "options": {"A": "a dog", "B": "a cat"}}``, where ``o
 option's text. Letters go from A to Z.
 
 An answer names an option by its letter, alone or as a label ("B", "(b)", "B.", "B) a cat"), after a word that announces
-it ("Option B which is", "the answer is B", "I choose B"), or by the option's text where that is known. The article in
-"A cat" and the pronoun in "I think" are no letters, nor is in a sentence one behind both J and the gold's last ("T
-cells", "X = 5"). An answer that names two options, or turns one down ("not B",
-"B is wrong"), is "ambiguous", one that names none "unparsed"; both are wrong.
+it ("Option B which is", "the answer is B", "I choose B", and the like in some other languages), or by the option's text
+where that is known; options that are numbers or formulas are compared as such, where no option has the very text. The
+article in "A cat" and the pronoun in "I think" are no letters, nor is in a sentence one behind both J and the gold's
+last ("T cells", "X = 5"). An answer that names two options, or turns one down ("not B", "B is wrong"), is "ambiguous",
+one that names none "unparsed"; both are wrong. Once an option is stated, the sentences after it may turn others down.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import MappingProxyType
 
+from rewards.verifiers.math.normalize import decide
 from rewards.verifiers.prose import last_clause, without_confidence
 from rewards.verifiers.text import normalised
 from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, UNPARSED, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LONGEST_FORMULA = 200
 _USUAL = frozenset("ABCDEFGHIJ")
 AMBIGUOUS = Verdict(0.0, "ambiguous")
 
 _WRAPPER = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”]|</?\w+>")
+_QUOTED = re.compile(r"(?<!\w)[<'\"“‘「『【〈《]\s*([A-Za-z])\s*[>'\"”’」』】〉》](?!\w)")
 _ALONE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]*")
 _LABEL = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:]|([A-Z])\s+[-–—=]|[Oo]ption ([A-Za-z]) which is)(?=\s)")
 _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])\)")
 # A capital, at the start or after a word that announces an option or links it to another one.
 _ANNOUNCED = re.compile(
-    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is|are|be|it's|that's|choose|chose|"
-    r"pick|select|think|say|guess|both|either|neither|between|and|or|nor|not|but|than|versus|vs)|[:,;/&+=]|[.!?]\s)"
-    r"[\s:(]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>\s+[A-Za-z]+)?)",
+    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|choose|"
+    r"chose|pick|select|think|say|guess|prefer|(?:go|going|stick|sticking) with|(?:go|opt) for|settle on|both|either|"
+    r"neither|between|and|or|nor|not|but|than|versus|vs|"
+    r"réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est?|ist|é|è|oder|und|ou|et|или|(?-i:[oy]))|"
+    r"[:,;/&+=]|[.!?]\s|[是为為选選择擇は은는或和と])"
+    r"[\s:(]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
     re.IGNORECASE,
 )
 _FINAL = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*([a-z])\s*[.!]?\s*$", re.IGNORECASE)
 _WORDS_AFTER = "is are was and or nor not but which because since as with would seems"
 _AFTER_A_LETTER = frozenset(_WORDS_AFTER.split())
+_AFTER_I = frozenset(("is", "and", "or", "nor"))
 _TURNED = re.compile(
     r"(?<![A-Za-z])(?:not|never|neither|nor|except|isn['’]t|aren['’]t|wasn['’]t|cannot|can['’]t|incorrect|wrong|false|"
     r"eliminated?|excluded?|rule[sd]? out|unlikely)(?![A-Za-z])",
     re.IGNORECASE,
 )
+_STATED = re.compile(
+    r"(?:(?:so |thus )?(?:the |my )?(?:final |correct |right )*(?:answer|choice|option)(?: is)?\s*:?\s*)?"
+    r"\(?(?P<letter>[A-Z])\)?(?:\s*\n|\.\s)\s*(?P<rest>\S.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_TAKEN_BACK = re.compile(
+    r"(?:is|was|seems|can)\b|(?:that|this|it)(?:['’]s| is| was) (?:wrong|incorrect|false|not (?:right|correct))\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.;!?\n]+(?:\s|$)")
+_OTHERS = re.compile(r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b", re.IGNORECASE)
+_MENTIONED = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
+_MATHEMATICAL = re.compile(r"\d|\\|[A-Za-z)]\s*[-+*/^=<>]\s*[A-Za-z(]|[π√∞]")
 
 
 @dataclass(frozen=True)
 class Gold:
-    """The right letter and the texts of the options, as far as they are known, normalised."""
+    """The right letter and the texts of the options, as far as they are known, normalised and as they are written."""
 
     letter: str
     options: Mapping[str, str]
     complete: bool
     """Whether ``options`` has them all, so that other letters name nothing."""
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def alphabet(self) -> frozenset[str]:
@@ -104,26 +127,51 @@ def judge(gold: str, answer: str) -> Verdict:
 
 def letters_named(answer: str, gold: Gold) -> set[str] | None:
     """The letters of the options that an answer names; None where it turns one down."""
-    text = " ".join(_WRAPPER.sub(" ", without_confidence(answer)).split())
+    if not answer.isascii():
+        answer = unicodedata.normalize("NFKC", answer)
+    stated = without_confidence(answer)
+    plain = " ".join(stated.split())
+    text = " ".join(_WRAPPER.sub(" ", _QUOTED.sub(r" \1 ", plain)).split())
     if alone := _ALONE.fullmatch(text):
         return {alone[1].upper()}
     label = _LABEL.match(text)
     if label is not None and _letter(label) in gold.alphabet:
         letter, rest = _letter(label), text[label.end() :].strip()
-        by_text = _letters_of(rest, gold)
+        written = _LABEL.match(plain)
+        by_text = _letters_of(plain[written.end() :] if written else rest, gold) or _letters_of(rest, gold)
         if by_text:
             # A label beside another option's text names two; texts that several options share name the labelled one.
             return {letter} if letter in by_text else {letter} | by_text
+        if _is_explained(letter, stated, gold):
+            return {letter}
         named = {letter} | gold.alphabet & (_bracketed(rest) | _options_in(rest))
-        return None if re.match(r"(?:is|was|seems|can)\b", rest) and _TURNED.search(rest) else named
-    by_text = _letters_of(text, gold) or _letters_of(last_clause(text), gold)
+        return None if _TAKEN_BACK.match(rest) and _TURNED.search(rest) else named
+    by_text = _letters_of(plain, gold) or _letters_of(last_clause(text), gold) or _letters_of(last_clause(plain), gold)
     if by_text:
         return by_text
+    if (statement := _STATED.match(stated.strip(" *$"))) and _is_explained(statement["letter"].upper(), stated, gold):
+        return {statement["letter"].upper()} & gold.alphabet
     named = _bracketed(text) | _announced(text)
     if (final := _FINAL.search(text)) is not None:
         named.add(final[1].upper())
     named &= gold.alphabet
     return None if named and _TURNED.search(text) else named
+
+
+def _is_explained(letter: str, stated: str, gold: Gold) -> bool:
+    """Whether sentences follow the stated letter that name no other option, and turn down only others."""
+    statement = _STATED.match(stated.strip(" *$"))
+    if statement is None or not _TURNED.search(statement["rest"]):
+        return False
+    for sentence in _SENTENCE_END.split(statement["rest"]):
+        sentence = sentence.partition("Explanation:")[2] or sentence
+        mentioned = {match[0] for match in _MENTIONED.finditer(sentence)} & gold.alphabet
+        if _TURNED.search(sentence):
+            if letter in mentioned or not (mentioned - {"I"} or _OTHERS.match(sentence.strip())):
+                return False
+        elif not (_bracketed(sentence) | _announced(sentence)) & gold.alphabet <= {letter}:
+            return False
+    return True
 
 
 def _bracketed(text: str) -> set[str]:
@@ -134,12 +182,17 @@ def _announced(text: str) -> set[str]:
     """Letters after an announcing word; A and I, and small letters, only where no noun or verb follows."""
     named = set()
     for match in _ANNOUNCED.finditer(text):
-        letter, following = match["letter"], (match["rest"] or "").strip().lower()
+        letter, following = match["letter"], (match["rest"] or "").strip(" ,").lower()
         if match["option"] is not None:
             named.add(letter.upper())
-        elif letter.isupper() and (letter not in "AI" or not following or following in _AFTER_A_LETTER):
+        elif letter.isupper() and (letter not in "AI" or not following or following in _after(match)):
             named.add(letter)
     return named
+
+
+def _after(match: re.Match[str]) -> frozenset[str]:
+    """The words that may follow A, which may be an article, and I, which is a pronoun before most verbs."""
+    return _AFTER_I if match["letter"] == "I" else _AFTER_A_LETTER
 
 
 def _options_in(text: str) -> set[str]:
@@ -151,9 +204,13 @@ def _letter(match: re.Match[str]) -> str:
 
 
 def _letters_of(text: str, gold: Gold) -> set[str]:
-    """The options whose text this is; several where options share a text."""
+    """The options whose text, number or formula this is; several where options share it."""
     wanted = normalised(text)
-    return {letter for letter, known in gold.options.items() if known == wanted} if wanted else set()
+    named = {letter for letter, known in gold.options.items() if known == wanted} if wanted else set()
+    if named or len(text) > _LONGEST_FORMULA or not _MATHEMATICAL.search(text):
+        return named
+    formulas = {letter: option for letter, option in gold.written.items() if _MATHEMATICAL.search(option)}
+    return {letter for letter, option in formulas.items() if (decide(option, text) or UNPARSED).correct}
 
 
 def _read_json(text: str) -> Gold | None:
@@ -162,15 +219,16 @@ def _read_json(text: str) -> Gold | None:
         options, answer = content["options"], content["answer"]
         if isinstance(options, list):
             options = dict(zip(LETTERS, options, strict=False)) if len(options) <= len(LETTERS) else {}
-        known = {letter.strip("() .").upper(): normalised(option) for letter, option in options.items()}
+        written = {letter.strip("() .").upper(): option for letter, option in options.items()}
+        known = {letter: normalised(option) for letter, option in written.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     if not known or len(known) != len(options) or not all(len(letter) == 1 and letter in LETTERS for letter in known):
         return None
     if not isinstance(answer, str):
         return None
-    gold = Gold("", MappingProxyType(known), True)
+    gold = Gold("", MappingProxyType(known), True, MappingProxyType(written))
     named = _letters_of(answer, gold)
     if (alone := _ALONE.fullmatch(answer.strip())) is not None and alone[1].upper() in known:
         named = {alone[1].upper()}
-    return Gold(named.pop(), gold.options, True) if len(named) == 1 else None
+    return replace(gold, letter=named.pop()) if len(named) == 1 else None

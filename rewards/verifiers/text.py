@@ -1,7 +1,10 @@
 """Whether a short answer is the gold text: exact match after normalisation, with aliases, and token F1.
 
-Normalised as SQuAD's evaluation does (arXiv 1606.05250): lower case, no ASCII punctuation, no articles, single spaces.
-Where that would leave nothing of a text made of articles ("The Who" keeps "who", "A" would be empty), they stay.
+Normalised as SQuAD's evaluation does (arXiv 1606.05250), lower case, no punctuation, no articles, single spaces, with
+three differences. Numbers stay numbers: their sign, point, slash and colon count ("-5", "2.71", "3:4"), separators of
+thousands and zeros behind the point do not ("6,000", "4.0"). Signs that are part of a name stay ("C++", "O-", "C#").
+Unicode counts: quotation marks, dashes and full stops of every script are punctuation, and "STRASSE" is "Straße".
+Where nothing would be left, articles and signs stay ("The Who" keeps "who", "A" and "+" would be empty).
 
 A gold is a plain string or a JSON list of aliases; the closest alias counts. :func:`judge` is the verifier "text": the
 normalised texts are equal or not. :func:`judge_token_f1` is the verifier "token_f1": ``correct`` is the F1, and the
@@ -12,25 +15,80 @@ from __future__ import annotations
 
 import json
 import re
-import string
+import unicodedata
 from collections import Counter
 from functools import lru_cache
 
 from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, UNPARSED, Verdict
 
 _ARTICLES = frozenset(("a", "an", "the"))
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-") | {"⁄": "/"})
+_APART = re.compile(r"^\s*-\s+(?=\.?\d)")
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*\.)", re.ASCII)
+_POINT_ZEROS = re.compile(r"(?<![\d.:/-])(-?\d+)\.(\d*?)0*(?![\d.:/-])", re.ASCII)
+# A number with its sign, and what binds digits: point, colon, slash, dash, power.
+_NUMBER = r"(?<![\w.])[-+]?\.?\d+(?:[.,:/^-]\d+)*(?:%|(?!\w))"
+_NAME = r"[^\W\d_]\w*(?:\+{1,2}|\#)(?![\w+#])|(?<!\w)[^\W_]{1,3}-(?![\w-])"
+# A formula: single letters and numbers with signs between them.
+_FORMULA = r"(?<!\w)(?:\d+(?:\.\d+)?[a-z]?|[a-z])(?:[-+*/^=<>](?:\d+(?:\.\d+)?[a-z]?|[a-z])(?!\w))+"
+_SIGN = r"(?<=\w\s)[+*/=<>](?=\s\w)|(?<=\d\s)-(?=\s\d)"
+_KEPT = re.compile(rf"{_FORMULA}|{_NUMBER}|{_NAME}|{_SIGN}", re.ASCII)
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_VULGAR = re.compile(r"(\d?)([½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒])")
 
 
 def normalised(text: str) -> str:
-    """``text`` in lower case, without ASCII punctuation and articles, its words one space apart.
+    """``text`` in lower case, without punctuation and articles, its words one space apart.
 
-    >>> normalised("The  Eiffel-Tower, Paris!"), normalised("the A")
-    ('eiffeltower paris', 'the a')
+    >>> normalised("The  Eiffel-Tower, Paris!"), normalised("the A"), normalised("“Straße”。")
+    ('eiffeltower paris', 'the a', 'strasse')
+    >>> normalised("-6,000.50 (2.0)"), normalised("C++"), normalised("1914–1918"), normalised("3:4")
+    ('-6000.5 2', 'c++', '1914-1918', '3:4')
     """
-    words = text.lower().translate(_PUNCTUATION).split()
-    return " ".join([word for word in words if word not in _ARTICLES] or words)
+    if not text.isascii():
+        text = _RAISED.sub(r"^\g<0>", _VULGAR.sub(r"\1 \2", text))
+        text = unicodedata.normalize("NFKC", text).translate(_DASHES)
+        text = unicodedata.normalize("NFKC", text.casefold())  # folding may leave a text that is composed otherwise
+    else:
+        text = text.lower()
+    words = _bare(_APART.sub("-", text)).split()
+    return " ".join([word for word in words if word not in _ARTICLES] or words or _signs(text))
+
+
+def _bare(text: str) -> str:
+    """``text`` without punctuation, but for what is part of a number or a name."""
+    if text.isalnum():
+        return text
+    text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
+    pieces, end = [], 0
+    for match in _KEPT.finditer(text):
+        pieces += [_unpunctuated(text[end : match.start()]), _canonical(match[0])]
+        end = match.end()
+    return "".join([*pieces, _unpunctuated(text[end:])])
+
+
+def _canonical(kept: str) -> str:
+    return _POINT_ZEROS.sub(lambda number: f"{number[1]}.{number[2]}".rstrip("."), kept.removeprefix("+"))
+
+
+def _unpunctuated(text: str) -> str:
+    return "".join([char for char in text if not _is_punctuation(char)])
+
+
+def _is_punctuation(char: str) -> bool:
+    if char.isascii():
+        return not (char.isalnum() or char.isspace() or char < " ")
+    return unicodedata.category(char)[0] in "P" or char == "´"
+
+
+def _signs(text: str) -> list[str]:
+    """The signs of a text that has nothing else, such as "<" or "+"; sentence marks are none."""
+    return [word for word in text.split() if not all(_is_mark(char) for char in word)]
+
+
+def _is_mark(char: str) -> bool:
+    return char in "`'$" or (unicodedata.category(char)[0] == "P" and char not in "*/%&@#-\\")
 
 
 @lru_cache(maxsize=4096)

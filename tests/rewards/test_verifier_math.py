@@ -14,9 +14,10 @@ from sympy.parsing import sympy_parser
 
 from rewards.verifiers.math.latex import is_safe, respell
 from rewards.verifiers.math.math import _parsed, judge, read_gold
-from rewards.verifiers.math.normalize import decide
+from rewards.verifiers.math.normalize import decide, read
 from rewards.verifiers.math.number import verify_number
-from rewards.verifiers.prose import last_clause, mathematics_in, without_confidence
+from rewards.verifiers.prose import last_clause
+from rewards.verifiers.sentence import read_sentence
 from rewards.verifiers.verifier import MAX_CHARS, Verdict
 
 EQUAL = [
@@ -247,7 +248,7 @@ FRAGMENTS += [
 @settings(deadline=None, max_examples=150)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=8).map("".join))
 def test_names_that_reach_sympy_are_words(text: str) -> None:
-    latex = mathematics_in(respell(text))
+    latex = read(text).latex
     expression = _parsed(latex) if latex else None
     if expression is None:
         return
@@ -284,6 +285,7 @@ def test_only_numerals_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
         "2+3*4",
         "12*(3+4)/5",
         "7.25x^2",
+        r"\sin(7.25) + 12",
     ):
         judge(r"\frac{77}{5}", answer)
     assert evaluated
@@ -293,10 +295,10 @@ def test_only_numerals_are_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(deadline=None, max_examples=300)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(FRAGMENTS), max_size=30).map("".join)))
 def test_reading_never_raises(text: str) -> None:
-    respelled = without_confidence(respell(text))
-    last_clause(respelled)
-    latex = mathematics_in(respelled)
-    assert is_safe(latex or "") in (True, False)
+    last_clause(text)
+    read_sentence(text)
+    assert is_safe(respell(text)) in (True, False)
+    assert all(map(is_safe, read(text).pieces)) or "\\l" in text
     assert verify_number(text, "1") in (True, False, None)
 
 

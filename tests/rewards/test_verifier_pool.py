@@ -19,7 +19,7 @@ from rewards.verifiers import pool as pool_module
 from rewards.verifiers.pool import Verdict, VerifierPool
 from rewards.verifiers.verifier import EQUAL, MAX_CHARS
 
-HANGS = "10^{10^{10}}"
+HANGS = "9^{9^{9^{9}}}"
 LIMIT_S = 1.0
 START_S = 20.0
 """What a worker may take to start on a loaded machine."""

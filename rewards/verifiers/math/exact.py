@@ -12,6 +12,8 @@ import math
 import re
 from fractions import Fraction
 
+from rewards.verifiers.math.number import read_number, verify_number
+
 Monomial = tuple[int, int, tuple[tuple[str, int], ...]]
 """Squarefree radicand, power of i (0 or 1), and the letters with their exponents, sorted."""
 Value = dict[Monomial, Fraction]
@@ -229,3 +231,47 @@ def approximate(value: Value) -> float | None:
         except OverflowError:
             return None
     return total
+
+
+def same_value(left: str, right: str) -> bool | None:
+    """Whether two expressions, or two linear equations, are equal; None where that takes algebra.
+
+    A long decimal is no exact value (:mod:`rewards.verifiers.math.number`): it is only told from what is far from it.
+
+    >>> same_value("2(3)", "6"), same_value("x + 1", "x"), same_value("y = 2x", "2y = 4x"), same_value("1/2x", "x/2")
+    (True, False, True, None)
+    """
+    plain = verify_number(left, right)
+    if plain is not None:
+        return plain
+    if "=" in left or "=" in right:
+        return _same_line(left, right)
+    values = read_values(left), read_values(right)
+    if values[0] is None or values[1] is None:
+        return None
+    if values[0] == values[1]:
+        return True
+    numbers = read_number(left), read_number(right)
+    if any(number is not None and number.tolerance is not None for number in numbers):
+        near = [approximate(value[0]) if len(value) == 1 else None for value in values if value is not None]
+        far = None not in near and abs(near[0] - near[1]) > 1e-3 * max(map(abs, near))  # type: ignore[operator, arg-type]
+        return False if far else None
+    return False
+
+
+def _same_line(left: str, right: str) -> bool | None:
+    """Whether two linear equations, each brought to the form ``value = 0``, have the same solutions."""
+    lines = []
+    for equation in (left, right):
+        sides = [read_values(side) for side in equation.split("=")]
+        if len(sides) != 2 or any(side is None or len(side) > 1 for side in sides):
+            return None
+        value = added(sides[0][0], scaled(sides[1][0], -1))  # type: ignore[index]
+        exponents = [letters for _, _, letters in value if letters]
+        if not exponents or any(sum(exponent for _, exponent in letters) != 1 for letters in exponents):
+            return None
+        if any("\\pi" in dict(letters) or radicand > 1 or imaginary for radicand, imaginary, letters in value):
+            return None
+        lines.append(value)
+    ratio = next(iter(lines[0].values())) / lines[1].get(next(iter(lines[0])), Fraction(1))
+    return lines[0] == {monomial: ratio * coefficient for monomial, coefficient in lines[1].items()}

@@ -1,10 +1,8 @@
-r"""Brings the many spellings of a mathematical answer to one LaTeX string, by string work alone.
+r"""Brings the many spellings of a piece of mathematics to one LaTeX string, by string work alone.
 
 Nothing here evaluates anything and nothing raises: what is not understood is left for :func:`is_safe` to turn down.
-
-- wrappers go: ``\boxed{}``, ``$...$``, ``\( \)``, spacing, sizing, markdown bold;
-- plain spellings become LaTeX: ``pi``, ``11sqrt(2)``, ``x**2``, ``√3``, ``137 1/2``, ``6.7e-5``, ``0.\overline{3}``;
-- units written as text, currency and degrees go without being compared; a percent sign stays.
+Plain spellings become LaTeX: ``pi``, ``11sqrt(2)``, ``x**2``, ``137 1/2``, ``3.2 x 10^4``, ``6.7e-5``,
+``0.\overline{3}``, ``[[1,2],[3,4]]``. Degrees go without being compared; a percent sign stays.
 """
 
 from __future__ import annotations
@@ -51,47 +49,16 @@ def is_safe(latex: str) -> bool:
     return depth == 0
 
 
-_UNICODE_NAMES = (
-    "α alpha β beta γ gamma δ delta ε epsilon θ theta λ lambda μ mu φ phi ω omega σ sigma π pi Δ Delta √ sqrt ∞ infty"
-    " ± pm × times · cdot ⋅ cdot ÷ div ≤ le ≥ ge ≠ ne ≈ approx ∪ cup ∩ cap ∈ in ∅ emptyset"
-)
-_NAMED_CHARACTERS = _UNICODE_NAMES.split()
-_UNICODE = str.maketrans(
-    {char: f"\\{name} " for char, name in zip(_NAMED_CHARACTERS[::2], _NAMED_CHARACTERS[1::2], strict=True)}
-    | dict.fromkeys("\u2212\u2013\u2014\u2010\u2011", "-")
-    | dict.fromkeys("\u200b\ufeff", "")
-    | {"°": "^\\circ ", "ℝ": "\\mathbb{R}", "½": "\\frac{1}{2}"}
-)
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
-_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
-
-_UNWRAPPED = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?<!\S)\*\*(?!\s)(.+?)\*\*(?![^\s.,])", r"\1"),
-        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits|q?quad)(?![A-Za-z])|\\[,!;:]\s*", ""),
-        (r"(?<!\\)\\ |~", " "),
-        (r"\\\$|\$|(?<!\\)\\[()\[\]]", " "),
-        (r"\{\s*,\s*\}", ","),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\\%|\s*(?<![A-Za-z])(?:percent(?:age)?|pct)(?![A-Za-z])", "%"),
-        # A unit in \text after a number, with its power; "and" and "or" are no units.
-        (r"([\d})%]\s*)\\(?:text|textrm|mbox|mathrm)\s*\{(?!\s*(?:and|or|[a-z])\s*\})[^{}%]*\}\s*(\^\{?\d\}?)?", r"\1"),
-        (r"\\(?:text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it)|operatorname)\s*\{([^{}]*)\}", r" \1 "),
-    )
-]  # fmt: skip
-
 _RESPELLED = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"(?<!\\)\s*,?\s+(?:and|or)\s+", ", "),
-        (r"\\le(?:q|qslant)?(?![A-Za-z])|<=", r"\\le "),
+        (r"\\(?:le(?:q|qslant)?)(?![A-Za-z])|<=", r"\\le "),
         (r"\\ge(?:q|qslant)?(?![A-Za-z])|>=", r"\\ge "),
         (r"\\neq?(?![A-Za-z])|!=", r"\\ne "),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
         (r"\\langle(?![A-Za-z])", "("),
         (r"\\rangle(?![A-Za-z])", ")"),
-        (r"([0-9A-Z])\s*\(?\s*base\s+(\d+)\)?", r"\1_{\2}"),
+        (r"(?<=\d)\s+[xX]\s+(?=\d)|(?<=\d)[xX](?=10\s*\^)", r"\\times "),
         (r"(?<![A-Za-z\\])a(?:rc)?(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
         (rf"(?<![A-Za-z\\])(sqrt|{_GREEK}|{_FUNCTIONS})(?![A-Za-z])".replace(" ", "|"), r"\\\1 "),
         (r"(?<![A-Za-z\\])sqrt(?=\d)", r"\\sqrt "),
@@ -119,37 +86,26 @@ _ROOT_TOKEN = re.compile(r"\\[A-Za-z]+|\d+|[A-Za-z]")
 
 
 def respell(text: str) -> str:
-    r"""``text`` with its wrappers gone and its mathematics in one LaTeX spelling; words stay as they are.
+    r"""One LaTeX spelling of a piece of mathematics without words and wrappers.
 
-    >>> respell(r"$\boxed{11sqrt(2)}$"), respell("(-∞, 3²]"), respell(r"\frac43\text{ cm}^2"), respell(r"90^\circ")
+    >>> respell("11sqrt(2)"), respell(r"(-infinity, 3^2]"), respell(r"\frac43"), respell(r"90^\circ")
     ('11\\sqrt{2}', '(-\\infty , 3^{2}]', '\\frac{4}{3}', '90')
     """
-    text = _SUPERSCRIPT_RUN.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _unbox(_collapsed(text.translate(_UNICODE)))
-    for pattern, replacement in _UNWRAPPED:
-        text = pattern.sub(replacement, text)
     if not _TRIGONOMETRY.search(text):
         text = _DEGREES.sub(" ", text)
-    text = _collapsed(_REPEATING.sub(_repeating_fraction, text))
+    text = collapsed(_REPEATING.sub(_repeating_fraction, text))
     for pattern, replacement in _RESPELLED:
         text = pattern.sub(replacement, text)
     text = _brace_arguments(_brace_parentheses(text))
-    return _collapsed(text)
+    return collapsed(text)
 
 
-def _collapsed(text: str) -> str:
+def collapsed(text: str) -> str:
+    """``text`` with single spaces."""
     return " ".join(text.split())
 
 
-def _unbox(text: str) -> str:
-    """Content of the last box, or ``text`` where there is none or it is never closed."""
-    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    opening = text.find("{", start) if start >= 0 else -1
-    end = _group_end(text, opening) if opening >= 0 else -1
-    return text[opening + 1 : end - 1] if end > 0 else text
-
-
-def _group_end(text: str, start: int) -> int:
+def group_end(text: str, start: int) -> int:
     """Position behind the brace that closes the one at ``start``, or -1."""
     depth = 0
     for position in range(start, len(text)):
@@ -195,7 +151,7 @@ def _brace_arguments(text: str) -> str:
             while text[position : position + 1] == " ":
                 position += 1
             single = token.match(text, position)
-            end = single.end() if single else _group_end(text, position) if text[position : position + 1] == "{" else -1
+            end = single.end() if single else group_end(text, position) if text[position : position + 1] == "{" else -1
             if end < 0:
                 break
             arguments.append(f"{{{single[0]}}}" if single else text[position:end])

@@ -20,12 +20,15 @@ Model output is hostile input. Where math-verify 0.9 and latex2sympy2_extended 1
 What counts as equal, beyond the same value, set, interval, tuple, matrix or equation:
 
 - decimals are exact, but a decimal of at least six significant digits also stands for a number that rounds or
-  truncates to it: 4.66667 is 14/3, and 4.67 is not;
+  truncates to it: 4.66667 is 14/3, and 4.67 is not; one of sixteen digits is taken for a float, right to 2^-50;
+- numbers are compared relative to their size, however small;
 - units, currency, degrees and the case of letters are not compared; "50%" equals 50 and 0.5;
-- ``x = 5`` equals 5, ``y = 2x + 3`` equals ``2x + 3``, and of ``a = b = c`` without commas the last side counts;
+- ``x = 5`` equals 5, ``y = 2x + 3`` equals ``2x + 3``, and of ``a = b = c`` the last side counts, where the sides that
+  are numbers agree;
 - ``2x = 10`` does not equal ``x = 5``, against math-verify: the question's own equation would be a right answer;
 - a number without its base equals the same digits with it; two bases must be the same;
-- a gold in words needs the same words, alone or at the end of a sentence that says so.
+- what words change is in :mod:`rewards.verifiers.prose`; a gold in words needs the same words, alone or at the end of a
+  sentence that says so.
 """
 
 from __future__ import annotations
@@ -35,13 +38,15 @@ from functools import lru_cache
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Basic, Expr, Float, Interval, MatrixBase, Rational, Symbol, Tuple, nan, zoo
+from sympy import Basic, Expr, Float, MatrixBase, Rational, Symbol, log, nan, zoo
 from sympy.core.function import AppliedUndef
 
+from rewards.verifiers.math.exact import same_value
 from rewards.verifiers.math.latex import is_safe
-from rewards.verifiers.math.normalize import Reading, read, settle, spellings
+from rewards.verifiers.math.normalize import Reading, read, settle
 from rewards.verifiers.math.number import read_number
-from rewards.verifiers.verifier import DIFFERENT, EQUAL, UNPARSED, Verdict
+from rewards.verifiers.math.shapes import is_read
+from rewards.verifiers.verifier import UNPARSED, Verdict
 
 
 @lru_cache(maxsize=4096)
@@ -52,9 +57,9 @@ def read_gold(gold: str) -> Reading:
     (None, '\\frac{4}{3}', None)
     """
     reading = read(gold)
-    if reading.latex is not None and _parsed_gold(reading.latex) is None:
-        return Reading(reading.text, None)
-    return reading
+    if all(is_read(piece) or _parsed_gold(piece) is not None for piece in reading.pieces):
+        return reading
+    return Reading(reading.text)
 
 
 def judge(gold: str, answer: str) -> Verdict:
@@ -67,16 +72,12 @@ def judge(gold: str, answer: str) -> Verdict:
     >>> judge(r"11\sqrt2", "The length is 11sqrt(2) cm."), judge(r"(3,4]", "[3,4]"), judge("5", "2 or 5").correct
     (Verdict(correct=1.0, reason='equal'), Verdict(correct=0.0, reason='different'), 0.0)
     """
-    reference, stated = read_gold(gold), read(answer)
-    verdict = settle(reference, stated)
-    if verdict is not None:
-        return verdict
-    if reference.latex is None or stated.latex is None:  # the answer's: without the gold's it is settled
-        return UNPARSED
-    equal = [_compare(left, right) for left, right in spellings(reference.latex, stated.latex)]
-    if any(equal):
-        return EQUAL
-    return UNPARSED if all(value is None for value in equal) else DIFFERENT
+    return settle(read_gold(gold), read(answer), _same) or UNPARSED
+
+
+def _same(gold: str, answer: str) -> bool | None:
+    exact = same_value(gold, answer)
+    return _compare(gold, answer) if exact is None else exact
 
 
 _PLAIN_SET = re.compile(r"\{(?:[^{}]|\{[^{}]*\})*\}")
@@ -98,36 +99,54 @@ def _compare(gold: str, answer: str) -> bool | None:
     reference, stated = _parsed_gold(gold), _parsed(answer)
     if reference is None or stated is None:
         return None
-    if isinstance(reference, MatrixBase) and 1 in reference.shape and not isinstance(stated, MatrixBase):
-        reference = Tuple(*reference)
-        stated = Tuple(stated.start, stated.end) if isinstance(stated, Interval) and stated.is_open else stated
-    if _clearly_differ(reference, stated):
-        return False
-    # Gold first: math-verify follows the gold's form. More digits than its default, for numbers far below one.
-    if verify(reference, stated, numeric_precision=40, allow_set_relation_comp=True, timeout_seconds=0):
-        return True
-    return _rounds_to(stated, answer, reference) or _rounds_to(reference, gold, stated)
+    if isinstance(reference, Expr) and isinstance(stated, Expr) and reference != stated:
+        agree = _agree(reference, stated)
+        if agree is not None:
+            return agree or _rounds_to(stated, answer, reference) or _rounds_to(reference, gold, stated)
+    # Gold first: math-verify follows the gold's form.
+    return bool(verify(reference, stated, allow_set_relation_comp=True, timeout_seconds=0))
 
 
-def _clearly_differ(reference: Basic | MatrixBase, stated: Basic | MatrixBase) -> bool:
-    """Whether two expressions differ by more than any rounding where their variables have some fixed values.
+_POINTS = (0.7391, 2.1937, -0.6173, -3.4129, 11.0831)
+_DIGITS = {True: 60, False: 300}
+"""Digits with letters and without: sympy's evalf takes log(1 + 10^-50) for 0 at thirty, and shows no doubt."""
 
-    Spares math-verify's attempts to prove equal what is not, which are most of its time. A lone variable is left to it:
-    it also reads one as the product of its letters.
+
+def _agree(reference: Expr, stated: Expr) -> bool | None:
+    """Whether two expressions have the same values, relative to their size, wherever one of them is real.
+
+    Their letters take five sets of values; None where there is nothing to compare, and for a lone letter, which
+    math-verify also reads as the product of its letters. Spares attempts to prove equal what is not, which are most
+    of math-verify's time.
     """
-    for expression in (reference, stated):
-        if not isinstance(expression, Expr) or expression.is_Matrix or isinstance(expression, Symbol):
+    if any(expression.is_Matrix or isinstance(expression, Symbol) for expression in (reference, stated)):
+        return None
+    if any(expression.has(AppliedUndef) for expression in (reference, stated)):
+        return None
+    if reference.is_Rational and stated.is_Rational:
+        return bool(reference == stated)
+    symbols = sorted(reference.free_symbols | stated.free_symbols, key=str)
+    compared, digits = 0, _DIGITS[bool(symbols)]
+    for point in _POINTS[: len(_POINTS) if symbols else 1]:
+        values = {symbol: Float(str(point * (1 + 0.61 * number)), digits) for number, symbol in enumerate(symbols)}
+        try:
+            left, right = (expression.evalf(digits, subs=values, maxn=2000) for expression in (reference, stated))
+        except (TypeError, ValueError, OverflowError, ArithmeticError):
+            continue
+        if not all(value.is_number and value.is_finite for value in (left, right)):
+            continue
+        if symbols and not (left.is_real or right.is_real):
+            continue
+        if not (left and right) or not all(_is_precise(value) for value in (left, right)):
+            return None  # zero, or what evaluates to it
+        if not abs(left - right) <= Float(10) ** (-digits // 3) * max(abs(left), abs(right)):
             return False
-        if expression.has(AppliedUndef):
-            return False
-    symbols = reference.free_symbols | stated.free_symbols
-    names = sorted({str(symbol) for symbol in symbols})
-    values = {symbol: Float(0.37) + Float(0.61) * names.index(str(symbol)) for symbol in symbols}
-    try:
-        left, right = (complex(expression.evalf(15, subs=values)) for expression in (reference, stated))
-    except (TypeError, ValueError, OverflowError, ArithmeticError):
-        return False  # no number, or none that a float can hold
-    return abs(left - right) > 1e-4 * max(abs(left), abs(right), 1e-9)
+        compared += 1
+    return True if compared > (1 if symbols else 0) else None
+
+
+def _is_precise(value: Expr) -> bool:
+    return all(number._prec > 80 for number in value.atoms(Float))
 
 
 def _rounds_to(decimal: Basic, latex: str, exact: Basic) -> bool:
@@ -155,5 +174,7 @@ def _parsed(latex: str) -> Basic | MatrixBase | None:
     if not found or not isinstance(found[0], (Basic, MatrixBase)) or found[0].has(nan, zoo):
         return None
     # Decimals become exact; math-verify compares floats to six places, where .0000671 is .0000672.
-    floats = found[0].atoms(Float)
-    return found[0].xreplace({number: Rational(str(number)) for number in floats}) if floats else found[0]
+    exact: dict[Basic, Basic] = {number: Rational(str(number)) for number in found[0].atoms(Float)}
+    # Logarithms are parsed with their base and not evaluated, and sympy's evalf takes such a log(1 + 10^-50) for 0.
+    exact |= {each: log(each.args[0]) / log(each.args[1]) for each in found[0].atoms(log) if len(each.args) == 2}
+    return found[0].xreplace(exact) if exact else found[0]

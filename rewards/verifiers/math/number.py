@@ -15,6 +15,9 @@ _NUMBER = re.compile(
     re.ASCII,
 )
 _SIGNIFICANT = 6
+_FLOAT_DIGITS = 16
+_FLOAT_ERROR = Fraction(1, 2**50)
+"""What a few operations on floats of 64 bits may be off, relative to the result."""
 
 
 def verify_number(gold: str, answer: str) -> bool | None:
@@ -26,6 +29,8 @@ def verify_number(gold: str, answer: str) -> bool | None:
 
     >>> verify_number("1,234", "$1234.00"), verify_number("14/3", "4.6667"), verify_number("14/3", "4.666667")
     (True, False, True)
+    >>> verify_number("16.666666666666668", "16.6666667"), verify_number("16.666666666666668", "16.67")
+    (True, False)
     >>> verify_number("50", "50%"), verify_number("2", "two"), verify_number("1", "1/0")
     (None, None, None)
     """
@@ -48,8 +53,14 @@ class Number:
     def tolerance(self) -> Fraction | None:
         """What rounding or truncating can change; None where the decimal has too few digits to stand for more."""
         places = self.places or 0
-        significant = abs(self.value) * 10**places >= 10 ** (_SIGNIFICANT - 1)
-        return Fraction(1, 10**places) if places and significant else None
+        if not places or abs(self.value) * 10**places < 10 ** (_SIGNIFICANT - 1):
+            return None
+        return max(Fraction(1, 10**places), abs(self.value) * _FLOAT_ERROR if self.is_float else Fraction(0))
+
+    @property
+    def is_float(self) -> bool:
+        """Whether this looks like what a computation with floats printed: a decimal of 16 digits or more."""
+        return bool(self.places) and abs(self.value) * 10 ** (self.places or 0) >= 10 ** (_FLOAT_DIGITS - 1)
 
 
 def read_number(text: str) -> Number | None:
@@ -75,6 +86,10 @@ def read_number(text: str) -> Number | None:
 
 
 def stands_for(decimal: Number, exact: Number) -> bool:
-    """Whether a decimal of at least six significant digits rounds or truncates the integer or fraction ``exact``."""
-    tolerance = decimal.tolerance if exact.places is None else None
-    return tolerance is not None and abs(decimal.value - exact.value) < tolerance
+    """Whether a decimal of at least six significant digits rounds or truncates ``exact``.
+
+    That is an integer, a fraction, or a decimal that looks computed with floats; or the decimal is such a one itself.
+    """
+    if exact.places is not None and not exact.is_float and not decimal.is_float:
+        return False
+    return decimal.tolerance is not None and abs(decimal.value - exact.value) < decimal.tolerance
