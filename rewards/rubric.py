@@ -18,9 +18,9 @@ import numpy as np
 from rewards.audit import Audit, audit
 from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
-from rewards.schedule import TermSchedule
+from rewards.schedule import RAW, SCALINGS, TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
-from rewards.terms import TERMS, Term
+from rewards.terms import ADVANTAGES, TERMS, Term
 
 
 class HackableRubricError(ValueError):
@@ -75,9 +75,10 @@ class Rubric:
         if not any(weights):
             raise ValueError(f"rubric rewards nothing: no weight above 0 among its terms ({', '.join(self.names)})")
         object.__setattr__(self, "weights", np.array(weights))
-        object.__setattr__(self, "schedules", self.schedules or (TermSchedule(),) * len(self.terms))
+        schedules = self.schedules or (TermSchedule(),) * len(self.terms)
         for term in self.terms:
             _check_segments(f"rubric.{term.name}.segments", term.segments)
+        object.__setattr__(self, "schedules", tuple(map(_scheduled, self.terms, schedules)))
         for step in [] if self.allow_hackable else self.turning_points():
             weakness = self.weakness(step)
             if weakness is not None:
@@ -227,6 +228,16 @@ class Rubric:
             "allow_hackable": self.allow_hackable,
             "audit": {key: _plain(value) for key, value in dataclasses.asdict(self.audit()).items()},
         }
+
+
+def _scheduled(term: Term, schedule: TermSchedule) -> TermSchedule:
+    """The schedule with the scaling that the term must have; the one it has if it may have another."""
+    key, raw = f"rubric.{term.name}.scaling", isinstance(term, ADVANTAGES)
+    if raw and schedule.scaling not in (None, RAW):
+        raise ValueError(f"{key} is {schedule.scaling!r}, expected {RAW}: the term is an advantage already")
+    if not raw and schedule.scaling == RAW:
+        raise ValueError(f"{key} is {RAW!r}, which only an advantage may be; expected one of {', '.join(SCALINGS)}")
+    return dataclasses.replace(schedule, scaling=RAW) if raw else schedule
 
 
 def _depends_on_confidence(scheme: Scheme) -> bool:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 SCALINGS = ("none", "batch", "group", "leave_one_out")
 """What the advantages of a term may be scaled by; see :func:`rl.advantages.centred_rewards`."""
+RAW = "raw"
+"""Neither baseline nor scale: the one way to take a term that is an advantage already (``capo``)."""
 
 
 @dataclass(frozen=True)
 class TermSchedule:
-    """How a term takes part in training: its ``scaling`` (None: the trainer's), and the steps at which its weight
+    """How a term takes part in training: its ``scaling`` (None: the trainer's, ``raw`` for ``capo``), and the steps at which its weight
     starts, from 0, and after which it has come up to its value, in a straight line.
 
     Raises ValueError for an unknown scaling and negative steps.
@@ -22,7 +24,7 @@ class TermSchedule:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        if self.scaling is not None and self.scaling not in SCALINGS:
+        if self.scaling is not None and self.scaling not in (*SCALINGS, RAW):
             close = difflib.get_close_matches(str(self.scaling), SCALINGS, n=1, cutoff=0.0)[0]
             raise ValueError(f"scaling is {self.scaling!r}; expected one of {', '.join(SCALINGS)}; nearest: {close}")
         for name in ("start_step", "warmup_steps"):

@@ -33,7 +33,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import disable_dropout_in_model
 
 from rewards.rubric import Rubric
-from rl.advantages import gae, masked_moments, stream_rewards, whiten
+from rl.advantages import gae, masked_moments, neutral_rewards, stream_rewards, whiten
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
 from rl.grpo import CalibratedGRPOTrainer, Scored
 from rl.losses import explained_variance, value_loss
@@ -103,12 +103,15 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         device, mode = weights_K.device, "train" if self.model.training else "eval"
         trained_BT = output["completion_mask"] * output.get("tool_mask", 1)
         masks_BST = self._segment_masks(output, scored) * trained_BT.unsqueeze(1)
+        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=device)
+        siblings = self.num_generations if self.model.training else self.num_generations_eval
         rewards_BRT, reach_BRT = stream_rewards(
-            torch.tensor(scored.matrix.values[local], dtype=torch.float32, device=device),
+            rewards_NK[local],
             weights_K,
             self._members_RK.to(device),
             self._streams_RS.to(device),
             masks_BST,
+            neutral_rewards(rewards_NK, siblings)[local],
         )
         log_probs_BT, values_BRT = self._before_the_update(output)
         if self.args.kl_in_reward:

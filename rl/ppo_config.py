@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from rewards.rubric import Rubric
+from rewards.schedule import RAW
 from rl.critic import VALUE_MODELS
 from rl.grpo_config import CalibratedGRPOConfig
 
@@ -99,13 +100,18 @@ class CalibratedPPOConfig(CalibratedGRPOConfig):
 def check_without_groups(rubric: Rubric, num_generations: int) -> None:
     """Raise ValueError for what a rubric asks of groups that PPO does not have."""
     for term, schedule in zip(rubric.terms, rubric.schedules, strict=True):
+        if schedule.scaling == RAW:
+            raise ValueError(
+                f"rubric.{term.name}: is an advantage already, from which PPO's critic would take a baseline; use "
+                "trainer.method: grpo"
+            )
         if schedule.scaling not in (None, "none"):
             raise ValueError(
                 f"rubric.{term.name}.scaling: {schedule.scaling!r} is of groups, PPO's baseline is its critic; only "
                 "'none' is allowed"
             )
         by_target = getattr(term, "target", "own") in ("leave_one_out", "hybrid")
-        if num_generations == 1 and (by_target or term.name in ("rlsf", "capo", "rlpr")):
+        if num_generations == 1 and (by_target or term.name in ("rlsf", "rlpr")):
             what = f"target: {term.target}" if by_target else "it"
             raise ValueError(
                 f"trainer.num_generations: 1 leaves rubric.{term.name} nothing to compare with, {what} needs siblings; "
