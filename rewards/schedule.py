@@ -13,8 +13,8 @@ RAW = "raw"
 
 @dataclass(frozen=True)
 class TermSchedule:
-    """How a term takes part in training: its ``scaling`` (None: the trainer's, ``raw`` for ``capo``), and the steps at which its weight
-    starts, from 0, and after which it has come up to its value, in a straight line.
+    """How a term takes part in training: its ``scaling`` (None: the trainer's, ``raw`` for ``capo``), and the steps at
+    which its weight starts, from 0, and after which it has come up to its value, in a straight line.
 
     Raises ValueError for an unknown scaling and negative steps.
     """

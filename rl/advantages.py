@@ -29,7 +29,7 @@ def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: str) -> 
     that of the group (GRPO, arXiv 2402.03300), which cancels the magnitude that makes a scoring rule proper
     (arXiv 2508.11800). ``raw`` takes the reward as it is, without a baseline: it is an advantage already
     (``capo``). NaN rewards are left out of every mean and get advantage 0; so does, but for ``raw``, the only judged
-    sibling of a group.
+    sibling of a group. Where ``raw`` advantages have a mean, NaN gets that: 0 would be better than it, or worse.
 
     Raises ValueError where N is no multiple of ``group_size`` or the scaling is unknown.
 
@@ -44,7 +44,7 @@ def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: str) -> 
     if scaling not in (*SCALINGS, RAW):
         raise ValueError(f"scaling {scaling!r} is not one of {', '.join(SCALINGS)}")
     if scaling == RAW:
-        return rewards_NK.nan_to_num()
+        return neutral_rewards(rewards_NK, group_size, beyond=False)
     grouped = rewards_NK.view(-1, group_size, terms)
     judged = ~grouped.isnan()
     counts = judged.sum(dim=1, keepdim=True)
@@ -114,17 +114,18 @@ def sequence_advantages(
     return advantages_N
 
 
-def neutral_rewards(rewards_NK: torch.Tensor, group_size: int = 1) -> torch.Tensor:
+def neutral_rewards(rewards_NK: torch.Tensor, group_size: int = 1, *, beyond: bool = True) -> torch.Tensor:
     """Rewards (N, K) with a number for every NaN, so that what could not be judged is neither better nor worse.
 
-    That is the term's mean over the judged siblings of the group, over the batch where there are none, and 0 where
-    the batch has none either.
+    That is the term's mean over the judged siblings of the group, or else, with ``beyond``, over the judged of the
+    batch, or else 0.
 
     >>> neutral_rewards(torch.tensor([[torch.nan], [1.0], [torch.nan], [torch.nan], [0.0], [0.5]]), 2).T.tolist()
     [[1.0, 1.0, 0.5, 0.5, 0.0, 0.5]]
     """
     siblings_NK = rewards_NK.view(-1, group_size, rewards_NK.size(1)).nanmean(dim=1).repeat_interleave(group_size, 0)
-    mean_NK = torch.where(siblings_NK.isnan(), rewards_NK.nanmean(dim=0).nan_to_num(), siblings_NK)
+    others_K = rewards_NK.nanmean(dim=0).nan_to_num() * beyond
+    mean_NK = torch.where(siblings_NK.isnan(), others_K, siblings_NK)
     return torch.where(rewards_NK.isnan(), mean_NK.to(rewards_NK.dtype), rewards_NK)
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import yaml
 
+from experiments.config.facts import recipe_facts
 from experiments.config.models import PACKAGED
 from experiments.config.trainer import METHODS, check_trainer
 from experiments.errors import ConfigError
@@ -157,8 +158,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_rubric(name: str, overrides: Sequence[str] = ()) -> Rubric:
-    """The rubric of a recipe, hackable or not, for the audit. Raises ConfigError; the other sections go unchecked."""
-    return _rubric(_section(_overridden(name, overrides), "rubric"), hackable=True)
+    """The rubric of a recipe, hackable or not, for the audit. Raises ConfigError; other sections are hardly checked."""
+    return _rubric(_overridden(name, overrides), hackable=True)
 
 
 def _overridden(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -234,7 +235,6 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     task = TASKS[one_of("task.name", task_source.pop("name", None), TASKS)]
     trainer = _section(source, "trainer")
     method = one_of("trainer.method", trainer.pop("method", "grpo"), METHODS)
-    rubric = _rubric(_section(source, "rubric"))
     readers = _section(source, "estimators", required=False)
     known_keys("estimators", readers, ESTIMATORS)
     monitors = _section(source, "monitors", required=False)
@@ -244,7 +244,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         name=name,
         task=from_mapping(task, task_source, "task"),
         model=from_mapping(ModelSection, _section(source, "model"), "model"),
-        rubric=rubric,
+        rubric=_rubric(source),
         estimators={
             each: from_mapping(ESTIMATORS[each], readers[each] or {}, f"estimators.{each}") for each in readers
         },
@@ -263,7 +263,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
         )
-    checked = check_trainer(method, trainer, recipe.template, rubric)
+    checked = check_trainer(method, trainer, recipe.template, recipe.rubric)
     if "expected_confidence" in recipe.estimators and recipe.template.levels is None:
         raise ConfigError("estimators.expected_confidence: needs task.template.levels, a known set of confidences")
     return dataclasses.replace(recipe, trainer=checked)
@@ -284,9 +284,9 @@ def _check_lora(model: ModelSection) -> None:
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
-    allowed = convert(source.pop("allow_hackable", False), bool, "rubric.allow_hackable")
+    hackable |= convert((terms := _section(source, "rubric")).pop("allow_hackable", False), bool, "rubric.allow_hackable")
     try:
-        return Rubric.from_config(source, allow_hackable=allowed or hackable)
+        return Rubric.from_config(terms, allow_hackable=hackable, facts=recipe_facts(source))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

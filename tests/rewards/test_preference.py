@@ -201,9 +201,9 @@ def test_capo_is_an_advantage_and_takes_no_other_scaling() -> None:
     rubric = Rubric.from_config({"accuracy": {}, "capo": {}})
     assert [each.scaling for each in rubric.schedules] == [None, "raw"]
     assert Rubric.from_config(rubric.to_config()).schedules == rubric.schedules
-    with pytest.raises(ValueError, match="rubric.capo.scaling is 'none', expected raw"):
+    with pytest.raises(ValueError, match=r"rubric\.capo\.scaling is 'none', expected raw"):
         Rubric.from_config({"accuracy": {}, "capo": {"scaling": "none"}})
-    with pytest.raises(ValueError, match="rubric.accuracy.scaling is 'raw', which only an advantage may be"):
+    with pytest.raises(ValueError, match=r"rubric\.accuracy\.scaling is 'raw', which only an advantage may be"):
         Rubric.from_config({"accuracy": {"scaling": "raw"}})
 
 
