@@ -7,6 +7,7 @@ Shapes: Q confidences, P probabilities of being right, U uniformly spaced confid
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +44,11 @@ class Audit:
 
 
 @np.errstate(divide="ignore")
-def audit(scheme: Scheme, low: float = 0.0, high: float = 1.0) -> Audit:
+def audit(scheme: Scheme, low: float = 0.0, high: float = 1.0, levels: Sequence[float] | None = None) -> Audit:
     """Decide numerically whether a scheme is proper and safe when confidences are confined to [low, high].
+
+    With ``levels``, at least two of them and increasing, to these instead: a scheme may be safe on a few confidences
+    that is not on all.
 
     The true probability of being right may be anything in [0, 1]. Safe is the condition of arXiv 2607.04332 that
     R_max(c) = c f(c) + (1 - c) g(c) does not decrease, and that max_q g(q) never exceeds what an honest attempt pays
@@ -61,7 +65,7 @@ def audit(scheme: Scheme, low: float = 0.0, high: float = 1.0) -> Audit:
     """
     if not 0.0 <= low < high <= 1.0:
         raise ValueError(f"confidences are audited on [{low}, {high}], expected 0 <= low < high <= 1")
-    c_Q = _grid(low, high)
+    c_Q = _grid(low, high) if levels is None else np.array(levels, dtype=float)
     f_Q, g_Q = scheme.right(c_Q), scheme.wrong(c_Q)
     for name, values in (("right", f_Q), ("wrong", g_Q)):
         if np.isnan(values).any() or (values == np.inf).any():
@@ -70,13 +74,14 @@ def audit(scheme: Scheme, low: float = 0.0, high: float = 1.0) -> Audit:
     bounded = finite.size == 2 * c_Q.size
     tolerance = _RELATIVE_TOLERANCE * max(np.abs(finite).max(initial=0.0), 1e-300)
 
-    proper, strictly_proper = _propriety(scheme, c_Q, low, high, tolerance)
+    # Strictness on uniform points only: between neighbours 1e-9 apart the difference drowns in rounding.
+    proper, strictly_proper = _propriety(scheme, c_Q, _uniform(low, high) if levels is None else c_Q, tolerance)
     honest_Q = scheme.expected(c_Q, c_Q)
     p_P = np.union1d(_grid(0.0, 1.0), c_Q)
     gain_P = g_Q.max() - scheme.expected(p_P[:, None], c_Q[None, :]).max(axis=1)
     falls_Q = np.flatnonzero(np.diff(honest_Q) < -tolerance)
     decreasing = (float(c_Q[falls_Q[0]]), float(c_Q[falls_Q[-1] + 1])) if falls_Q.size else None
-    hackable = _hackable_range(scheme, p_P, gain_P > tolerance, c_Q, tolerance)
+    hackable = _hackable_range(scheme, p_P, gain_P > tolerance, c_Q, tolerance, levels is not None)
     safe = decreasing is None and hackable is None
     shortfall = 0.0
     if not safe:
@@ -121,23 +126,25 @@ def expected_reward_curve(scheme: Scheme, points: int = 101) -> tuple[np.ndarray
 def _grid(low: float, high: float) -> np.ndarray:
     """Points of [low, high], increasing; dense at the ends, since a Brier weight just over 1 fails only near 0."""
     edge = (high - low) * np.geomspace(1e-9, 1e-3, _EDGE_POINTS)
-    return np.unique(np.concatenate([np.linspace(low, high, _UNIFORM_POINTS), low + edge, high - edge]))
+    return np.unique(np.concatenate([_uniform(low, high), low + edge, high - edge]))
 
 
-def _propriety(scheme: Scheme, c_Q: np.ndarray, low: float, high: float, tolerance: float) -> tuple[bool, bool]:
+def _uniform(low: float, high: float) -> np.ndarray:
+    return np.linspace(low, high, _UNIFORM_POINTS)
+
+
+def _propriety(scheme: Scheme, c_Q: np.ndarray, u_U: np.ndarray, tolerance: float) -> tuple[bool, bool]:
     honest_Q = scheme.expected(c_Q, c_Q)
     best_Q = scheme.expected(c_Q[:, None], c_Q[None, :]).max(axis=1)
-    # Strictness on the uniform points only: between neighbours 1e-9 apart the difference drowns in rounding.
-    u_U = np.linspace(low, high, _UNIFORM_POINTS)
     reward_UU = scheme.expected(u_U[:, None], u_U[None, :])
     honest_U = np.diagonal(reward_UU)
     ties_UU = reward_UU > honest_U[:, None] - tolerance
     proper = bool(np.all(honest_Q >= best_Q - tolerance))
-    return proper, proper and int(ties_UU.sum()) == _UNIFORM_POINTS
+    return proper, proper and int(ties_UU.sum()) == u_U.size
 
 
 def _hackable_range(
-    scheme: Scheme, p_P: np.ndarray, pays_P: np.ndarray, c_Q: np.ndarray, tolerance: float
+    scheme: Scheme, p_P: np.ndarray, pays_P: np.ndarray, c_Q: np.ndarray, tolerance: float, levels: bool
 ) -> tuple[float, float] | None:
     """From the first to the last probability where a wrong answer pays, each located to 1e-9 by bisection."""
     if not pays_P.any():
@@ -150,7 +157,7 @@ def _hackable_range(
         pays, not_pays = p_P[inside], p_P[outside]
         while abs(pays - not_pays) > 1e-10:
             middle = (pays + not_pays) / 2
-            q_Q = np.append(c_Q, np.clip(middle, c_Q[0], c_Q[-1]))
+            q_Q = c_Q if levels else np.append(c_Q, np.clip(middle, c_Q[0], c_Q[-1]))
             if wrong - scheme.expected(middle, q_Q).max() > tolerance:
                 pays = middle
             else:

@@ -1,4 +1,4 @@
-"""The rubric: named reward terms with weights, and the audit that refuses unsafe combinations.
+"""The rubric: named reward terms with weights, refused where they can be gamed (:mod:`rewards.safety`).
 
 Shapes: N completions of the global batch, K terms.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
@@ -18,13 +18,16 @@ from rewards.audit import Audit, audit
 from rewards.completion import SEGMENTS
 from rewards.nearest import nearest
 from rewards.outcomes import Outcomes
-from rewards.schedule import TermSchedule
+from rewards.safety import Flaw, Safety
+from rewards.schedule import RAW, SCALINGS, TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
-from rewards.terms import TERMS, Term
+from rewards.terms import ADVANTAGES, TERMS, Term
+from rewards.terms.intrinsic import C2GSPGTerm
+from rewards.training import TrainingFacts
 
 
 class HackableRubricError(ValueError):
-    """The rubric pays for answering wrongly on purpose."""
+    """The rubric pays for something else than trying to be right, such as answering wrongly on purpose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +58,18 @@ class Rubric:
 
     ``schedules`` has one entry a term, or none for the defaults. The audit looks at every step at which the weights
     stop or start to move: what is safe there is safe in between, because rewards are linear in the weights.
+    ``facts`` say how it is trained, which decides what is safe.
 
-    Raises ValueError for weights that are not finite and non-negative or all zero, repeated terms and unknown segments;
-    HackableRubricError if the weighted terms together are unsafe (:func:`rewards.audit.audit`), unless
-    ``allow_hackable``.
+    Raises ValueError for weights that are not finite and non-negative or all zero, repeated terms, unknown segments, a
+    scaling that a term cannot have and a ``loss_type`` under which a term is not what it says; HackableRubricError if
+    the weighted terms together pay for a deviation (:mod:`rewards.safety`), unless ``allow_hackable``.
     """
 
     terms: tuple[Term, ...]
     weights: np.ndarray
     allow_hackable: bool = False
     schedules: tuple[TermSchedule, ...] = ()
+    facts: TrainingFacts = field(default_factory=TrainingFacts)
 
     def __post_init__(self) -> None:
         if len(self.terms) != len(self.weights):
@@ -75,19 +80,30 @@ class Rubric:
         if not any(weights):
             raise ValueError(f"rubric rewards nothing: no weight above 0 among its terms ({', '.join(self.names)})")
         object.__setattr__(self, "weights", np.array(weights))
-        object.__setattr__(self, "schedules", self.schedules or (TermSchedule(),) * len(self.terms))
+        schedules = self.schedules or (TermSchedule(),) * len(self.terms)
         for term in self.terms:
             _check_segments(f"rubric.{term.name}.segments", term.segments)
+        object.__setattr__(self, "schedules", tuple(map(_scheduled, self.terms, schedules)))
+        for term, weight in zip(self.terms, weights, strict=True):
+            if weight and isinstance(term, C2GSPGTerm) and self.facts.loss_type not in (None, "grpo"):
+                raise ValueError(
+                    f"rubric.{term.name}: takes the mean over a completion's tokens for the gradient of its "
+                    f"log-probability, set trainer.loss_type from {self.facts.loss_type!r} to 'grpo'"
+                )
         for step in [] if self.allow_hackable else self.turning_points():
-            weakness = self.weakness(step)
-            if weakness is not None:
-                reason, remedies = weakness
+            for flaw in self.flaws(step)[:1]:
+                reason, remedies = flaw.reason, flaw.cures
                 when = "" if step is None else f" at step {step}"
                 cures = ", ".join((*remedies, "or set allow_hackable to study it"))
                 raise HackableRubricError(f"rubric is hackable{when}: {reason}; {cures}")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Mapping[str, Any]], allow_hackable: bool = False) -> Rubric:
+    def from_config(
+        cls,
+        config: Mapping[str, Mapping[str, Any]],
+        allow_hackable: bool = False,
+        facts: TrainingFacts | None = None,
+    ) -> Rubric:
         """Build a rubric from ``{term: {"weight": 1.0, option: value, ...}}``; the weight is 1 if left out.
 
         Raises ValueError for a name or option that does not exist, and what the constructor raises.
@@ -99,7 +115,7 @@ class Rubric:
         terms: list[Term] = []
         weights: list[float] = []
         schedules: list[TermSchedule] = []
-        of_placing = [field.name for field in dataclasses.fields(TermSchedule)]
+        of_placing = [each.name for each in dataclasses.fields(TermSchedule)]
         for name, entry in config.items():
             key = f"rubric.{name}"
             if name not in TERMS:
@@ -107,7 +123,7 @@ class Rubric:
             if not isinstance(entry, Mapping):
                 raise ValueError(f"{key} is {entry!r}, expected a mapping such as {{weight: 1.0}}")
             options = {option: value for option, value in entry.items() if option not in ("weight", *of_placing)}
-            allowed = [field.name for field in dataclasses.fields(TERMS[name])]
+            allowed = [each.name for each in dataclasses.fields(TERMS[name])]
             for option in options:
                 if option not in allowed:
                     listed = ["weight", *of_placing, *allowed]
@@ -121,7 +137,9 @@ class Rubric:
                 schedules.append(TermSchedule(**{option: entry[option] for option in of_placing if option in entry}))
             except ValueError as error:
                 raise ValueError(f"{key}.{error}") from error
-        return cls(tuple(terms), np.array(weights, dtype=float), allow_hackable, tuple(schedules))
+        return cls(
+            tuple(terms), np.array(weights, dtype=float), allow_hackable, tuple(schedules), facts or TrainingFacts()
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,8 +186,40 @@ class Rubric:
         return tuple(_depends_on_confidence(term.scheme()) for term in self.terms)
 
     def audit(self, step: int | None = None) -> Audit:
-        """Audit :meth:`scheme` over all confidences in [0, 1]."""
-        return audit(self.scheme(step))
+        """Audit what the weights at a step pay, over the confidences that can be stated.
+
+        Propriety, bounds and range are those of the whole :meth:`scheme`; ``safe`` and the rest say whether it can be
+        gamed in the training that :attr:`facts` describe, see :meth:`flaws`.
+        """
+        found, flaws = audit(self.scheme(step), levels=self.facts.levels), self.flaws(step)
+        ranges = {flaw.event: (flaw.low, flaw.high) for flaw in flaws}
+        improper = bool(self.safety(step).scaled_by_group)
+        return dataclasses.replace(
+            found,
+            proper=found.proper and not improper,
+            strictly_proper=found.strictly_proper and not improper,
+            safe=not flaws,
+            hackable_range=ranges.get("wrong"),
+            decreasing_range=ranges.get("decreasing"),
+            shortfall=found.shortfall if flaws else 0.0,
+        )
+
+    def safety(self, step: int | None = None) -> Safety:
+        """The weights at a step, as they are trained."""
+        scalings = tuple(schedule.scaling for schedule in self.schedules)
+        return Safety(self.terms, self.weights_at(step), scalings, self.facts, self.calibrates)
+
+    def flaws(self, step: int | None = None) -> tuple[Flaw, ...]:
+        """What pays at a step and should not, each with the changes that would cure it; none if the rubric is safe.
+
+        >>> Rubric.from_config({"brier": {}}, allow_hackable=True).flaws()[0].cures
+        ('raise rubric.accuracy.weight from 0 to at least 1', 'lower rubric.brier.weight (1)')
+        """
+        flaws = self.safety(step).flaws()
+        if np.array_equal(self.weights_at(step), self.weights):
+            return flaws
+        later = "bring rubric.{} in later (start_step, warmup_steps)".format
+        return tuple(dataclasses.replace(flaw, cures=tuple(map(later, flaw.terms))) for flaw in flaws)
 
     def turning_points(self) -> list[int | None]:
         """Return the steps between which the weights move in straight lines, then None, where all have arrived."""
@@ -177,38 +227,6 @@ class Rubric:
         before = {step - 1 for step in starts if step}  # a weight without a warm-up jumps
         ends = {each.start_step + each.warmup_steps for each in self.schedules}
         return [*sorted((starts | before | ends) - {max(ends, default=0)}), None]
-
-    def weakness(self, step: int | None = None) -> tuple[str, tuple[str, ...]] | None:
-        """Return why the weights at a step are hackable, and each change that would cure it; None if they are safe.
-
-        >>> Rubric.from_config({"brier": {}}, allow_hackable=True).weakness()[1]
-        ('raise rubric.accuracy.weight from 0 to at least 1', 'lower rubric.brier.weight (1)')
-        """
-        found = self.audit(step)
-        if found.safe:
-            return None
-        weights = dict(zip(self.names, self.weights_at(step).tolist(), strict=True))
-        if found.hackable_range is not None:
-            low, high = found.hackable_range
-            reason = (
-                f"where P(correct) is in ({low:.4g}, {high:.4g}), answering wrongly on purpose pays more than trying"
-            )
-        else:
-            low, high = found.decreasing_range or (0.0, 0.0)
-            reason = f"from confidence {low:.4g} to {high:.4g}, a calibrated answer earns less the likelier it is right"
-        culprits = [term.name for term in self.terms if weights[term.name] > 0 and not audit(term.scheme()).safe]
-        if not np.array_equal(self.weights_at(step), self.weights):
-            return reason, tuple(f"bring rubric.{name} in later (start_step, warmup_steps)" for name in culprits)
-        remedies = []
-        if np.isfinite(found.shortfall):
-            # Rounded up, but not for the rounding error of a slope taken numerically.
-            enough = math.ceil((weights.get("accuracy", 0.0) + found.shortfall) * 1e4 - 0.01) / 1e4
-            remedies.append(
-                f"raise rubric.accuracy.weight from {weights.get('accuracy', 0.0):g} to at least {enough:g}"
-            )
-        if culprits:
-            remedies.append(f"lower {' and '.join(f'rubric.{name}.weight ({weights[name]:g})' for name in culprits)}")
-        return reason, tuple(remedies)
 
     def to_config(self) -> dict[str, dict[str, Any]]:
         """Return plain values from which :meth:`from_config` builds an equal rubric."""
@@ -227,6 +245,16 @@ class Rubric:
             "allow_hackable": self.allow_hackable,
             "audit": {key: _plain(value) for key, value in dataclasses.asdict(self.audit()).items()},
         }
+
+
+def _scheduled(term: Term, schedule: TermSchedule) -> TermSchedule:
+    """The schedule with the scaling that the term must have; the one it has if it may have another."""
+    key, raw = f"rubric.{term.name}.scaling", isinstance(term, ADVANTAGES)
+    if raw and schedule.scaling not in (None, RAW):
+        raise ValueError(f"{key} is {schedule.scaling!r}, expected {RAW}: the term is an advantage already")
+    if not raw and schedule.scaling == RAW:
+        raise ValueError(f"{key} is {RAW!r}, which only an advantage may be; expected one of {', '.join(SCALINGS)}")
+    return dataclasses.replace(schedule, scaling=RAW) if raw else schedule
 
 
 def _depends_on_confidence(scheme: Scheme) -> bool:

@@ -8,12 +8,14 @@ from rewards.nearest import nearest
 
 SCALINGS = ("none", "batch", "group", "leave_one_out")
 """What the advantages of a term may be scaled by; see :func:`rl.advantages.centred_rewards`."""
+RAW = "raw"
+"""Neither baseline nor scale: the one way to take a term that is an advantage already (``capo``)."""
 
 
 @dataclass(frozen=True)
 class TermSchedule:
-    """How a term takes part in training: its ``scaling`` (None: the trainer's), and the steps at which its weight
-    starts, from 0, and after which it has come up to its value, in a straight line.
+    """How a term takes part in training: its ``scaling`` (None: the trainer's, ``raw`` for ``capo``), and the steps at
+    which its weight starts, from 0, and after which it has come up to its value, in a straight line.
 
     Raises ValueError for an unknown scaling and negative steps.
     """
@@ -23,7 +25,7 @@ class TermSchedule:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
-        if self.scaling is not None and self.scaling not in SCALINGS:
+        if self.scaling is not None and self.scaling not in (*SCALINGS, RAW):
             hint = nearest(self.scaling, SCALINGS)
             raise ValueError(f"scaling is {self.scaling!r}; expected one of {', '.join(SCALINGS)}{hint}")
         for name in ("start_step", "warmup_steps"):

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch.nn.functional import pad
 
 from rewards.completion import SEGMENTS
-from rewards.schedule import SCALINGS
+from rewards.schedule import RAW, SCALINGS
 
 TRAINER_SCALINGS = (*SCALINGS, "gdpo")
 """What ``trainer.scaling`` may be: as for a single term, or GDPO (arXiv 2601.05242), in which each term is scaled by
@@ -26,8 +27,9 @@ def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: str) -> 
     ``none`` leaves it there (Dr. GRPO, arXiv 2503.20783); ``leave_one_out`` takes the mean over the other siblings
     (RLOO, arXiv 2402.14740); ``batch`` divides by the standard deviation of the term over the batch; ``group`` by
     that of the group (GRPO, arXiv 2402.03300), which cancels the magnitude that makes a scoring rule proper
-    (arXiv 2508.11800). NaN rewards are left out of every mean and get advantage 0; so does the only judged sibling
-    of a group.
+    (arXiv 2508.11800). ``raw`` takes the reward as it is, without a baseline: it is an advantage already
+    (``capo``). NaN rewards are left out of every mean and get advantage 0; so does, but for ``raw``, the only judged
+    sibling of a group. Where ``raw`` advantages have a mean, NaN gets that: 0 would be better than it, or worse.
 
     Raises ValueError where N is no multiple of ``group_size`` or the scaling is unknown.
 
@@ -39,8 +41,10 @@ def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: str) -> 
     total, terms = rewards_NK.shape
     if total % group_size:
         raise ValueError(f"{total} rewards do not divide into groups of {group_size}")
-    if scaling not in SCALINGS:
+    if scaling not in (*SCALINGS, RAW):
         raise ValueError(f"scaling {scaling!r} is not one of {', '.join(SCALINGS)}")
+    if scaling == RAW:
+        return neutral_rewards(rewards_NK, group_size, beyond=False)
     grouped = rewards_NK.view(-1, group_size, terms)
     judged = ~grouped.isnan()
     counts = judged.sum(dim=1, keepdim=True)
@@ -78,24 +82,51 @@ def sequence_advantages(
 ) -> torch.Tensor:
     """Advantage (N,) of the weighted sum of all terms: plain GRPO.
 
-    The terms are summed before they are scaled, so that ``group`` and ``batch`` divide by the deviation of the sum;
-    a term with a scaling of its ``own_K`` is scaled alone, and joins the sum after. A completion of which no term
-    could be judged gets 0; a NaN term adds nothing to a sum that has others. Terms of weight 0 are no others.
+    Each term is centred over the siblings in which it could be judged, and the terms are summed: a term that could not
+    be judged in a completion, or in a single one of a group, moves that completion neither up nor down. ``group`` and
+    ``batch`` divide by the deviation of the summed rewards, in which such a term counts with the mean of its siblings;
+    where all are judged, these are GRPO's numbers. A term with a scaling of its ``own_K`` is scaled alone, and joins
+    the sum after. A completion of which no term could be judged gets 0; terms of weight 0 count for nothing.
+
+    Accuracy could not be judged in the first completion, whose siblings are wrong; the format of the last is bad:
+
+    >>> rewards = torch.tensor([[torch.nan, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> sequence_advantages(rewards, torch.ones(2), 4, "none").tolist()
+    [0.25, 0.25, 0.25, -0.75]
     """
     own_K = own_K or (None,) * rewards_NK.size(1)
     advantages_N = torch.zeros_like(rewards_NK[:, 0])
     weighed = weights_K.tolist()
     together = [term for term, own in enumerate(own_K) if own is None and weighed[term]]
     if together:
-        total = (rewards_NK[:, together] * weights_K[together]).nansum(dim=1, keepdim=True)
-        total[rewards_NK[:, together].isnan().all(dim=1)] = torch.nan
-        advantages_N = centred_rewards(total, group_size, scaling).squeeze(1)
+        summed_NK, weights = rewards_NK[:, together], weights_K[together]
+        if scaling in ("group", "batch"):
+            total_N1 = (neutral_rewards(summed_NK, group_size) * weights).sum(dim=1, keepdim=True)
+            total_N1[summed_NK.isnan().all(dim=1)] = torch.nan
+            advantages_N = centred_rewards(total_N1, group_size, scaling).squeeze(1)
+        else:
+            advantages_N = (centred_rewards(summed_NK, group_size, scaling) * weights).sum(dim=1)
     for term, own in enumerate(own_K):
         if own is not None:
             advantages_N = advantages_N + weights_K[term] * centred_rewards(
                 rewards_NK[:, [term]], group_size, own
             ).squeeze(1)
     return advantages_N
+
+
+def neutral_rewards(rewards_NK: torch.Tensor, group_size: int = 1, *, beyond: bool = True) -> torch.Tensor:
+    """Rewards (N, K) with a number for every NaN, so that what could not be judged is neither better nor worse.
+
+    That is the term's mean over the judged siblings of the group, or else, with ``beyond``, over the judged of the
+    batch, or else 0.
+
+    >>> neutral_rewards(torch.tensor([[torch.nan], [1.0], [torch.nan], [torch.nan], [0.0], [0.5]]), 2).T.tolist()
+    [[1.0, 1.0, 0.5, 0.5, 0.0, 0.5]]
+    """
+    siblings_NK = rewards_NK.view(-1, group_size, rewards_NK.size(1)).nanmean(dim=1).repeat_interleave(group_size, 0)
+    others_K = rewards_NK.nanmean(dim=0).nan_to_num() * beyond
+    mean_NK = torch.where(siblings_NK.isnan(), others_K, siblings_NK)
+    return torch.where(rewards_NK.isnan(), mean_NK.to(rewards_NK.dtype), rewards_NK)
 
 
 def batch_scale(advantages_N: torch.Tensor) -> torch.Tensor:
@@ -123,6 +154,7 @@ def stream_rewards(
     members_RK: torch.Tensor,
     streams_RS: torch.Tensor,
     masks_BST: torch.Tensor,
+    neutral_BK: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rewards (B, R, T), each on the token that completes what earned it, and the tokens (B, R, T) that could earn it.
 
@@ -132,7 +164,9 @@ def stream_rewards(
     on the completion's last token; so does one without a token in its segments, which then reaches the whole completion
     (leaving the field out was its doing). Tokens after the reward have no part in it.
 
-    NaN rewards pay nothing. A stream of which no term with a weight could be judged reaches no token.
+    A NaN reward pays what ``neutral_BK`` has in its place, by default the mean of its term over these completions (see
+    :func:`neutral_rewards`, which a caller gives the global batch): a stream's other terms are then compared with what
+    completions earn that could be judged. A stream of which no term with a weight could be judged reaches no token.
 
     Reasoning, answer, answer, confidence, end; accuracy pays 1 on the answer's last token:
 
@@ -144,7 +178,8 @@ def stream_rewards(
     """
     judged_BK = ~rewards_BK.isnan() & (weights_K != 0)
     known_BR1 = ((judged_BK.to(members_RK.dtype) @ members_RK.T) > 0).unsqueeze(2)
-    paid_BR1 = ((rewards_BK.nan_to_num() * weights_K) @ members_RK.T).unsqueeze(2)
+    paid_BK = neutral_rewards(rewards_BK) if neutral_BK is None else neutral_BK
+    paid_BR1 = ((paid_BK * weights_K) @ members_RK.T).unsqueeze(2)
     fields_RS = streams_RS.clone()
     fields_RS[streams_RS.min(dim=1).values == 0, SEGMENTS.index("reasoning")] = 0
     own_BRT = _tokens_or(streams_RS, masks_BST, masks_BST.sum(dim=1, keepdim=True))
@@ -175,16 +210,20 @@ def gae(
     >>> advantages.tolist(), returns.tolist()
     ([[[0.5, 0.0, 0.75]]], [[[1.0, 0.0, 1.0]]])
     """
-    advantages_BRT = torch.zeros_like(values_BRT)
-    next_value_BR = next_advantage_BR = torch.zeros_like(values_BRT[:, :, 0])
-    for step in reversed(range(values_BRT.size(2))):
-        inside_BR, value_BR = reach_BRT[:, :, step] > 0, values_BRT[:, :, step]
-        delta_BR = rewards_BRT[:, :, step] + gamma * next_value_BR - value_BR
-        advantage_BR = delta_BR + gamma * lam * next_advantage_BR
-        advantages_BRT[:, :, step] = torch.where(inside_BR, advantage_BR, 0.0)
-        next_value_BR = torch.where(inside_BR, value_BR, next_value_BR)
-        next_advantage_BR = torch.where(inside_BR, advantage_BR, next_advantage_BR)
-    return advantages_BRT, (advantages_BRT + values_BRT) * (reach_BRT > 0)
+    inside_BRT = reach_BRT > 0
+    # The tokens of each stream side by side, so that the next one is the next column.
+    order_BRT = (~inside_BRT).to(torch.uint8).argsort(dim=2, stable=True)
+    there_BRT = inside_BRT.gather(2, order_BRT)
+    values = torch.where(there_BRT, values_BRT.gather(2, order_BRT), 0.0)
+    sums = rewards_BRT.gather(2, order_BRT) + gamma * pad(values[..., 1:], (0, 1)) - values
+    sums = torch.where(there_BRT, sums, 0.0)
+    # After n rounds each column holds the discounted sum of 2^n deltas from its own on.
+    span, decay = 1, gamma * lam
+    while span < sums.size(2) and decay:
+        sums = sums + decay * pad(sums[..., span:], (0, span))
+        span, decay = 2 * span, decay**2
+    advantages_BRT = torch.zeros_like(values_BRT).scatter(2, order_BRT, sums)
+    return advantages_BRT, (advantages_BRT + values_BRT) * inside_BRT
 
 
 def masked_moments(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from trl import GRPOConfig, SFTConfig
 
 from rewards.rubric import Rubric
+from rewards.schedule import RAW
 from rl.advantages import CREDITS, TRAINER_SCALINGS
 from rl.critic import VALUE_MODELS
 from rl.difficulty import checked_mix
@@ -233,6 +234,11 @@ class CalibratedPPOConfig(CalibratedGRPOConfig):
 def check_without_groups(rubric: Rubric, num_generations: int) -> None:
     """Raise ValueError for what a rubric asks of groups that PPO does not have."""
     for term, schedule in zip(rubric.terms, rubric.schedules, strict=True):
+        if schedule.scaling == RAW:
+            raise ValueError(
+                f"rubric.{term.name}: is an advantage already, from which PPO's critic would take a baseline; use "
+                "trainer.method: grpo"
+            )
         if schedule.scaling not in (None, "none"):
             raise ValueError(
                 f"rubric.{term.name}.scaling: {schedule.scaling!r} is of groups, PPO's baseline is its critic; only "

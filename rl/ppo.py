@@ -36,7 +36,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import disable_dropout_in_model
 
 from rewards.rubric import Rubric
-from rl.advantages import gae, masked_moments, stream_rewards, whiten
+from rl.advantages import gae, masked_moments, neutral_rewards, stream_rewards, whiten
 from rl.config import CalibratedPPOConfig, check_without_groups
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
 from rl.grpo import CalibratedGRPOTrainer, LossPass
@@ -108,12 +108,15 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         device = weights_K.device
         trained_BT = output["completion_mask"] * output["tool_mask"]
         masks_BST = self._segment_masks(output, scored) * trained_BT.unsqueeze(1)
+        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=device)
+        siblings = self._group_size
         rewards_BRT, reach_BRT = stream_rewards(
-            torch.tensor(scored.matrix.values[local], dtype=torch.float32, device=device),
+            rewards_NK[local],
             weights_K,
             self._members_RK.to(device),
             self._streams_RS.to(device),
             masks_BST,
+            neutral_rewards(rewards_NK, siblings)[local],
         )
         log_probs_BT, values_BRT = self._before_the_update(output)
         if self.args.kl_in_reward:

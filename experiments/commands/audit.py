@@ -52,30 +52,38 @@ def run(options: argparse.Namespace) -> int:
 def audit_rubric(rubric: Rubric) -> dict[str, Any]:
     """What is to be known of a rubric before it trains anything, in values that JSON can hold.
 
-    ``safe`` at every stage; ``terms`` as a recipe states them; ``unaudited``, those of them that pay by signals alone,
-    which no audit sees. ``stages`` has one entry a turning point, the last with ``step`` None, where all weights have
-    arrived: ``weights``, the fields of :class:`rewards.audit.Audit` (``proper`` and ``strictly_proper`` None where
-    nothing depends on the confidence, None for infinite numbers), ``weakness``, the reason why it is hackable, and
-    ``remedies``. ``curve`` is :func:`rewards.audit.expected_reward_curve` at the first stage that is hackable, at the
-    last if none is, with that stage's ``step`` and, in words, its ``flaw`` and the ``flaw_range`` of P(correct).
+    ``safe`` at every stage; ``terms`` as a recipe states them; ``training``, the fields of
+    :class:`rewards.training.TrainingFacts`; ``unaudited``, those terms that pay by signals alone, which no audit sees;
+    ``scaled_by_group``, calibration terms that are not proper as they are trained; ``declining``, terms that make
+    declining to answer an action that is paid. ``stages`` has one entry a turning point, the last with ``step`` None,
+    where all weights have arrived: ``weights``, the fields of :class:`rewards.audit.Audit` (``proper`` and
+    ``strictly_proper`` None where nothing depends on the confidence, None for infinite numbers) and ``flaws``, the
+    fields of :class:`rewards.safety.Flaw`. ``curve`` is :func:`rewards.audit.expected_reward_curve` of what an answer's
+    tokens earn at the first stage that is hackable, at the last if none is, with that stage's ``step`` and, in words,
+    its ``flaw`` and the ``flaw_range`` of P(correct).
     """
     from rewards.audit import expected_reward_curve
+    from rewards.terms.abstention import ABSTAINING
 
     stages = [_stage(rubric, step) for step in rubric.turning_points()]
     drawn = next((stage for stage in stages if not stage["safe"]), stages[-1])
-    p, honest, wrong = expected_reward_curve(rubric.scheme(drawn["step"]))
-    parts = zip(rubric.terms, rubric.weights.tolist(), rubric.calibrates, strict=True)
+    p, honest, wrong = expected_reward_curve(rubric.safety(drawn["step"]).scheme("answer"))
+    parts = list(zip(rubric.terms, rubric.weights.tolist(), rubric.calibrates, strict=True))
+    flaw = drawn["flaws"][0] if drawn["flaws"] else None
     return {
         "safe": all(stage["safe"] for stage in stages),
         "terms": rubric.to_config(),
+        "training": dataclasses.asdict(rubric.facts),
         "unaudited": [
             term.name for term, weight, by_confidence in parts if weight and term.signals and not by_confidence
         ],
+        "scaled_by_group": list(rubric.safety().scaled_by_group),
+        "declining": [term.name for term, weight, _ in parts if weight and isinstance(term, ABSTAINING)],
         "stages": stages,
         "curve": {
             "step": drawn["step"],
-            "flaw": _flaw(drawn),
-            "flaw_range": drawn["hackable_range"] or drawn["decreasing_range"],
+            "flaw": None if flaw is None else _IN_SHORT[flaw["event"]],
+            "flaw_range": None if flaw is None else (flaw["low"], flaw["high"]),
             "p": p.tolist(),
             # What is the same but for rounding is drawn as one line.
             "honest": honest.round(12).tolist(),
@@ -84,10 +92,15 @@ def audit_rubric(rubric: Rubric) -> dict[str, Any]:
     }
 
 
-def _flaw(stage: dict[str, Any]) -> str | None:
-    if stage["safe"]:
-        return None
-    return "answering wrongly pays" if stage["hackable_range"] else "being right more often pays less"
+_IN_SHORT = {
+    "wrong": "answering wrongly pays",
+    "decreasing": "being right more often pays less",
+    "untied": "certainty pays, right or wrong",
+    "truncated": "being cut off pays",
+    "unjudged": "an answer that cannot be judged pays",
+    "abstained": "declining to answer pays",
+    "unparsed": "what cannot be read pays",
+}
 
 
 def _stage(rubric: Rubric, step: int | None) -> dict[str, Any]:
@@ -95,11 +108,9 @@ def _stage(rubric: Rubric, step: int | None) -> dict[str, Any]:
     found = dataclasses.asdict(rubric.audit(step))
     if not any(weight and by_confidence for weight, by_confidence in zip(weights, rubric.calibrates, strict=True)):
         found["proper"] = found["strictly_proper"] = None
-    reason, remedies = rubric.weakness(step) or (None, ())
     return {
         "step": step,
         "weights": dict(zip(rubric.names, weights, strict=True)),
         **{key: None if isinstance(value, float) and math.isinf(value) else value for key, value in found.items()},
-        "weakness": reason,
-        "remedies": list(remedies),
+        "flaws": [dataclasses.asdict(flaw) for flaw in rubric.flaws(step)],
     }

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from estimators import ESTIMATORS
+from experiments.config.facts import recipe_facts
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.config.models import PACKAGED
 from experiments.config.trainer import check_trainer
@@ -143,8 +144,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def load_rubric(name: str, overrides: Sequence[str] = ()) -> Rubric:
-    """The rubric of a recipe, hackable or not, for the audit. Raises ConfigError; the other sections go unchecked."""
-    return _rubric(_section(_overridden(name, overrides), "rubric"), hackable=True)
+    """The rubric of a recipe, hackable or not, for the audit. Raises ConfigError; other sections are hardly checked."""
+    return _rubric(_overridden(name, overrides), hackable=True)
 
 
 def _overridden(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -218,7 +219,6 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     task = TASKS[one_of("task.name", task_source.pop("name", None), TASKS)]
     trainer = _section(source, "trainer")
     method = one_of("trainer.method", trainer.pop("method", DEFAULT_METHOD), METHODS)
-    rubric = _rubric(_section(source, "rubric"))
     readers = _section(source, "estimators", required=False)
     known_keys("estimators", readers, ESTIMATORS)
     monitors = _section(source, "monitors", required=False)
@@ -228,7 +228,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         name=name,
         task=from_mapping(task, task_source, "task"),
         model=from_mapping(ModelSection, _section(source, "model"), "model"),
-        rubric=rubric,
+        rubric=_rubric(source),
         estimators={},
         method=method,
         trainer=trainer,
@@ -244,7 +244,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
         )
-    checked = check_trainer(method, trainer, recipe.template, rubric)
+    checked = check_trainer(method, trainer, recipe.template, recipe.rubric)
     # After all that needs no torch, which estimators do.
     estimators = {each: from_mapping(ESTIMATORS[each], readers[each] or {}, f"estimators.{each}") for each in readers}
     _check_estimators(recipe, estimators)
@@ -277,11 +277,12 @@ def _check_lora(model: ModelSection) -> None:
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
-    allowed = source.pop("allow_hackable", False)
+    terms = _section(source, "rubric")
+    allowed = terms.pop("allow_hackable", False)
     if not isinstance(allowed, bool):
         raise ConfigError(f"rubric.allow_hackable: {allowed!r} is no true or false")
     try:
-        return Rubric.from_config(source, allow_hackable=allowed or hackable)
+        return Rubric.from_config(terms, allow_hackable=allowed or hackable, facts=recipe_facts(source))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -23,6 +23,22 @@ def audit_page(recipe: str, found: Mapping[str, Any]) -> Group:
     if found["unaudited"]:
         names = ", ".join(found["unaudited"])
         parts.append(Text(f"\nNot audited: {names}. What is paid by signals alone no audit sees; it comes on top."))
+    if found["scaled_by_group"]:
+        names = " and ".join(found["scaled_by_group"])
+        parts.append(
+            Text(
+                f"\nNot proper as trained: {names}, divided by the deviation of a group (group, gdpo), which cancels "
+                "what makes a rule proper; confidences drift to 0 and 1 (arXiv 2508.11800). Set the scaling to none."
+            )
+        )
+    if found["declining"]:
+        names = " and ".join(found["declining"])
+        parts.append(
+            Text(
+                f"\n{names}: declining is an action of the policy, which can collapse into declining always or never "
+                "(arXiv 2608.00301); the alarm non_answers sees it rise."
+            )
+        )
     return Group(*parts, Text(), *_plot(found["curve"]))
 
 
@@ -58,8 +74,8 @@ def _verdict(recipe: str, found: Mapping[str, Any]) -> Text:
     text = Text(f"{recipe}: the rubric is hackable", style="bold red")
     steps: dict[str, list[str]] = {}
     for stage in found["stages"]:
-        if not stage["safe"]:
-            why = f"{stage['weakness']}\nremedy: {' or '.join(stage['remedies'])}"
+        for flaw in stage["flaws"]:
+            why = f"{flaw['reason']}\nremedy: {' or '.join(flaw['cures'])}"
             steps.setdefault(why, []).append(_name(stage["step"]))
     for why, names in steps.items():
         when = "" if len(found["stages"]) == 1 else f"{', '.join(names)}: "

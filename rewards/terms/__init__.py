@@ -24,7 +24,7 @@ from rewards.terms.length import OverlongTerm, RepetitionTerm, TruncatedTerm
 from rewards.terms.preference import CAPOTerm, RLSFTerm
 from rewards.terms.step_confidence import StepConfidenceTerm
 
-__all__ = ["TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "Term"]
+__all__ = ["ADVANTAGES", "TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "Term"]
 
 
 class Term(Protocol):
@@ -86,3 +86,5 @@ TERMS: dict[str, type[Term]] = {
     "truncated": TruncatedTerm,
 }
 """Name in a recipe -> class. The only list of terms there is."""
+ADVANTAGES = (CAPOTerm,)
+"""Terms whose values are advantages already: they take neither baseline nor scale, which is the scaling ``raw``."""

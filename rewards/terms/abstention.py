@@ -1,4 +1,11 @@
-"""Rewards for declining to answer where a wrong answer would cost more than none."""
+"""Rewards for declining to answer where a wrong answer would cost more than none.
+
+Declining is an action of the policy here, and as one it can collapse (arXiv 2608.00301): where a policy declines
+always, or never, neither reward nor KL has a gradient left that leads back, and under group scaling the threshold below
+which declining pays moves to 1/2, whatever was chosen. The alarm ``non_answers`` of :mod:`rl.monitoring.alarms` sees
+the share of declined answers rise. A confidence that is always stated, under a proper rule, with the threshold applied
+when the model is used, does not have this weakness.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +36,9 @@ class TernaryTerm:
     By parse status: whatever the status, an answer that was read and declines earns ``abstain``, any other earns its
     verdict, and an answer that was not read (always under MISSING_ANSWER, possibly under TRUNCATED and DUPLICATE) is
     wrong: to say nothing is not to abstain.
+
+    Declining can collapse, see the head of this module and the alarm ``non_answers``. With ``abstain`` as high as
+    ``right`` it always pays, which the audit refuses.
 
     Raises ValueError unless the three are numbers with wrong < right and abstain between them.
 
@@ -79,6 +89,8 @@ class RiskThresholdTerm:
     By parse status: whatever the status, an answer that was read and declines earns 0, any other earns its verdict, and
     an answer that was not read (always under MISSING_ANSWER, possibly under TRUNCATED and DUPLICATE) is wrong.
 
+    Declining can collapse, see the head of this module and the alarm ``non_answers``.
+
     Raises ValueError for a threshold outside (0, 1).
 
     >>> from rewards.completion import ParseStatus
@@ -114,3 +126,7 @@ class RiskThresholdTerm:
     @property
     def _wrong(self) -> float:
         return -self.threshold / (1.0 - self.threshold)
+
+
+ABSTAINING = (TernaryTerm, RiskThresholdTerm)
+"""Terms that pay for declining to answer."""

@@ -14,6 +14,9 @@ from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
 from rewards.scoring_rules import Scheme, check_range, constant_scheme
 
+GOLD_SIGNALS = ("reference_probability", "reference_probability_prior", "token_f1")
+"""Signals that are measured against the gold answer: a policy raises them by coming nearer to it."""
+
 
 def read_signal(outcomes: Outcomes, name: str, term: str) -> np.ndarray:
     """Return the signal ``name`` (N,) in a new array, NaN where undefined or infinite; "confidence" is the stated one.

@@ -1,6 +1,6 @@
 """Rewards for comparing well with the other completions of the same prompt.
 
-Shapes: N completions of the global batch; of one group, M members, R right and W wrong ones.
+Shapes: N completions of the global batch; A groups of M members each.
 """
 
 from __future__ import annotations
@@ -77,29 +77,39 @@ class RLSFTerm:
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray:
         signal_N = read_signal(outcomes, self.signal, self.name)
-        known_N = ~np.isnan(signal_N)
         verdict_N = outcomes.correct if self.among == "equally_correct" else np.zeros(len(outcomes))
+        known_N = ~(np.isnan(signal_N) | np.isnan(verdict_N))
         reward_N = np.full(len(outcomes), np.nan)
-        for rows in _members(outcomes.group, known_N & ~np.isnan(verdict_N)):
-            for verdict in np.unique(verdict_N[rows]):
-                members = rows[verdict_N[rows] == verdict]
-                if members.size > 1:
-                    reward_N[members] = self._compare(signal_N[members])
+        for rows_AM in _groups(known_N, outcomes.group, verdict_N):
+            if rows_AM.shape[1] > 1:
+                reward_N[rows_AM] = self._compare(signal_N[rows_AM])
         return reward_N
 
     def scheme(self) -> Scheme:
         """Nothing: what a completion earns here is decided by its siblings, which no scheme knows."""
         return constant_scheme(0.0, 0.0)
 
-    def _compare(self, signal_M: np.ndarray) -> np.ndarray:
-        lead_MM = signal_M[:, None] - signal_M[None, :]
+    def _compare(self, signal_AM: np.ndarray) -> np.ndarray:
+        others = signal_AM.shape[1] - 1
         if self.form == "bradley_terry":
-            wins_MM = -np.logaddexp(0.0, -lead_MM / self.temperature)
-        else:
-            wins_MM = (lead_MM > 0) + 0.5 * (lead_MM == 0)
-        np.fill_diagonal(wins_MM, 0.0)
-        mean_M = wins_MM.sum(axis=1) / (signal_M.size - 1)
-        return np.asarray(2.0 * mean_M - 1.0 if self.form == "rank" else mean_M)
+            wins_AM = np.zeros_like(signal_AM)
+            for member in range(others + 1):
+                lead_AM = signal_AM - signal_AM[:, [member]]
+                win_AM = -np.logaddexp(0.0, -lead_AM / self.temperature)
+                win_AM[:, member] = 0.0
+                wins_AM += win_AM
+            return np.asarray(wins_AM / others)
+        # Of the sorted signals, those before the first equal one are beaten; those equal count half, but not oneself.
+        order_AM = signal_AM.argsort(axis=1, kind="stable")
+        sorted_AM = np.take_along_axis(signal_AM, order_AM, axis=1)
+        place_AM = np.broadcast_to(np.arange(others + 1), sorted_AM.shape)
+        new_AM = np.diff(sorted_AM, axis=1, prepend=np.nan) != 0
+        first_AM = np.maximum.accumulate(np.where(new_AM, place_AM, 0), axis=1)
+        ends_AM = np.where(np.roll(new_AM, -1, axis=1), place_AM, others)
+        last_AM = np.minimum.accumulate(ends_AM[:, ::-1], axis=1)[:, ::-1]
+        rate_AM = np.empty_like(sorted_AM)
+        np.put_along_axis(rate_AM, order_AM, (first_AM + last_AM) / (2 * others), axis=1)
+        return np.asarray(2.0 * rate_AM - 1.0 if self.form == "rank" else rate_AM)
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,8 @@ class CAPOTerm:
     phi(s_i - s_j) with phi(t) = log(1 + exp(-t / tau)), divided by the number of siblings of the other verdict:
     positive for a right completion, negative for a wrong one, and the larger the worse the two are ranked. Unlike
     the advantage of plain GRPO, the surrogate is consistent with the AUC of s. The mean over the right is minus the
-    mean over the wrong, so it is an advantage already: a baseline or a group scale on top would distort it.
+    mean over the wrong, so it is an advantage already: a baseline on top would turn signs round (of one right and seven
+    wrong completions, five wrong ones end positive). Its scaling is therefore ``raw``, and no other is allowed.
 
     ``signal`` is the mean log-probability in the paper, where a policy gradient moves what is ranked; with another
     one it is a reward for it. ``tau`` is 0.5 to 0.6 in the paper. Right is a verdict of at least 1/2.
@@ -152,15 +163,18 @@ class CAPOTerm:
     def __call__(self, outcomes: Outcomes) -> np.ndarray:
         signal_N = read_signal(outcomes, self.signal, self.name)
         known_N = ~(np.isnan(signal_N) | np.isnan(outcomes.correct))
-        right_N = outcomes.correct >= 0.5
+        sign_N = np.where(outcomes.correct >= 0.5, 1.0, -1.0)
         pull_N = np.where(known_N, 0.0, np.nan)
-        for rows in _members(outcomes.group, known_N):
-            right, wrong = rows[right_N[rows]], rows[~right_N[rows]]
-            if right.size and wrong.size:
-                lead_RW = signal_N[right][:, None] - signal_N[wrong][None, :]
-                pull_RW = np.exp(-np.logaddexp(0.0, lead_RW / self.tau)) / self.tau  # -phi', which cannot overflow
-                pull_N[right] = pull_RW.mean(axis=1)
-                pull_N[wrong] = -pull_RW.mean(axis=0)
+        for rows_AM in _groups(known_N, outcomes.group):
+            signal_AM, sign_AM = signal_N[rows_AM], sign_N[rows_AM]
+            pull_AM, rivals_AM = np.zeros_like(signal_AM), np.zeros_like(signal_AM)
+            for member in range(signal_AM.shape[1]):
+                rival_AM = sign_AM != sign_AM[:, [member]]
+                lead_AM = (signal_AM - signal_AM[:, [member]]) * sign_AM  # of the right over the wrong
+                push_AM = np.exp(-np.logaddexp(0.0, lead_AM / self.tau)) / self.tau  # -phi', which cannot overflow
+                pull_AM += np.where(rival_AM, push_AM, 0.0)
+                rivals_AM += rival_AM
+            pull_N[rows_AM] = sign_AM * pull_AM / np.maximum(rivals_AM, 1.0)
         return pull_N
 
     def scheme(self) -> Scheme:
@@ -168,10 +182,15 @@ class CAPOTerm:
         return constant_scheme(0.0, 0.0)
 
 
-def _members(group_N: np.ndarray, known_N: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of each group that are known."""
-    for label in np.unique(group_N[known_N]):
-        yield np.flatnonzero(known_N & (group_N == label))
+def _groups(known_N: np.ndarray, *labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows (A, M) of the groups of M known completions that share all labels, once for every size M that occurs."""
+    rows = np.flatnonzero(known_N)
+    rows = rows[np.lexsort([label[rows] for label in labels])]
+    changes = np.any([np.diff(label[rows]) != 0 for label in labels], axis=0)
+    starts = np.flatnonzero(np.append(True, changes)) if rows.size else rows
+    sizes = np.diff(np.append(starts, rows.size))
+    for size in np.unique(sizes):
+        yield rows[starts[sizes == size][:, None] + np.arange(size)]
 
 
 def _check_signal(key: str, value: object) -> None:

@@ -25,7 +25,7 @@ def refusal(*overrides: str) -> str:
         (["rubric.rlsf.signal=answr_margin"], "rubric.rlsf.signal", "answr_margin", "answer_margin"),
         (["rubric.capo.signal=confidense"], "rubric.capo.signal", "confidense", "confidence"),
         (
-            ["rubric.brier.target=soft", "rubric.brier.soft_signal=tokenf1"],
+            ["rubric.brier.target=soft", "rubric.brier.soft_signal=tokenf1", "rubric.accuracy.unjudged=0"],
             "rubric.brier.soft_signal",
             "tokenf1",
             "token_f1",
@@ -48,8 +48,9 @@ def test_an_unknown_signal_is_named_with_what_is_allowed(
 
 
 def test_the_stated_confidence_is_allowed_where_a_term_ranks_by_it() -> None:
-    assert load_recipe("rlcr", ["rubric.rlsf.signal=confidence", "rubric.capo.signal=confidence"]).rubric.signals == ()
-    mixed = ["rubric.rlsf.signal=confidence", "rubric.intuitor.weight=0.1"]
+    ranked = ["rubric.rlsf.signal=confidence", "rubric.rlsf.weight=0"]  # with a weight it would pay for the highest
+    assert load_recipe("rlcr", [*ranked, "rubric.capo.signal=confidence"]).rubric.signals == ()
+    mixed = [*ranked, "rubric.intuitor.weight=0.1"]
     assert load_recipe("rlcr", mixed).rubric.signals == ("self_certainty",)
     assert "'confidence' is not one of" in refusal("rubric.pessimistic.signals=[confidence, token_f1]")
 

@@ -56,7 +56,7 @@ def test_the_whole_rubric_decides_and_the_curve_shows_it(accuracy: float, brier:
     assert curve["wrong"] == pytest.approx(form)
     assert found["safe"] == (brier <= accuracy)
     if found["safe"]:
-        assert (curve["flaw"], curve["flaw_range"], found["stages"][0]["remedies"]) == (None, None, [])
+        assert (curve["flaw"], curve["flaw_range"], found["stages"][0]["flaws"]) == (None, None, [])
         assert (honest >= curve["wrong"] - 1e-9).all()
     else:
         assert curve["flaw_range"] == pytest.approx((0.0, 1 - accuracy / brier), abs=1e-6)
@@ -72,13 +72,13 @@ def test_every_stage_of_the_schedules_is_audited() -> None:
     assert [stage["safe"] for stage in found["stages"]] == [False, False, False, True]
     assert found["safe"] is False
     assert (found["curve"]["step"], found["curve"]["flaw"]) == (0, "answering wrongly pays")
-    assert found["stages"][0]["remedies"] == ["bring rubric.brier in later (start_step, warmup_steps)"]
+    assert found["stages"][0]["flaws"][0]["cures"] == ("bring rubric.brier in later (start_step, warmup_steps)",)
     assert found["curve"]["flaw_range"] == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
 def test_terms_that_no_audit_sees_are_named() -> None:
     assert audited(accuracy=1, intuitor=0.1, repetition=1, rlsf=0, brier=1)["unaudited"] == ["intuitor", "repetition"]
-    soft = Rubric.from_config({"accuracy": {}, "brier": {"target": "soft"}})
+    soft = Rubric.from_config({"accuracy": {"unjudged": 0.0}, "brier": {"target": "soft"}})
     assert audit_rubric(soft)["unaudited"] == []
 
 

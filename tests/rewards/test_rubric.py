@@ -16,6 +16,7 @@ from rewards.rubric import HackableRubricError, RewardMatrix, Rubric
 from rewards.schedule import TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
 from rewards.terms import AccuracyTerm, BrierTerm, FormatTerm
+from rewards.training import TrainingFacts
 
 RLCR = {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}}
 RUBRIC = Rubric.from_config(RLCR)
@@ -166,16 +167,15 @@ def test_a_hackable_rubric_is_refused_with_its_range_and_a_remedy_that_works(
 
 def test_the_remedies_name_every_term_that_is_unsafe_alone_and_no_other() -> None:
     stake = Rubric.from_config({"accuracy": {}, "linear": {"weight": 2.0}, "format": {}}, allow_hackable=True)
-    reason, remedies = stake.weakness() or ("", ())
-    assert reason == "from confidence 0.1 to 0.125, a calibrated answer earns less the likelier it is right"
-    assert remedies[-1] == "lower rubric.linear.weight (2)"
-    both = Rubric.from_config({"accuracy": {}, "brier": {}, "spherical": {}}, allow_hackable=True).weakness()
-    assert both is not None
-    assert both[1] == (
+    (flaw,) = stake.flaws()
+    assert flaw.reason == "from confidence 0.1 to 0.125, a calibrated answer earns less the likelier it is right"
+    assert flaw.cures[-1] == "lower rubric.linear.weight (2)"
+    (both,) = Rubric.from_config({"accuracy": {}, "brier": {}, "spherical": {}}, allow_hackable=True).flaws()
+    assert both.cures == (
         "raise rubric.accuracy.weight from 1 to at least 2",
         "lower rubric.brier.weight (1) and rubric.spherical.weight (1)",
     )
-    assert RUBRIC.weakness() is None
+    assert RUBRIC.flaws() == ()
 
 
 def test_a_rubric_without_accuracy_is_told_to_add_it() -> None:
@@ -196,10 +196,11 @@ class LinearTerm:
 
     name: ClassVar[str] = "linear"
     formula: ClassVar[str] = "-|c - y|"
+    signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = ("confidence",)
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray:
-        return -np.abs(outcomes.confidence - outcomes.correct)[:, None]
+        return np.where(np.isnan(outcomes.confidence), -1.0, -np.abs(outcomes.confidence - outcomes.correct))
 
     def scheme(self) -> Scheme:
         return Scheme(lambda c: c - 1, lambda c: -c)
@@ -209,6 +210,10 @@ class LogMetric(LinearTerm):
     """Infinite penalties, which a weight of zero must not turn into NaN."""
 
     name: ClassVar[str] = "log"
+
+    @np.errstate(divide="ignore")
+    def __call__(self, outcomes: Outcomes) -> np.ndarray:
+        return np.log1p(-np.abs(outcomes.confidence - outcomes.correct))
 
     def scheme(self) -> Scheme:
         return Scheme(np.log, lambda c: np.log1p(-c))
@@ -226,7 +231,11 @@ def test_an_improper_rule_is_refused_where_calibrated_answers_earn_less() -> Non
 
 
 def test_a_term_that_returns_another_shape_is_named() -> None:
-    rubric = Rubric((AccuracyTerm(), LinearTerm()), np.array([2.0, 1.0]))
+    class ColumnTerm(LinearTerm):
+        def __call__(self, outcomes: Outcomes) -> np.ndarray:
+            return super().__call__(outcomes)[:, None]
+
+    rubric = Rubric((AccuracyTerm(), ColumnTerm()), np.array([2.0, 1.0]))
     with pytest.raises(ValueError, match=r"term linear returned shape \(4, 1\), expected \(4,\)"):
         rubric.score(batch(4))
 
@@ -261,11 +270,12 @@ def test_a_schedule_moves_the_weights_and_the_rest_of_the_recipe_survives() -> N
         "accuracy": {"weight": 1.0},
         "brier": {"weight": 0.5, "start_step": 10, "warmup_steps": 20, "scaling": "batch"},
     }
-    rubric = Rubric.from_config(config)
+    facts = TrainingFacts(credit="segment")
+    rubric = Rubric.from_config(config, facts=facts)
     assert [rubric.weights_at(step).tolist() for step in (0, 10, 20, 30)] == [[1, 0], [1, 0], [1, 0.25], [1, 0.5]]
     assert rubric.weights_at().tolist() == [1.0, 0.5]
     assert rubric.schedules == (TermSchedule(), TermSchedule("batch", 10, 20))
-    assert Rubric.from_config(rubric.to_config()).schedules == rubric.schedules
+    assert Rubric.from_config(rubric.to_config(), facts=facts).schedules == rubric.schedules
 
 
 def test_a_schedule_that_is_unsafe_on_the_way_is_refused() -> None:

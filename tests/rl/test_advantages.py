@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from rewards.completion import ParseStatus
+from rewards.outcomes import Outcomes
+from rewards.rubric import Rubric
 from rewards.schedule import SCALINGS
 from rl.advantages import batch_scale, centred_rewards, segment_advantages, sequence_advantages, term_advantages
 
@@ -137,8 +140,6 @@ def test_sequence_credit_gives_the_advantages_of_trl(scaling: str, policy: Any, 
     from trl import GRPOConfig, GRPOTrainer
 
     table = np.random.default_rng(0).normal(size=(8, TERMS)).round(2)
-    table[1, 0] = table[2, 0] = table[2, 1] = np.nan
-    table[3] = table[3] if scaling == "gdpo" else np.nan
     table[4:, :] = table[4, :]  # a group that agrees
 
     def term(index: int) -> Callable[..., list[float | None]]:
@@ -164,18 +165,77 @@ def test_sequence_credit_gives_the_advantages_of_trl(scaling: str, policy: Any, 
     else:
         ours = sequence_advantages(rewards_NK, WEIGHTS, GROUP, scaling)
     torch.testing.assert_close(ours, trls.cpu(), rtol=1e-5, atol=1e-6)
-    assert ours[:3].abs().min() > 0.01
-    assert ours[4 if scaling == "gdpo" else 3 :].abs().max() == 0
+    assert ours[:4].abs().min() > 0.01
+    assert ours[4:].abs().max() == 0
+
+
+def summed_reference(values: np.ndarray, weights: np.ndarray, scaling: str) -> np.ndarray:
+    """Terms centred over their judged siblings and summed, then divided by the deviation of what each completion earns
+    if a term that could not be judged earns the mean of its siblings, of the batch where the group has none."""
+    centred_N = reference(values, scaling if scaling == "leave_one_out" else "none") @ weights
+    if scaling in ("none", "leave_one_out"):
+        return centred_N
+    groups = values.reshape(-1, GROUP, values.shape[1]).copy()
+    for k in range(values.shape[1]):
+        for group in groups[:, :, k]:
+            others = group if not np.isnan(group).all() else values[:, k]
+            known = others[~np.isnan(others)]
+            group[np.isnan(group)] = known.mean() if len(known) else 0.0
+    total = groups.reshape(values.shape) @ weights
+    total[np.isnan(values).all(axis=1)] = np.nan
+    return reference(total[:, None], scaling)[:, 0]
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 @settings(deadline=None, max_examples=60)
 @given(values=rewards_with_gaps)
-def test_a_sequence_is_its_sum_of_terms_where_any_was_judged(scaling: str, values: np.ndarray) -> None:
-    total = np.where(np.isnan(values), 0, values) @ WEIGHTS.double().numpy()
-    total[np.isnan(values).all(axis=1)] = np.nan
+def test_a_sequence_is_the_sum_of_its_centred_terms(scaling: str, values: np.ndarray) -> None:
     ours = sequence_advantages(torch.tensor(values), WEIGHTS.double(), GROUP, scaling)
-    np.testing.assert_allclose(ours.numpy(), reference(total[:, None], scaling)[:, 0], atol=1e-6)
+    expected = summed_reference(values, WEIGHTS.double().numpy(), scaling)
+    np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
+    if scaling in ("group", "batch"):  # a positive factor of the unscaled ones
+        unscaled = reference(values, "none") @ WEIGHTS.double().numpy()
+        assert (np.sign(ours.numpy().round(6)) * np.sign(unscaled.round(6)) >= 0).all()
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_what_could_not_be_judged_among_wrong_siblings_is_no_better_than_they(scaling: str) -> None:
+    """Accuracy, Brier score and format: the first completion is unreadable to the verifier, its siblings are wrong."""
+    wrong = [[0.0, -0.81, 1.0], [0.0, -0.49, 1.0], [0.0, -0.64, 1.0]]
+    rewards_NK = torch.tensor([[torch.nan, torch.nan, 1.0], *wrong])
+    for own in (None, (None, scaling, None)):
+        advantages = sequence_advantages(rewards_NK, torch.tensor([1.0, 1.0, 0.5]), GROUP, scaling, own)
+        assert advantages[0].abs() < 1e-6, "it has the format of all, and nothing else is known of it"
+
+
+@settings(deadline=None, max_examples=40)
+@given(values=rewards_with_gaps)
+def test_a_raw_term_keeps_its_rewards(values: np.ndarray) -> None:
+    raw, missing = centred(values, "raw"), np.isnan(values)
+    np.testing.assert_array_equal(raw[~missing], values[~missing])
+    # One that could not be judged gets what its siblings get on average.
+    for row, term in np.argwhere(missing):
+        first = row // GROUP * GROUP
+        group = values[first : first + GROUP, term]
+        known = group[~np.isnan(group)]
+        assert raw[row, term] == pytest.approx(known.mean() if known.size else 0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("right", [1, 4, 7])
+@pytest.mark.parametrize("credit", ["sequence", "segment"])
+def test_the_sign_of_capo_is_the_verdict(right: int, credit: str) -> None:
+    """With one right and seven wrong completions a baseline would end five wrong ones positive."""
+    rubric = Rubric.from_config({"capo": {}})
+    correct = np.repeat([1.0, 0.0], [right, 8 - right])
+    signals = {"mean_log_prob": -np.random.default_rng(right).random(8)}
+    status = (ParseStatus.OK,) * 8
+    matrix = rubric.score(Outcomes(correct, np.full(8, np.nan), status, np.zeros(8, int), np.ones(8), signals))
+    rewards_NK, (own,) = torch.tensor(matrix.values), [each.scaling for each in rubric.schedules]
+    if credit == "sequence":
+        advantages = sequence_advantages(rewards_NK, torch.ones(1).double(), 8, "none", (own,))
+    else:
+        advantages = term_advantages(rewards_NK, 8, [own or "none"])[:, 0]
+    assert (np.sign(advantages.numpy()) == 2 * correct - 1).all()
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -216,10 +276,8 @@ def test_a_sequence_sums_the_others_before_and_joins_the_terms_of_their_own_afte
 ) -> None:
     weights = WEIGHTS.double().numpy()
     ours = sequence_advantages(torch.tensor(values), WEIGHTS.double(), GROUP, scaling, (None, "group", None))
-    rest = values[:, [0, 2]]
-    total = np.where(np.isnan(rest), 0, rest) @ weights[[0, 2]]
-    total[np.isnan(rest).all(axis=1)] = np.nan
-    expected = reference(total[:, None], scaling)[:, 0] + weights[1] * reference(values[:, [1]], "group")[:, 0]
+    expected = summed_reference(values[:, [0, 2]], weights[[0, 2]], scaling)
+    expected = expected + weights[1] * reference(values[:, [1]], "group")[:, 0]
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.completion import SEGMENTS
-from rl.advantages import gae, masked_moments, stream_rewards, whiten
+from rl.advantages import gae, masked_moments, neutral_rewards, stream_rewards, whiten
 
 NAN = math.nan
 
@@ -61,15 +61,27 @@ def test_a_reward_lies_on_the_token_that_completes_what_earned_it(
     assert reach_BRT[0, 0].tolist() == [float(letter == "r") for letter in reached]
 
 
-def test_terms_of_one_stream_are_summed_and_what_is_not_judged_pays_and_reaches_nothing() -> None:
+def test_terms_of_one_stream_are_summed_and_what_is_not_judged_is_neutral() -> None:
     rewards_BK = torch.tensor([[1.0, -0.5, 1.0], [NAN, -0.5, 1.0], [NAN, NAN, 1.0], [NAN, 0.0, NAN]])
     members_RK = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     rewards_BRT, reach_BRT = stream_rewards(
         rewards_BK, torch.tensor([1.0, 2.0, 0.0]), members_RK, torch.tensor([ANSWERING, WHOLE]), masks(*["raccr"] * 4)
     )
-    assert rewards_BRT.sum(dim=2).tolist() == [[0.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+    assert rewards_BRT.sum(dim=2).tolist() == [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0]], "1, the mean"
     assert reach_BRT[:, 0].sum(dim=1).tolist() == [2.0, 2.0, 0.0, 2.0], "a reward of 0 is one"
     assert reach_BRT[:, 1].sum() == 0, "a term of weight 0 has nothing to learn a value of"
+
+
+def test_a_term_that_could_not_be_judged_pays_what_the_siblings_earned() -> None:
+    """Not being judged is not worth an answer: accuracy, Brier score and format in one stream, all siblings wrong."""
+    rewards_BK = torch.tensor([[NAN, NAN, 1.0], [0.0, -0.36, 1.0], [0.0, -0.16, 1.0], [1.0, 0.0, 0.0]])
+    one, weights_K = torch.ones(1, 3), torch.tensor([1.0, 0.5, 0.2])
+    neutral_BK = neutral_rewards(rewards_BK[:3], 3)
+    rewards_BRT, _ = stream_rewards(
+        rewards_BK[:3], weights_K, one, torch.tensor([WHOLE]), masks(*["raccr"] * 3), neutral_BK
+    )
+    paid_B = rewards_BRT.sum(dim=(1, 2))
+    torch.testing.assert_close(paid_B[0], paid_B[1:].mean())
 
 
 def test_a_completion_without_a_token_that_is_trained_gets_nothing() -> None:
@@ -105,6 +117,40 @@ def test_each_stream_has_the_gae_of_its_own_tokens(seed: int, gamma: float, lam:
             np.testing.assert_allclose(advantages[row, stream][inside], expected, atol=1e-9)
             np.testing.assert_allclose(returns[row, stream][inside], expected + values[row, stream][inside].numpy())
     assert (advantages[reach == 0] == 0).all() and (returns[reach == 0] == 0).all()
+
+
+def by_loop(
+    rewards_BRT: torch.Tensor, values_BRT: torch.Tensor, reach_BRT: torch.Tensor, gamma: float, lam: float
+) -> torch.Tensor:
+    """The recursion A_t = delta_t + gamma lam A_(t+1) from the last token back, one token at a time."""
+    advantages_BRT = torch.zeros_like(values_BRT)
+    next_value_BR = next_advantage_BR = torch.zeros_like(values_BRT[:, :, 0])
+    for step in reversed(range(values_BRT.size(2))):
+        inside_BR, value_BR = reach_BRT[:, :, step] > 0, values_BRT[:, :, step]
+        delta_BR = rewards_BRT[:, :, step] + gamma * next_value_BR - value_BR
+        advantage_BR = delta_BR + gamma * lam * next_advantage_BR
+        advantages_BRT[:, :, step] = torch.where(inside_BR, advantage_BR, 0.0)
+        next_value_BR = torch.where(inside_BR, value_BR, next_value_BR)
+        next_advantage_BR = torch.where(inside_BR, advantage_BR, next_advantage_BR)
+    return advantages_BRT
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (1.0, 0.95), (0.999, 0.9), (0.5, 0.0)])
+@pytest.mark.parametrize("tokens", [1, 2, 1000, 4097])
+def test_long_completions_have_the_gae_of_the_recursion(tokens: int, gamma: float, lam: float) -> None:
+    generator = torch.Generator().manual_seed(tokens)
+    rewards, values = torch.randn(2, 2, 3, tokens, generator=generator, dtype=torch.float64)
+    reach = (torch.rand(2, 3, tokens, generator=generator) < 0.7).double()
+    reach[0, 0] = 0.0
+    ours, _ = gae(rewards, values, reach, gamma, lam)
+    torch.testing.assert_close(ours, by_loop(rewards, values, reach, gamma, lam), rtol=1e-12, atol=1e-10)
+
+
+def test_what_lies_out_of_reach_has_no_part_in_it() -> None:
+    """Values of padding may be anything, infinite as well."""
+    rewards, values, reach = torch.tensor([[[0.0, 1.0]]]), torch.tensor([[[0.5, math.inf]]]), torch.tensor([[[1, 0]]])
+    advantages, returns = gae(rewards, values, reach, 0.9, 0.9)
+    assert (advantages.tolist(), returns[0, 0, 0].item()) == ([[[-0.5, 0.0]]], 0.0)
 
 
 def test_hand_values() -> None:

@@ -382,7 +382,8 @@ def test_any_batch_will_do_for_groups_of_one(fields: dict[str, Any], tmp_path: P
     [
         ({"brier": {"scaling": "batch"}}, 4, "rubric.brier.scaling: 'batch' is of groups"),
         ({"brier": {"target": "leave_one_out"}}, 1, "1 leaves rubric.brier nothing to compare with, it needs siblings"),
-        ({"capo": {"signal": "confidence"}}, 1, "1 leaves rubric.capo nothing to compare with, it needs siblings"),
+        ({"rlsf": {"weight": 0.0}}, 1, "1 leaves rubric.rlsf nothing to compare with, it needs siblings"),
+        ({"capo": {}}, 4, "rubric.capo: is an advantage already, from which PPO's critic would take a baseline"),
     ],
 )
 def test_a_rubric_that_needs_groups_is_refused_without(

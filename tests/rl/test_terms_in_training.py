@@ -110,7 +110,8 @@ def test_a_step_is_trained_with_the_term_and_its_breakdown_is_written(
     # The advantages of the batch are those of accuracy and of this term, each on its own segments.
     rewards_NK = np.stack([{"accuracy": table["accuracy"], name: expected_N}[each] for each in rubric.names], axis=1)
     grouped = rewards_NK.reshape(-1, GROUP, len(rubric.names))
-    centred_NK = np.nan_to_num(grouped - np.nanmean(grouped, axis=1, keepdims=True)).reshape(rewards_NK.shape)
+    baseline = np.nanmean(grouped, axis=1, keepdims=True) * [each.scaling != "raw" for each in rubric.schedules]
+    centred_NK = np.nan_to_num(grouped - baseline).reshape(rewards_NK.shape)
     np.testing.assert_allclose(table["advantage"], centred_NK @ rubric.weights, atol=1e-5)
     (batch,) = batches
     for row, segment, token in itertools.product((0, 1, 4), ("answer", "confidence"), TEMPLATE.tokens):
