@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rewards.completion import Span
-from rewards.markup import TURN_END, Block, Tag, outside_thinking, scan_tags, trimmed, without_unfinished_thought
+from rewards.markup import (
+    TURN,
+    TURN_END,
+    WHITESPACE,
+    Block,
+    Tag,
+    outside_thinking,
+    scan_tags,
+    trimmed,
+    without_unfinished_thought,
+)
 from rewards.spelling import is_number, lenient_probability
 from rewards.wording import worded_answer, worded_confidence
 
@@ -28,11 +38,11 @@ class LenientReading(NamedTuple):
 
 
 class _Field(NamedTuple):
-    """What follows an opening tag; ``closed`` says whether a tag of the same field ends it, with a slash or without."""
+    """An opening tag, where its content ends, and the tag of the same field that closes it, with a slash or without."""
 
-    inner: Span
-    outer: Span
-    closed: bool
+    tag: Tag
+    end: int
+    close: Tag | None
 
 
 def read_leniently(text: str, *, truncated: bool) -> LenientReading:
@@ -54,7 +64,8 @@ def read_leniently(text: str, *, truncated: bool) -> LenientReading:
     turn_end = next((number for number, tag in enumerate(tags) if tag.field == TURN_END), None)
     if turn_end is not None:
         first = _read(text, tags[:turn_end], tags[turn_end].start, truncated=False)
-        if first.answer is not None:
+        another = any(tag.field == TURN or (tag.field == "answer" and not tag.closing) for tag in tags[turn_end:])
+        if first.answer is not None and (first.confidence is not None or another):
             return first
     return _read(text, tags, end, truncated)
 
@@ -63,17 +74,21 @@ def _read(text: str, tags: Sequence[Tag], end: int, truncated: bool) -> LenientR
     """Read what stands before ``end``, with the tags that stand there."""
     visible, _, _ = outside_thinking(text, tags)
     thinking_ends = max((tag.end for tag in tags if tag.field == "reasoning" and tag.closing), default=0)
-    outside = _fields(text, visible, "answer", end, truncated)
-    answer = _closed(outside) or _one_line(text, outside) or _closed(_fields(text, tags, "answer", end, truncated))
+    answers, confidences = (_fields(text, visible, field, end, truncated) for field in ("answer", "confidence"))
+    answer = _closed(text, answers) or _one_line(text, answers)
+    answer = answer or _closed(text, _fields(text, tags, "answer", end, truncated))
     answer = answer or _last_boxed(text, thinking_ends, end)
+    # The last line of a text that was cut off may go on: "Confidence: 0.8" with a 5.
+    words_end = max(text.rfind("\n", thinking_ends, end), thinking_ends) if truncated else end
     if answer is None:
-        worded = worded_answer(text, thinking_ends, end)
+        worded = worded_answer(text, thinking_ends, words_end, [tag.start for tag in tags])
         answer = _last_boxed(text, 0, thinking_ends) if worded is None else Block(worded, worded)
-    confidence = _confidence(text, _fields(text, visible, "confidence", end, truncated))
-    confidence = confidence or _confidence(text, _fields(text, tags, "confidence", end, truncated))
-    if not any(tag.field == "confidence" for tag in tags):
+    if any(tag.field == "confidence" for tag in tags):
+        confidence = _confidence(text, confidences, end)
+        confidence = confidence or _confidence(text, _fields(text, tags, "confidence", end, truncated), end)
+    else:
         begin = None if answer is None or answer.outer.start < thinking_ends else answer.outer.start
-        stated = worded_confidence(text, thinking_ends, end, begin)
+        stated = worded_confidence(text, thinking_ends, words_end, begin)
         confidence = None if stated is None else (stated[0], Block(stated[1], stated[1]))
     return LenientReading(answer, confidence)
 
@@ -86,45 +101,53 @@ def _fields(text: str, tags: Sequence[Tag], field: str, end: int, truncated: boo
     """
     fields = []
     same = [(number, tag) for number, tag in enumerate(tags) if tag.field == field]
-    taken = -1
+    taken = False
     for place, (number, tag) in enumerate(same):
-        if tag.closing or place == taken:
+        if tag.closing or taken:
+            taken = False
             continue
-        next_start = tags[number + 1].start if number + 1 < len(tags) else end
-        inner = trimmed(text, tag.end, max(tag.end, next_start))
-        after = [other for _, other in same[place + 1 : place + 3]]
-        closed = bool(after) and after[0].closing
-        if after and not closed and same[place + 1][0] == number + 1 and inner.start < inner.end:
-            closed = len(after) < 2 or not after[1].closing
-            taken = place + 1 if closed else taken
-        if closed:
-            fields.append(_Field(inner, Span(tag.start, after[0].end), True))
-        elif number + 1 < len(tags) or not truncated:
-            fields.append(_Field(inner, Span(tag.start, inner.end), False))
+        content_end = max(tag.end, tags[number + 1].start if number + 1 < len(tags) else end)
+        later = same[place + 1 : place + 3]
+        closed = bool(later) and later[0][1].closing
+        if later and not closed and later[0][0] == number + 1 and text[tag.end : content_end].strip(WHITESPACE):
+            closed = taken = len(later) == 1 or not later[1][1].closing
+        if closed or number + 1 < len(tags) or not truncated:
+            fields.append(_Field(tag, content_end, later[0][1] if closed else None))
     return fields
 
 
-def _closed(fields: Sequence[_Field]) -> Block | None:
+def _block(text: str, field: _Field) -> Block:
+    inner = trimmed(text, field.tag.end, field.end)
+    return Block(inner, Span(field.tag.start, inner.end if field.close is None else field.close.end))
+
+
+def _closed(text: str, fields: Sequence[_Field]) -> Block | None:
     """The last closed field, None where there is none or it is empty."""
-    block = next((each for each in reversed(fields) if each.closed), None)
-    return Block(block.inner, block.outer) if block is not None and block.inner.start < block.inner.end else None
+    field = next((each for each in reversed(fields) if each.close is not None), None)
+    block = None if field is None else _block(text, field)
+    return block if block is not None and block.inner.start < block.inner.end else None
 
 
 def _one_line(text: str, fields: Sequence[_Field]) -> Block | None:
-    """The last field of which the closing tag is missing, if none is closed and it is one line: else it is talk."""
-    if not fields or any(each.closed for each in fields):
+    """The last field, if none is closed and it is one line: otherwise it is talk about the tag."""
+    if not fields or any(each.close is not None for each in fields):
         return None
-    inner = fields[-1].inner
-    return Block(inner, fields[-1].outer) if inner.start < inner.end and "\n" not in text[inner.start : inner.end] else None
+    block = _block(text, fields[-1])
+    content = text[block.inner.start : block.inner.end]
+    return block if content and "\n" not in content else None
 
 
-def _confidence(text: str, fields: Sequence[_Field]) -> tuple[float, Block] | None:
-    """The last confidence that is closed, or is nothing but a number; None where it is no probability."""
-    for each in reversed(fields):
-        content = text[each.inner.start : each.inner.end]
-        if each.closed or is_number(content):
+def _confidence(text: str, fields: Sequence[_Field], end: int) -> tuple[float, Block] | None:
+    """The last confidence, None where it is no probability.
+
+    One that is not closed must be nothing but a number, and the last thing said or the only thing to go by.
+    """
+    any_closed = any(field.close is not None for field in fields)
+    for field in reversed(fields):
+        content = text[field.tag.end : field.end]
+        if field.close is not None or ((field.end == end or not any_closed) and is_number(content)):
             value = lenient_probability(content)
-            return None if value is None else (value, Block(each.inner, each.outer))
+            return None if value is None else (value, _block(text, field))
     return None
 
 

@@ -22,11 +22,14 @@ WHITESPACE = " \t\n\r\f\v"
 _FIELDS = {tag: field for field, tag in TAG_NAMES.items()}
 _TAG = re.compile(rf"<(/?)({'|'.join(_FIELDS)})>")
 _OPENS, _CLOSES = r"(?:\\?<|&lt;|&\#60;|\uff1c)", r"(?:\\?>|&gt;|&\#62;|\uff1e)"
-_VALUE = r"""(?:"[^"<>&\uff1c]{0,200}"|'[^'<>&\uff1c]{0,200}'|&quot;[^<>&\uff1c]{0,200}&quot;|[^\s"'<>&\\/\uff1c\uff1e]{1,200})"""
+_QUOTED = r"[^<>&\uff1c{quote}]{{0,200}}"
+_VALUE = rf"""(?:"{_QUOTED.format(quote='"')}"|'{_QUOTED.format(quote="'")}'|&quot;{_QUOTED.format(quote='"')}&quot;"""
+_VALUE += r"""|[^\s"'<>&\\/\uff1c\uff1e]{1,200})"""
 _LENIENT_TAG = re.compile(
     # Possessive throughout: what cannot be a tag is given up at once, so that hostile text takes linear time.
-    rf"{_OPENS}\s*+((?:\\?/|\\)?+)\s*+({'|'.join(_FIELDS)})(?:\s++[a-z_][\w:.-]{{0,40}}+\s*+=\s*+{_VALUE})*+"
-    rf"\s*+((?:\\?/)?+)\s*+{_CLOSES}"
+    rf"{_OPENS}\s*+(\\?/|\\)?+\s*+({'|'.join(_FIELDS)})(?:\s++[a-z_][\w:.-]{{0,40}}+\s*+=\s*+{_VALUE})*+"
+    # A closing tag may lack its bracket before the next tag or the end.
+    rf"\s*+((?:\\?/)?+)\s*+(?:{_CLOSES}|(?(1)(?=<|\Z)|(?!)))"
     r"|(?P<token><[|\uff5c](?P<name>[^<>|\uff5c\s]{1,40})[|\uff5c]>|\[\|(?P<square>\w{1,40})\|\]"
     r"|</?s>|<(?P<word>(?:start|end)_of_\w{1,20}|eos|bos|eot|pad|unk|\|turn|turn\|)>|\[/?INST\]|\[EOS\])",
     re.IGNORECASE | re.ASCII,

@@ -1,4 +1,4 @@
-r"""Probabilities in other spellings than a decimal: percentages, LaTeX, exponents, numbers among words; for evaluation only.
+r"""Probabilities in other spellings than a decimal: percentages, LaTeX, exponents, among words; for evaluation only.
 
 Used by :mod:`rewards.lenient` and :mod:`rewards.wording`. Every pattern is bounded or possessive: a completion is
 hostile input, and a megabyte of backslashes must cost no more than a megabyte of prose.
@@ -28,7 +28,7 @@ _TIMES = re.compile(r"\\(?:times|cdot)\b")
 
 _POINTED = re.compile(r"\.[0-9]|e")
 _DIGIT = re.compile(r"[0-9]")
-_CLAUSE_END = re.compile(r"[;!?\n]|\.(?=\s|$)")
+_CLAUSE_END = re.compile(r"[;!?\n]|\.(?=\s|$)|\b(?:because|since|but|although|though)\b", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]++")
 _TURNED = re.compile(
     r"\b(?:not|never|cannot|wrong|incorrect|errors?|mistake|mistaken|false|fail|failure|uncertain|uncertainty|unsure"
