@@ -1,7 +1,8 @@
-"""Forgiving readings of answers and confidences of models that were not trained on the template; for evaluation only.
+r"""Forgiving readings of answers and confidences of models that were not trained on the template; for evaluation only.
 
 Used by :meth:`rewards.template.AnswerTemplate.parse` with ``lenient=True`` for what the strict reading left unparsed.
-Training never reads this way: it would pay for any format.
+Training never reads this way: it would pay for any format. What an answer is worth is the same either way: the two
+readings differ in tags and in how a confidence is spelt.
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rewards.completion import Span
-from rewards.markup import Block, Tag, outside_thinking, scan_tags, trimmed, without_unfinished_thought
+from rewards.markup import (
+    TURN,
+    TURN_END,
+    WHITESPACE,
+    Block,
+    Tag,
+    outside_thinking,
+    scan_tags,
+    trimmed,
+    without_unfinished_thought,
+)
+from rewards.spelling import is_number, lenient_probability
+from rewards.wording import worded_answer, worded_confidence
 
-_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-_PERCENT = r"(?:%|percent\b|per cent\b)"
-_ALONE = re.compile(rf"({_NUMBER})[ \t]?({_PERCENT})?", re.IGNORECASE)
-_AMONG_WORDS = re.compile(rf"([-\u2212\u2013])?({_NUMBER})[ \t]?({_PERCENT})?", re.IGNORECASE)
-_BOXED = "\\boxed{"
+_BOXED = re.compile(r"\\(?:boxed|fbox|framebox)[ \t]?\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -28,100 +37,131 @@ class LenientReading(NamedTuple):
     confidence: tuple[float, Block] | None
 
 
-def read_leniently(text: str, *, truncated: bool) -> LenientReading:
-    r"""Read the last answer and the last confidence of ``text``, in tags of any case.
+class _Field(NamedTuple):
+    """An opening tag, where its content ends, and the tag of the same field that closes it, with a slash or without."""
 
-    An answer may stand in a ``\boxed{}`` instead. The last confidence may lack its closing tag if nothing but the
-    number follows and the text was not cut off there (``0.8`` may be the beginning of ``0.85``). What follows the
-    thinking is preferred to what is said in it; of a truncated text, nothing is read from an unfinished thought.
+    tag: Tag
+    end: int
+    close: Tag | None
+
+
+def read_leniently(text: str, *, truncated: bool) -> LenientReading:
+    r"""Read the last answer and the last confidence of ``text``, in tags of any spelling, a box or the usual words.
+
+    An answer may stand in a ``\boxed{}`` instead, or where there are no tags after "Answer:"; so may a confidence. A
+    confidence may lack its closing tag if nothing but the number stands before the next tag or the end, and the text
+    was not cut off there (``0.8`` may be the beginning of ``0.85``). A token that ends a turn ends the completion,
+    unless nothing is answered before it. What follows the thinking is preferred to what is said in it; of a truncated
+    text, nothing is read from an unfinished thought.
     """
-    tags = scan_tags(text, any_case=True)
+    tags = scan_tags(text, lenient=True)
     end = len(text)
     if truncated:
         settled = without_unfinished_thought(tags)
-        end = tags[len(settled)].start if len(settled) < len(tags) else end
+        if len(settled) < len(tags):
+            end, truncated = tags[len(settled)].start, False
         tags = settled
+    turn_end = next((number for number, tag in enumerate(tags) if tag.field == TURN_END), None)
+    if turn_end is not None:
+        first = _read(text, tags[:turn_end], tags[turn_end].start, truncated=False)
+        another = any(tag.field == TURN or (tag.field == "answer" and not tag.closing) for tag in tags[turn_end:])
+        if first.answer is not None and (first.confidence is not None or another):
+            return first
+    return _read(text, tags, end, truncated)
+
+
+def _read(text: str, tags: Sequence[Tag], end: int, truncated: bool) -> LenientReading:
+    """Read what stands before ``end``, with the tags that stand there."""
     visible, _, _ = outside_thinking(text, tags)
-    answer = _answer(text, visible) or _answer(text, tags)
+    thinking_ends = max((tag.end for tag in tags if tag.field == "reasoning" and tag.closing), default=0)
+    answers, confidences = (_fields(text, visible, field, end, truncated) for field in ("answer", "confidence"))
+    answer = _closed(text, answers) or _one_line(text, answers)
+    answer = answer or _closed(text, _fields(text, tags, "answer", end, truncated))
+    answer = answer or _last_boxed(text, thinking_ends, end)
+    # The last line of a text that was cut off may go on: "Confidence: 0.8" with a 5.
+    words_end = max(text.rfind("\n", thinking_ends, end), thinking_ends) if truncated else end
     if answer is None:
-        thinking = [tag.end for tag in tags if tag.field == "reasoning" and tag.closing]
-        answer = _last_boxed(text, thinking[-1] if thinking else 0, end) or _last_boxed(text, 0, end)
-    confidence = _confidence(text, visible, truncated) or _confidence(text, tags, truncated)
+        worded = worded_answer(text, thinking_ends, words_end, [tag.start for tag in tags])
+        answer = _last_boxed(text, 0, thinking_ends) if worded is None else Block(worded, worded)
+    if any(tag.field == "confidence" for tag in tags):
+        confidence = _confidence(text, confidences, end)
+        confidence = confidence or _confidence(text, _fields(text, tags, "confidence", end, truncated), end)
+    else:
+        begin = None if answer is None or answer.outer.start < thinking_ends else answer.outer.start
+        stated = worded_confidence(text, thinking_ends, words_end, begin)
+        confidence = None if stated is None else (stated[0], Block(stated[1], stated[1]))
     return LenientReading(answer, confidence)
 
 
-def lenient_probability(content: str) -> float | None:
-    """Return the one probability that ``content`` states, or None where there is none or more than one.
+def _fields(text: str, tags: Sequence[Tag], field: str, end: int, truncated: bool) -> list[_Field]:
+    """Every field of one name, in order, innermost where tags are nested.
 
-    A number alone is a probability up to 1 and a percentage above it, up to 100. Among words it must be at most 1 or
-    carry a percent sign, since "9" in "9 out of 10" or "level 3" is neither; two numbers must agree.
-
-    >>> [lenient_probability(content) for content in ("0.85", "85%", "100.", "about 0.8", "90% sure", "8/10", "nan")]
-    [0.85, 0.85, 1.0, 0.8, 0.9, None, None]
+    Its content ends at the next tag of any kind: ``<answer>7 <confidence>0.9</confidence></answer>`` answers 7. An
+    opening tag right after another is its closing tag with the slash forgotten, unless a closing one comes next.
     """
-    if not content.isascii() and any(char.isnumeric() and not char.isascii() for char in content):
-        return None
-    alone = _ALONE.fullmatch(content)
-    if alone:
-        value = float(alone[1])
-        value = value / 100 if alone[2] or value > 1 else value
-        return value if value <= 1 else None
-    found: set[float] = set()
-    for sign, number, percent in _AMONG_WORDS.findall(content):
-        value = float(number) / 100 if percent else float(number)
-        if sign or value > 1:
-            return None
-        found.add(value)
-    return found.pop() if len(found) == 1 else None
+    fields = []
+    same = [(number, tag) for number, tag in enumerate(tags) if tag.field == field]
+    taken = False
+    for place, (number, tag) in enumerate(same):
+        if tag.closing or taken:
+            taken = False
+            continue
+        content_end = max(tag.end, tags[number + 1].start if number + 1 < len(tags) else end)
+        later = same[place + 1 : place + 3]
+        closed = bool(later) and later[0][1].closing
+        if later and not closed and later[0][0] == number + 1 and text[tag.end : content_end].strip(WHITESPACE):
+            closed = taken = len(later) == 1 or not later[1][1].closing
+        if closed or number + 1 < len(tags) or not truncated:
+            fields.append(_Field(tag, content_end, later[0][1] if closed else None))
+    return fields
 
 
-def _answer(text: str, tags: Sequence[Tag]) -> Block | None:
-    block = _last_pair(text, tags, "answer")
+def _block(text: str, field: _Field) -> Block:
+    inner = trimmed(text, field.tag.end, field.end)
+    return Block(inner, Span(field.tag.start, inner.end if field.close is None else field.close.end))
+
+
+def _closed(text: str, fields: Sequence[_Field]) -> Block | None:
+    """The last closed field, None where there is none or it is empty."""
+    field = next((each for each in reversed(fields) if each.close is not None), None)
+    block = None if field is None else _block(text, field)
     return block if block is not None and block.inner.start < block.inner.end else None
 
 
-def _confidence(text: str, tags: Sequence[Tag], truncated: bool) -> tuple[float, Block] | None:
-    block = _last_pair(text, tags, "confidence")
-    if tags and tags[-1].field == "confidence" and not tags[-1].closing and not truncated:
-        inner = trimmed(text, tags[-1].end, len(text))
-        if _ALONE.fullmatch(text, inner.start, inner.end):
-            block = Block(inner, Span(tags[-1].start, inner.end))
-    if block is None:
+def _one_line(text: str, fields: Sequence[_Field]) -> Block | None:
+    """The last field, if none is closed and it is one line: otherwise it is talk about the tag."""
+    if not fields or any(each.close is not None for each in fields):
         return None
-    value = lenient_probability(text[block.inner.start : block.inner.end])
-    return None if value is None else (value, block)
+    block = _block(text, fields[-1])
+    content = text[block.inner.start : block.inner.end]
+    return block if content and "\n" not in content else None
 
 
-def _last_pair(text: str, tags: Sequence[Tag], field: str) -> Block | None:
-    """The last innermost pair of one field's tags.
+def _confidence(text: str, fields: Sequence[_Field], end: int) -> tuple[float, Block] | None:
+    """The last confidence, None where it is no probability.
 
-    Its content ends at the next tag of any kind: ``<answer>7 <confidence>0.9</confidence></answer>`` answers 7.
+    One that is not closed must be nothing but a number, and the last thing said or the only thing to go by.
     """
-    pair: tuple[Tag, int, Tag] | None = None
-    opened: Tag | None = None
-    content_end: int | None = None
-    for tag in tags:
-        if tag.field == field and not tag.closing:
-            opened, content_end = tag, None
-            continue
-        content_end = tag.start if content_end is None else content_end
-        if tag.field == field and opened is not None:
-            pair, opened = (opened, content_end, tag), None
-    if pair is None:
-        return None
-    start, end, close = pair
-    return Block(trimmed(text, start.end, end), Span(start.start, close.end))
+    any_closed = any(field.close is not None for field in fields)
+    for field in reversed(fields):
+        content = text[field.tag.end : field.end]
+        if field.close is not None or ((field.end == end or not any_closed) and is_number(content)):
+            value = lenient_probability(content)
+            return None if value is None else (value, _block(text, field))
+    return None
 
 
 def _last_boxed(text: str, start: int, end: int) -> Block | None:
     r"""The last ``\boxed{...}`` that begins in ``[start, end)``, if its braces close there and it is not empty."""
-    begin = text.rfind(_BOXED, start, end)
-    if begin < 0:
+    begin = None
+    for begin in _BOXED.finditer(text, start, end):  # noqa: B007
+        pass
+    if begin is None:
         return None
     depth = 1
-    for match in _BRACE.finditer(text, begin + len(_BOXED), end):
+    for match in _BRACE.finditer(text, begin.end(), end):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
         if depth == 0:
-            inner = trimmed(text, begin + len(_BOXED), match.start())
-            return Block(inner, Span(begin, match.end())) if inner.start < inner.end else None
+            inner = trimmed(text, begin.end(), match.start())
+            return Block(inner, Span(begin.start(), match.end())) if inner.start < inner.end else None
     return None

@@ -21,7 +21,23 @@ WHITESPACE = " \t\n\r\f\v"
 
 _FIELDS = {tag: field for field, tag in TAG_NAMES.items()}
 _TAG = re.compile(rf"<(/?)({'|'.join(_FIELDS)})>")
-_TAG_ANY_CASE = re.compile(_TAG.pattern, re.IGNORECASE | re.ASCII)
+_OPENS, _CLOSES = r"(?:\\?<|&lt;|&\#60;|\uff1c)", r"(?:\\?>|&gt;|&\#62;|\uff1e)"
+_QUOTED = r"[^<>&\uff1c{quote}]{{0,200}}"
+_VALUE = rf"""(?:"{_QUOTED.format(quote='"')}"|'{_QUOTED.format(quote="'")}'|&quot;{_QUOTED.format(quote='"')}&quot;"""
+_VALUE += r"""|[^\s"'<>&\\/\uff1c\uff1e]{1,200})"""
+_LENIENT_TAG = re.compile(
+    # Possessive throughout: what cannot be a tag is given up at once, so that hostile text takes linear time.
+    rf"{_OPENS}\s*+(\\?/|\\)?+\s*+({'|'.join(_FIELDS)})(?:\s++[a-z_][\w:.-]{{0,40}}+\s*+=\s*+{_VALUE})*+"
+    # A closing tag may lack its bracket before the next tag or the end.
+    rf"\s*+((?:\\?/)?+)\s*+(?:{_CLOSES}|(?(1)(?=<|\Z)|(?!)))"
+    r"|(?P<token><[|\uff5c](?P<name>[^<>|\uff5c\s]{1,40})[|\uff5c]>|\[\|(?P<square>\w{1,40})\|\]"
+    r"|</?s>|<(?P<word>(?:start|end)_of_\w{1,20}|eos|bos|eot|pad|unk|\|turn|turn\|)>|\[/?INST\]|\[EOS\])",
+    re.IGNORECASE | re.ASCII,
+)
+_ENDS_TURN = re.compile(r"end(?!\w*(?:head|thought))|^eo[a-z](?:_id)?$|return|turn\||/s|eos", re.IGNORECASE)
+
+TURN, TURN_END = "turn", "turn_end"
+"""Fields of the tags that chat templates put around a turn; neither is a field of a completion."""
 
 
 class Tag(NamedTuple):
@@ -48,10 +64,22 @@ class Layout:
     ambiguous: frozenset[str]
 
 
-def scan_tags(text: str, *, any_case: bool = False) -> list[Tag]:
-    """Return every reserved tag of ``text`` in order."""
-    pattern = _TAG_ANY_CASE if any_case else _TAG
-    return [Tag(_FIELDS[m[2].lower()], bool(m[1]), m.start(), m.end()) for m in pattern.finditer(text)]
+def scan_tags(text: str, *, lenient: bool = False) -> list[Tag]:
+    """Return every reserved tag of ``text`` in order.
+
+    ``lenient`` takes tags of any case, with spaces and attributes, a slash on the wrong side, and escaped ones
+    (``&lt;answer&gt;``), and the tokens that chat templates put around a turn, as closing tags of TURN or TURN_END.
+    """
+    if lenient:
+        return [_lenient_tag(match) for match in _LENIENT_TAG.finditer(text)]
+    return [Tag(_FIELDS[m[2]], bool(m[1]), m.start(), m.end()) for m in _TAG.finditer(text)]
+
+
+def _lenient_tag(match: re.Match[str]) -> Tag:
+    if match["token"]:
+        ends = _ENDS_TURN.search(match["name"] or match["square"] or match["word"] or match["token"])
+        return Tag(TURN_END if ends else TURN, True, match.start(), match.end())
+    return Tag(_FIELDS[match[2].lower()], bool(match[1] or match[3]), match.start(), match.end())
 
 
 def trimmed(text: str, start: int, end: int) -> Span:

@@ -149,8 +149,9 @@ class AnswerTemplate:
 
         ``truncated`` says that generation hit its length limit. ``lenient`` is for evaluating models that were not
         trained on this template: what the strict reading leaves unparsed is read from percentages, 0-100, surrounding
-        words, the last of repeated tags, tags of any case, an unclosed final confidence, ``\\boxed{}``, and, if there
-        is nothing after it, from the thinking; a value that stays ambiguous stays None.
+        words, the last of repeated tags, tags in other spellings, an unclosed final field, ``\\boxed{}``, wordings such
+        as "Answer: 42, confidence: 85%", and, if there is nothing after it, from the thinking; a value that stays
+        ambiguous stays None. An answer that both readings find is the same, and so is its verdict.
         """
         tags = scan_tags(text)
         layout = locate_fields(text, without_unfinished_thought(tags) if truncated else tags)

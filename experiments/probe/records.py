@@ -162,7 +162,7 @@ def _confidence_source(completion: ParsedCompletion, text: str, template: Answer
     if completion.confidence is not None:
         return "stated"
     in_text = template.confidence == "required" and any(
-        tag.field == "confidence" for tag in scan_tags(text, any_case=True)
+        tag.field == "confidence" for tag in scan_tags(text, lenient=True)
     )
     return "recorded" if recorded and not in_text else "unparsed"
 

@@ -15,11 +15,11 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def test_only_exact_tags_are_markup_unless_any_case_is_asked_for() -> None:
+def test_only_exact_tags_are_markup_unless_a_lenient_scan_is_asked_for() -> None:
     text = "<think></ANSWER>< answer><answers><an\u017fwer><analysi\u017f></confidence>"
     assert [(tag.field, tag.closing) for tag in scan_tags(text)] == [("reasoning", False), ("confidence", True)]
     # The long s is an s to a case-blind comparison, and no tag.
-    assert [tag.field for tag in scan_tags(text, any_case=True)] == ["reasoning", "answer", "confidence"]
+    assert [tag.field for tag in scan_tags(text, lenient=True)] == ["reasoning", "answer", "answer", "confidence"]
 
 
 def test_trimming_takes_ascii_whitespace_only() -> None:
