@@ -284,9 +284,9 @@ def _check_lora(model: ModelSection) -> None:
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
-    hackable |= convert((terms := _section(source, "rubric")).pop("allow_hackable", False), bool, "rubric.allow_hackable")
+    hackable |= convert((own := _section(source, "rubric")).pop("allow_hackable", False), bool, "rubric.allow_hackable")
     try:
-        return Rubric.from_config(terms, allow_hackable=hackable, facts=recipe_facts(source))
+        return Rubric.from_config(own, allow_hackable=hackable, facts=recipe_facts(source))
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
