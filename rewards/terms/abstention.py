@@ -52,6 +52,7 @@ class TernaryTerm:
     name: ClassVar[str] = "ternary"
     formula: ClassVar[str] = "right y + wrong (1 - y), abstain where the answer declines"
     paper: ClassVar[str] = "arXiv 2509.25760"
+    method: ClassVar[str] = "TruthRL"
     signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = ("reasoning", "answer")
     right: float = 1.0
@@ -102,6 +103,7 @@ class RiskThresholdTerm:
     name: ClassVar[str] = "risk_threshold"
     formula: ClassVar[str] = "y - (1 - y) threshold / (1 - threshold), 0 where the answer declines"
     paper: ClassVar[str] = "arXiv 2512.19920"
+    method: ClassVar[str] = "Behaviorally Calibrated RL"
     signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = ("reasoning", "answer")
     threshold: float = 0.5

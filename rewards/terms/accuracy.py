@@ -33,6 +33,7 @@ class AccuracyTerm:
     name: ClassVar[str] = "accuracy"
     formula: ClassVar[str] = "y"
     paper: ClassVar[str] = ""
+    method: ClassVar[str] = "RLVR"
     signals: ClassVar[tuple[str, ...]] = ()
     unjudged: float | None = None
     truncated: float | None = None
@@ -83,6 +84,7 @@ class PessimisticTerm:
     name: ClassVar[str] = "pessimistic"
     formula: ClassVar[str] = "-beta log mean_e exp(-r_e / beta), min_e r_e for beta = 0"
     paper: ClassVar[str] = "arXiv 2606.09073"
+    method: ClassVar[str] = "pessimistic reward"
     reward_range: ClassVar[str] = "(-inf, inf)"
     signals: tuple[str, ...] = ("token_f1", "reference_probability")
     beta: float = 0.0

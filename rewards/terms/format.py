@@ -25,6 +25,7 @@ class FormatTerm:
     name: ClassVar[str] = "format"
     formula: ClassVar[str] = "1[status = ok]"
     paper: ClassVar[str] = ""
+    method: ClassVar[str] = ""
     signals: ClassVar[tuple[str, ...]] = ()
     reward_range: ClassVar[str] = "[0, 1]"
     segments: tuple[str, ...] = SEGMENTS

@@ -25,6 +25,7 @@ class RepetitionTerm:
     name: ClassVar[str] = "repetition"
     formula: ClassVar[str] = "-(share of repeated token 4-grams)"
     paper: ClassVar[str] = ""
+    method: ClassVar[str] = ""
     signals: ClassVar[tuple[str, ...]] = ("repetition",)
     reward_range: ClassVar[str] = "[-1, 0]"
     segments: tuple[str, ...] = SEGMENTS
@@ -56,6 +57,7 @@ class OverlongTerm:
     name: ClassVar[str] = "overlong"
     formula: ClassVar[str] = "-clip((length - max_length + buffer) / buffer, 0, 1)"
     paper: ClassVar[str] = "arXiv 2503.14476"
+    method: ClassVar[str] = "DAPO"
     signals: ClassVar[tuple[str, ...]] = ()
     reward_range: ClassVar[str] = "[-1, 0]"
     max_length: int = 20480
@@ -85,6 +87,7 @@ class TruncatedTerm:
     name: ClassVar[str] = "truncated"
     formula: ClassVar[str] = "value * 1[status = truncated]"
     paper: ClassVar[str] = ""
+    method: ClassVar[str] = ""
     signals: ClassVar[tuple[str, ...]] = ()
     value: float = -1.0
     segments: tuple[str, ...] = SEGMENTS

@@ -44,6 +44,7 @@ from rl.signals import (
 )
 
 TEMPLATE = AnswerTemplate(analysis="optional", step_confidences="optional")
+STAKES = ("step_confidence", "prior_confidence")
 READ_OFF = (*COMPLETION_SIGNALS, *ANSWER_SIGNALS)
 
 # What stands before the answer, the answer, what stands behind it; the gold; whether it ends by itself.
@@ -144,7 +145,7 @@ def by_hand(model: Any, tokenizer: Any, prompt: list[int], written: Written) -> 
     certainty = (1 / size * (np.log(1 / size) - log_p)).sum(axis=1)
     ranked = np.sort(p, axis=1)
     values = {"mean_log_prob": chosen.mean(), "entropy": entropy.mean(), "self_certainty": certainty.mean()}
-    values |= dict.fromkeys([*ANSWER_SIGNALS, "step_confidence"], math.nan)
+    values |= dict.fromkeys([*ANSWER_SIGNALS, *STAKES], math.nan)
     if answer is not None:
         first = len(encode(tokenizer, before))
         at = slice(first, first + len(encode(tokenizer, answer)))
@@ -172,7 +173,7 @@ def by_hand(model: Any, tokenizer: Any, prompt: list[int], written: Written) -> 
         values["reference_probability"] = 0.0
     stakes = [float(each.split("</stake>")[0]) for each in before.split("</think>")[0].split("<stake>")[1:]]
     if "</think>" in before and stakes:
-        values["step_confidence"] = sum(stakes) / len(stakes)
+        values["step_confidence"], values["prior_confidence"] = sum(stakes) / len(stakes), stakes[0]
     ngrams = Counter(tuple(ids[i : i + 4]) for i in range(len(ids) - 3))
     values["repetition"] = sum(count - 1 for count in ngrams.values()) / max(1, ngrams.total())
     stated, wanted = ([word for word in (text or "").split() if word != "the"] for text in (answer, gold))
@@ -254,9 +255,9 @@ def test_every_signal_is_that_of_a_plain_forward_pass(how: str, multiple: int, t
     assert_by_hand(values, model, tokenizer)
     for name, read_B in values.items():
         known = read_B[~read_B.isnan()]
-        assert known.unique().numel() > 1 or name == "step_confidence", f"{name} is not the same everywhere"
+        assert known.unique().numel() > 1 or name in STAKES, f"{name} is not the same everywhere"
         unanswered = name in ANSWER_SIGNALS
-        assert read_B[NO_ANSWER].isnan() == (unanswered or name == "step_confidence"), name
+        assert read_B[NO_ANSWER].isnan() == (unanswered or name in STAKES), name
     assert values["reference_probability"][NO_ANSWER] == 0.0
     assert values["reference_probability"][BLANK_GOLD].isnan()
     assert values["reference_probability_prior"].isnan().nonzero().flatten().tolist() == [BLANK_GOLD]
