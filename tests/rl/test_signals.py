@@ -46,6 +46,7 @@ READ = tuple(name for name in SIGNALS if name != "expected_confidence")
 """Every signal that a template without levels has."""
 ANSWER_SIGNALS = tuple(name for name in ESTIMATED if name.startswith("answer_"))
 COMPLETION_SIGNALS = ("mean_log_prob", "entropy", "self_certainty")
+STAKES = ("step_confidence", "prior_confidence")
 
 # What stands before the answer, the answer, what stands behind it; the gold; whether it ends by itself.
 Written = tuple[str, str | None, str, str, bool]
@@ -152,7 +153,7 @@ def by_hand(
         "entropy": entropy.mean(),
         "self_certainty": certainty.mean(),
     }
-    values |= dict.fromkeys([*ANSWER_SIGNALS, "step_confidence", "expected_confidence", "verbalized"], math.nan)
+    values |= dict.fromkeys([*ANSWER_SIGNALS, *STAKES, "expected_confidence", "verbalized"], math.nan)
     stated = re.search(r"<confidence>([\d.]+)</confidence>", before + (answer or "") + after)
     if stated is not None:
         values["verbalized"] = float(stated[1])
@@ -187,7 +188,7 @@ def by_hand(
         values["reference_probability"] = 0.0
     stakes = [float(each.split("</stake>")[0]) for each in before.split("</think>")[0].split("<stake>")[1:]]
     if "</think>" in before and stakes:
-        values["step_confidence"] = sum(stakes) / len(stakes)
+        values["step_confidence"], values["prior_confidence"] = sum(stakes) / len(stakes), stakes[0]
     ngrams = Counter(tuple(ids[i : i + 4]) for i in range(len(ids) - 3))
     values["repetition"] = sum(count - 1 for count in ngrams.values()) / max(1, ngrams.total())
     stated, wanted = ([word for word in (text or "").split() if word != "the"] for text in (answer, gold))
@@ -272,8 +273,8 @@ def test_every_signal_is_that_of_a_plain_forward_pass(how: str, multiple: int, t
     assert_by_hand(values, model, tokenizer)
     for name, read_B in values.items():
         known = read_B[~read_B.isnan()]
-        assert known.unique().numel() > 1 or name == "step_confidence", f"{name} is not the same everywhere"
-        unanswered = name in (*ANSWER_SIGNALS, "step_confidence", "verbalized")
+        assert known.unique().numel() > 1 or name in STAKES, f"{name} is not the same everywhere"
+        unanswered = name in (*ANSWER_SIGNALS, *STAKES, "verbalized")
         assert read_B[NO_ANSWER].isnan() == unanswered, name
     assert values["reference_probability"][NO_ANSWER] == 0.0
     assert values["reference_probability"][BLANK_GOLD].isnan()
