@@ -14,8 +14,8 @@ _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _MAX_MEMBERS = 60
 NAME = re.compile(
-    r"(?:[A-Za-z]|\\[a-z]+ ?)(?:_\{?\w+\}?)?(?:(?:\\cdot )?\([a-z0-9]\))?"
-    r"|[A-Z]{2}|\\frac\{d[a-z]\}\{d[a-z]\}|\([a-z](?:, ?[a-z])+\)"
+    r"(?:[A-Za-z]|\\[a-z]+ ?)(?:_\{?\w+\}?)?(?:(?:\\cdot )?\([a-z0-9]\))?|[A-Z]{2}"
+    r"|\\frac\{d[a-z]\}\{d[a-z]\}|\([a-z](?:, ?[a-z])+\)"
 )
 
 
