@@ -25,9 +25,6 @@ from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # also where this is read as a module
-from verifier_throughput import gold_pairs, in_dollars, trace_pairs
-
 Row = tuple[str, str, str]
 """Verifier, gold and answer."""
 
@@ -63,6 +60,7 @@ def judged_by(checkout: Path, rows: list[Row]) -> list[bool]:
 def judged_by_math_verify(rows: list[Row]) -> list[bool]:
     """Whether each row is right by math-verify, whatever its verifier."""
     from math_verify import parse, verify
+    from verifier_throughput import in_dollars
 
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     return [bool(verify(parse(in_dollars(gold)), parse(in_dollars(answer)))) for _, gold, answer in rows]
@@ -101,6 +99,8 @@ def report_cases(path: Path, before: Path | None) -> None:
 
 
 def report_golds(path: Path, rows: int | None, before: Path | None) -> None:
+    from verifier_throughput import gold_pairs
+
     pairs = gold_pairs(path, rows)
     for name, right in judged([("math", gold, answer) for gold, answer in pairs], before).items():
         missed, false = right[::2].count(False), right[1::2].count(True)
@@ -108,6 +108,8 @@ def report_golds(path: Path, rows: int | None, before: Path | None) -> None:
 
 
 def report_traces(path: Path, rows: int | None, before: Path | None) -> None:
+    from verifier_throughput import trace_pairs
+
     pairs = trace_pairs(path, rows)
     verdicts = judged([("math", gold, answer) for gold, answer in pairs], before)
     for name, right in verdicts.items():
