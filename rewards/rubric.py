@@ -238,7 +238,7 @@ class Rubric:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return plain values that say what was rewarded and how, for the checkpoint: config, formulas and the audit."""
+        """Return plain values that say what was rewarded, and how, for the checkpoint: config, formulas, the audit."""
         return {
             "terms": self.to_config(),
             "formulas": {term.name: term.formula for term in self.terms},
