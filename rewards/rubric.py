@@ -238,11 +238,12 @@ class Rubric:
         }
 
     def describe(self) -> dict[str, Any]:
-        """Return plain values that say what was rewarded, for the checkpoint: config, formulas and the audit."""
+        """Return plain values that say what was rewarded, and how, for the checkpoint: config, formulas, the audit."""
         return {
             "terms": self.to_config(),
             "formulas": {term.name: term.formula for term in self.terms},
             "allow_hackable": self.allow_hackable,
+            "training": {key: _plain(value) for key, value in vars(self.facts).items()},
             "audit": {key: _plain(value) for key, value in dataclasses.asdict(self.audit()).items()},
         }
 

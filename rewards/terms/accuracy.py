@@ -19,8 +19,9 @@ class AccuracyTerm:
     """The verifier's verdict y in [0, 1], credited to the reasoning and the answer.
 
     ``unjudged`` is what a completion earns that the verifier could not judge; None leaves it out, so that it is
-    neither best nor worst. Above 0 it pays for writing what no verifier can read. ``truncated`` is what a completion
-    earns that hit the length limit, judged or not; None pays for whatever answer it had finished.
+    neither best nor worst. Above 0 it pays for writing what no verifier can read, which the audit refuses.
+    ``truncated`` is what a completion earns that hit the length limit, judged or not; None pays for whatever answer it
+    had finished.
 
     Returns (N,) float in [0, 1] but for these two values, NaN where the verifier could not judge and ``unjudged`` is
     None. Raises ValueError for a value that is not finite or pays more than a right answer, 1.

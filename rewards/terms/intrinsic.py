@@ -190,7 +190,8 @@ class C2GSPGTerm:
     (``loss_type: grpo``), that is grad log C, so with this reward it climbs J over the sampled completions. The
     identity holds on the policy's own samples and without a baseline; a baseline adds a multiple of grad log C whose
     mean vanishes but for the different lengths of completions, and dividing by a standard deviation breaks it. It
-    calibrates the probability of the sequence, not the stated confidence. The paper gives J the weight 0.01.
+    calibrates the probability of the sequence, not the stated confidence. The paper gives J the weight 0.01. A recipe
+    with another ``loss_type`` is refused.
 
     C is clipped to ``ceiling``, in (0, 1), since the weight of a wrong completion has no bound as C nears 1.
 

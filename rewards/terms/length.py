@@ -80,7 +80,8 @@ class OverlongTerm:
 
 @dataclass(frozen=True)
 class TruncatedTerm:
-    """An explicit ``value`` for completions that hit the length limit; credited to all of it.
+    """An explicit ``value`` for completions that hit the length limit; credited to all of it. Above what ``format``
+    pays, it pays for being cut off, which the audit refuses.
 
     Returns (N,) float, never NaN. By parse status: TRUNCATED earns ``value``, every other status 0. Raises ValueError
     for a value that is not finite.

@@ -129,7 +129,8 @@ def test_the_facts_of_a_run_are_read_off_the_rubric() -> None:
     assert RunFacts(("brier",), ("accuracy", "brier"), ("brier",)) == FACTS
     assert RunFacts.of(RUBRIC, "group", closed_form=True) == RunFacts(("brier",), ("accuracy",), ())
     assert RunFacts.of(RUBRIC, "none", closed_form=False).scaled_by_group == ()
-    own = Rubric.from_config({"accuracy": {}, "brier": {"scaling": "group"}, "spherical": {"weight": 0.0}})
+    own = {"accuracy": {}, "brier": {"scaling": "group"}, "spherical": {"weight": 0.0}}
+    own = Rubric.from_config(own, allow_hackable=True)
     assert RunFacts.of(own, "none", closed_form=False) == RunFacts(("brier",), ("accuracy", "brier"), ("brier",))
     control = RunFacts.of(Rubric.from_config({"accuracy": {}}), "group", closed_form=False)
     collapsed = history_of({step: {"calibration/confidence_std": 0.0} for step in range(20)})
