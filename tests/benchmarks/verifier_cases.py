@@ -10,7 +10,8 @@ that is off by one, ten times too large, or of the other sign (wrong). ``--trace
 many rows each verifier takes for right, and each pair of verifiers judges differently.
 
 ``--before`` is a checkout of another commit, whose own verifiers judge in a process of their own. math-verify is
-called as its users call it, ``verify(parse(gold), parse(answer))``, with texts that have no delimiter put between dollar signs.
+called as its users call it, ``verify(parse(gold), parse(answer))``, with texts that have no delimiter put between
+dollar signs.
 """
 
 from __future__ import annotations

@@ -69,6 +69,8 @@ def outcomes(correct: list[float], confidence: list[float], statuses: dict[int, 
 
 
 NAN = np.nan
+
+
 BATCH = outcomes(
     [1, 1, 1, 0, 0, 0, 1, 0, NAN],
     [0.9, 0.9, 0.1, 0.1, 0.4, NAN, NAN, 0.7, 0.2],
@@ -117,3 +119,37 @@ def test_the_push_on_uniform_groups_is_relative_to_the_batch() -> None:
     assert np.isnan(advantage_metrics(Rubric.from_config({"accuracy": {}}).score(mixed), mixed, np.ones(2))[
         "advantages/uniform_group_ratio"
     ])  # fmt: skip
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_of_a_batch_with_gaps() -> None:
+    nan = math.nan
+    metrics = batch_metrics(
+        Outcomes(
+            correct=np.array([1.0, 0.0, 1.0, nan]),
+            confidence=np.array([0.75, 0.25, nan, 0.5]),
+            status=(ParseStatus.OK, ParseStatus.OK, ParseStatus.TRUNCATED, ParseStatus.EXTRA_TEXT),
+            group=np.zeros(4, int),
+            length=np.ones(4),
+        )
+    )
+    assert metrics["parse/ok"] == 0.5
+    assert metrics["parse/unparsed_confidence"] == metrics["parse/truncated"] == metrics["verify/unjudged"] == 0.25
+    assert metrics["calibration/mean_confidence"] == 0.5
+    assert metrics["calibration/accuracy"] == pytest.approx(2 / 3)
+    assert metrics["calibration/brier"] == pytest.approx((0.0625 + 0.0625 + 1) / 3)
+    assert metrics["calibration/auroc"] == 0.5
+
+
+def test_metrics_that_a_batch_does_not_define_are_nan_or_left_out() -> None:
+    def batch(correct: list[float], confidence: list[float]) -> dict[str, float]:
+        size = len(correct)
+        status = (ParseStatus.OK,) * size
+        return batch_metrics(Outcomes(np.array(correct), np.array(confidence), status, np.zeros(size), np.ones(size)))
+
+    assert math.isnan(batch([1.0, 1.0], [0.5, 0.75])["calibration/auroc"])
+    assert math.isnan(batch([1.0, 0.5], [0.5, 0.75])["calibration/auroc"]), "no ranking by verdicts in between"
+    assert math.isnan(batch([1.0], [math.nan])["calibration/mean_confidence"])
+    assert "calibration/accuracy" not in batch([math.nan], [0.5])
