@@ -19,17 +19,17 @@ TABLE_ENDS = "<!-- end of reward terms -->"
 """The lines between which the README keeps the table."""
 
 _SHARED = tuple(field.name for field in dataclasses.fields(CalibrationTerm))
-_COLUMNS = ("term", "formula", "range", "proper", "safe", "segments", "signals", "options", "paper")
+_COLUMNS = ("term", "method", "formula", "range", "proper", "safe", "segments", "signals", "options", "paper")
 
 
 def catalogue() -> list[dict[str, Any]]:
     """Return one entry of plain values for each term in ``TERMS``, with its options at their defaults.
 
     ``name``, ``formula``, ``range`` as an interval, ``segments`` it is credited to, ``signals`` it reads, ``options``
-    with their defaults and ``paper``. ``proper``, ``strictly_proper`` and ``safe`` are found by
-    :func:`rewards.audit.audit` of the term with weight 1 beside accuracy with weight 1. The first two are None for a
-    term that does not depend on the stated confidence, ``safe`` is None for one that pays by signals alone: what a
-    policy can do to those, no audit sees.
+    with their defaults, ``paper`` and the name of the ``method`` there. ``proper``, ``strictly_proper`` and ``safe``
+    are found by :func:`rewards.audit.audit` of the term with weight 1 beside accuracy with weight 1, each paid to every
+    token. The first two are None for a term that does not depend on the stated confidence, ``safe`` is None for one
+    that pays by signals alone: what a policy can do to those, no audit sees.
 
     >>> brier = next(entry for entry in catalogue() if entry["name"] == "brier")
     >>> brier["range"], brier["strictly_proper"], brier["safe"], brier["segments"]
@@ -82,6 +82,7 @@ def _entry(name: str, term: Term) -> dict[str, Any]:
             if option != "segments"
         },
         "paper": term.paper,
+        "method": term.method,
     }
 
 

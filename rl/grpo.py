@@ -11,7 +11,7 @@ sequence's one number.
 Overrides of TRL's ``GRPOTrainer``, beside those of :mod:`rl.trainer`: ``_get_train_sampler``, ``training_step``,
 ``_generate_and_score_completions``, ``_calculate_rewards``, ``_get_per_token_logps_and_entropies``, ``_compute_loss``.
 
-One class, read from the prompts to the loss: that is why this file is longer than the others.
+It has more than 300 lines because it is one class, to be read from the prompts to the loss.
 
 Launch: ``candor train candor`` or ``accelerate launch --num_processes 2 -m experiments train candor``.
 

@@ -46,14 +46,14 @@ def repeated_ngrams(ids: Sequence[int]) -> float:
     return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
 
-def _mean_stake(parsed: ParsedCompletion, ids: Sequence[int], gold: str) -> float:
-    stated = [value for value, _ in parsed.step_confidences if value is not None]
-    return sum(stated) / len(stated) if stated else float("nan")
+def _stakes(parsed: ParsedCompletion) -> list[float]:
+    return [value for value, _ in parsed.step_confidences if value is not None] or [float("nan")]
 
 
 TEXT_SIGNALS: dict[str, Callable[[ParsedCompletion, Sequence[int], str], float]] = {
     "repetition": lambda parsed, ids, gold: repeated_ngrams(ids),
-    "step_confidence": _mean_stake,
+    "step_confidence": lambda parsed, ids, gold: sum(_stakes(parsed)) / len(_stakes(parsed)),
+    "prior_confidence": lambda parsed, ids, gold: _stakes(parsed)[0],
     "token_f1": lambda parsed, ids, gold: token_f1(gold=gold, answer=parsed.answer or ""),
 }
 """Signals that need no model, from a completion, its ids and its gold."""

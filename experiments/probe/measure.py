@@ -9,7 +9,8 @@ Measured per method, over the rows somebody could judge (``correct`` not null):
 Counted per method, over all its rows, as shares with Wilson intervals, so that nothing is left out unseen:
 
 - ``unjudged``: left out of everything above; ``lenient``: read only by the lenient parser;
-  ``outside_text``: the confidence came from outside the text, recorded, computed or ranked.
+  ``outside_text``: the confidence came from outside the text, recorded, computed or ranked; ``untagged``, where there
+  are completions: without an answer and a confidence in tags, and one of them or both not read from anything else.
 
 For completions that carry recorded outcomes, beside ours: ``recorded_accuracy``, ``recorded_brier``, ``recorded_ece``,
 ``recorded_auroc`` over the rows with a recorded verdict, and ``verdict_agreement``, the share of rows on which our
@@ -30,6 +31,7 @@ import pandas as pd
 
 from estimators.metrics.resampling import Interval, bootstrap, wilson
 from estimators.metrics.summary import summarize
+from experiments.probe.records import untagged
 from experiments.probe.tables import DataError, replacing
 
 ESCALATION = "escalation_rate_to_parity"
@@ -93,6 +95,10 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
         intervals["lenient"] = _share(rows["lenient"])
     if "confidence_source" in rows.columns:
         intervals["outside_text"] = _share(rows["parsed"] & (rows["confidence_source"] != "stated"))
+    read_here = rows[rows["status"].notna() & rows["completion"].notna()] if "status" in rows.columns else rows.iloc[:0]
+    if len(read_here):
+        unread = read_here["answer"].isna() | ~read_here["parsed"].astype(bool)
+        intervals["untagged"] = _share(unread & read_here["completion"].map(untagged).astype(bool))
     return intervals | _recorded(rows, settings)
 
 

@@ -9,9 +9,9 @@ read as records, they are what is measured.
 
 Whose confidence counts, in a completions file: the one the completion states. Where the text holds no confidence field
 at all and one was recorded, because it was computed outside the text (a classifier, the answer's probability), the
-recorded one counts and ``confidence_source`` says ``recorded``. A confidence field that is there and cannot be read
-stays unparsed: a router that reads the text would have had nothing either. An unparsed confidence is 0.0, ``parsed``
-false.
+recorded one counts, before one that is stated in words only, and ``confidence_source`` says ``recorded``. A confidence
+field that is there and cannot be read stays unparsed: a router that reads the text would have had nothing either. An
+unparsed confidence is 0.0, ``parsed`` false.
 """
 
 from __future__ import annotations
@@ -158,13 +158,17 @@ def write_records(frame: pd.DataFrame, path: str | Path) -> Path:
     return path
 
 
+def untagged(text: str) -> bool:
+    """Whether a completion has neither an answer nor a confidence in tags, however they are spelt."""
+    return not any(tag.field in ("answer", "confidence") for tag in scan_tags(text, lenient=True))
+
+
 def _confidence_source(completion: ParsedCompletion, text: str, template: AnswerTemplate, recorded: bool) -> str:
-    if completion.confidence is not None:
-        return "stated"
-    in_text = template.confidence == "required" and any(
-        tag.field == "confidence" for tag in scan_tags(text, lenient=True)
-    )
-    return "recorded" if recorded and not in_text else "unparsed"
+    if recorded and (
+        template.confidence == "none" or all(tag.field != "confidence" for tag in scan_tags(text, lenient=True))
+    ):
+        return "recorded"
+    return "unparsed" if completion.confidence is None else "stated"
 
 
 def _optional_columns(table: Table, names: tuple[str, ...]) -> dict[str, pd.Series]:

@@ -6,10 +6,14 @@ pandas.
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import difflib
 import json
 import math
 import os
+import sys
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +26,9 @@ import pandas as pd
 from experiments.errors import DataError
 
 SUFFIXES = (".parquet", ".jsonl")
+FLOAT_NOISE = 1e-5
+"""A number this little outside of a range counts as being on its edge: sums of float32 probabilities exceed 1."""
+LARGEST = sys.float_info.max
 MISSPELT = 0.85
 """Similarity (difflib ratio) from which an unknown column counts as a misspelling of an optional one."""
 
@@ -58,15 +65,15 @@ class Table:
                 raise DataError(f"{self.path}: unknown column {column!r}; did you mean {near[0]!r}?")
 
     def text(self, column: str, *, nullable: bool = False) -> pd.Series:
-        """A column of text; numbers are taken as they would be written, nulls only if ``nullable``."""
+        """A column of text; numbers, dates and times are taken as they are written, nulls only if ``nullable``."""
         return self._column(column, _text, "text", nullable).astype("string")
 
     def number(self, column: str, low: float, high: float, *, nullable: bool = False) -> pd.Series:
-        """A column of float64 in [low, high]; NaN where null."""
+        """A column of float64 in [low, high]; NaN where null. What lies outside by FLOAT_NOISE is on the edge."""
 
         def convert(value: Any) -> float:
-            if _is_number(value) and low <= value <= high and value < math.inf:
-                return float(value)
+            if _is_number(value) and low - FLOAT_NOISE <= float(value) <= min(high + FLOAT_NOISE, LARGEST):
+                return min(max(float(value), low), high)
             raise ValueError
 
         bound = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
@@ -76,8 +83,10 @@ class Table:
         """A column of float64, 0.0 or 1.0; true and false count as 1 and 0; NaN where null."""
 
         def convert(value: Any) -> float:
-            if (isinstance(value, bool | np.bool_) or _is_number(value)) and value in (0, 1):
-                return float(value)
+            if isinstance(value, bool | np.bool_) or _is_number(value):
+                nearest = 1.0 if float(value) > 0.5 else 0.0
+                if abs(float(value) - nearest) <= FLOAT_NOISE:
+                    return nearest
             raise ValueError
 
         return self._column(column, convert, "0 or 1", nullable).astype("float64")
@@ -86,7 +95,7 @@ class Table:
         """A column of whole numbers from 0, as Int64; NA where null."""
 
         def convert(value: Any) -> int:
-            if _is_number(value) and 0 <= value < 2**63 and value == int(value):
+            if _is_number(value) and math.isfinite(value) and 0 <= value < 2**63 and value == int(value):
                 return int(value)
             raise ValueError
 
@@ -112,7 +121,7 @@ class Table:
                 continue
             try:
                 converted.append(convert(value))
-            except (ValueError, OverflowError):
+            except (ValueError, OverflowError, decimal.InvalidOperation):
                 raise self.error(row, column, f"{_shown(value)} found, expected {expected}") from None
         return pd.Series(converted, index=self.frame.index, dtype="object")
 
@@ -137,11 +146,21 @@ def read_table(path: str | Path) -> Table:
             frame = pd.read_parquet(path)
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{path}: not a readable parquet file: {error}") from error
-        frame = frame.reset_index(drop=True)
+        frame = _with_index_as_columns(path, frame)
         places = [f"row {row}" for row in range(len(frame))]
     if frame.empty:
         raise DataError(f"{path}: the file holds no rows")
     return Table(path, frame, places)
+
+
+def _with_index_as_columns(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the named levels of its index as columns; a level without a name only counts the rows."""
+    named = [name for name in frame.index.names if name is not None]
+    twice = [name for name in named if name in frame.columns]
+    if twice:
+        raise DataError(f"{path}: {twice[0]!r} is both a column and a level of the index; rename one of them")
+    frame = frame.reset_index(level=named).reset_index(drop=True)
+    return frame.set_axis([str(name) for name in frame.columns], axis="columns")
 
 
 def _read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -149,10 +168,11 @@ def _read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     places: list[str] = []
     with path.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
             try:
-                row = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+                text = line.decode("utf-8-sig")  # some programs put a byte order mark first
+                if not text.strip():
+                    continue
+                row = json.loads(text, parse_constant=_refuse_constant)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not valid JSON: {error}") from error
             if not isinstance(row, dict):
@@ -163,12 +183,14 @@ def _read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number; write null where there is no value")
+    raise ValueError(f"{name} is not a JSON number; write null where there is no value")
 
 
 def is_null(value: Any) -> bool:
-    """Whether a cell holds nothing: None, NaN or pandas' NA."""
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+    """Whether a cell holds nothing: None, NaN or pandas' NA and NaT."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return True
+    return isinstance(value, float | np.floating | decimal.Decimal) and math.isnan(value)
 
 
 def plain_text(text: str) -> str:
@@ -192,13 +214,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return plain_text(value)
-    if _is_number(value):
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return str(value)
+    if _is_number(value) and math.isfinite(value):
+        # A column of whole numbers with a gap in it comes as floats: 4.0 was written as 4.
+        return str(int(value)) if value == int(value) and abs(value) < 2**53 else str(value)
+    if isinstance(value, datetime.date | datetime.time | datetime.timedelta | uuid.UUID):
         return str(value)
     raise ValueError
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    number = isinstance(value, int | float | np.integer | np.floating | decimal.Decimal)
+    return number and not isinstance(value, bool)
 
 
 def _shown(value: Any) -> str:

@@ -59,7 +59,10 @@ def rewards_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("credited to", width=len("confidence,"))
     table.add_column("arXiv", no_wrap=True)
     for entry in entries:
-        term = Text(entry["name"], style="bold").append(f"\n{entry['formula']}", style="not bold")
+        term = Text(entry["name"], style="bold")
+        if entry["method"]:
+            term.append(f"  {entry['method']}", style="not bold dim")
+        term.append(f"\n{entry['formula']}", style="not bold")
         if entry["signals"]:
             term.append(f"\nreads {', '.join(entry['signals'])}", style="not bold dim")
         cells = (entry["range"], propriety(entry), yes_or_no(entry["safe"]), credited_to(entry))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,8 @@ class Metric:
     unit: Literal["percent", "plain"]
     undefined: str
     meaning: str
+    of_confidence: bool = True
+    """Whether it says something about confidences, and not about answers alone."""
 
     @property
     def arrow(self) -> str:
@@ -31,6 +34,7 @@ METRICS = (
         "percent",
         "no answer was judged",
         "Share of answers that are right.",
+        of_confidence=False,
     ),
     Metric(
         "brier",
@@ -74,7 +78,10 @@ METRICS = (
         "lower",
         "percent",
         "no answer was judged",
-        "Share of completions from which no confidence could be read. They are kept in every metric, as confidence 0.",
+        "Share of completions from which no confidence could be read. They are kept in every metric, as confidence 0; "
+        "a method from which none could be read has no metric of confidence, and one from which most could not is not "
+        "called best.",
+        of_confidence=False,
     ),
     Metric(
         "escalation_rate_to_parity",
@@ -123,15 +130,73 @@ def interval_text(metric: Metric, entry: Entry) -> str:
     return f"{factor * low:.{digits}f}\N{EN DASH}{factor * high:.{digits}f}"
 
 
+def unread_share(entries: Mapping[str, Entry]) -> float:
+    """Share of a method's confidences that could not be read; 0 where that is not known."""
+    return entries.get("unparsed", {}).get("value") or 0.0
+
+
+def shown_entry(metric: Metric, entries: Mapping[str, Entry]) -> Entry:
+    """What a table shows of a method: without a value where none of its confidences could be read.
+
+    A confidence of 0 on every answer has a Brier score of its accuracy, which looks good where that is low.
+    """
+    silent = metric.of_confidence and unread_share(entries) == 1
+    return {"value": None} if silent else entries.get(metric.key, {"value": None})
+
+
+def undefined_text(metric: Metric, entries: Mapping[str, Entry]) -> str:
+    """Why :func:`shown_entry` has no value."""
+    return "no confidence could be read" if metric.of_confidence and unread_share(entries) == 1 else metric.undefined
+
+
 def best_methods(metric: Metric, metrics: Mapping[str, Mapping[str, Entry]]) -> frozenset[str]:
-    """The methods whose value, as written, is the best; none with fewer than two methods to compare or all alike."""
+    """The methods whose value, as written, is the best; none with fewer than two methods to compare or all alike.
+
+    A metric of confidence is compared among methods from which most confidences could be read. One that states nothing
+    is never best: where only it has the best accuracy, no method is marked.
+    """
     values = {
-        method: entries[metric.key]["value"]
+        method: entry["value"]
         for method, entries in metrics.items()
-        if metric.key in entries and entries[metric.key]["value"] is not None
+        if (entry := shown_entry(metric, entries))["value"] is not None
+        and not (metric.of_confidence and unread_share(entries) > 0.5)
     }
     if len(values) < 2:
         return frozenset()
     best = (max if metric.better == "higher" else min)(values.values())
     winners = {method for method, value in values.items() if value_text(metric, value) == value_text(metric, best)}
-    return frozenset(winners) if len(winners) < len(values) else frozenset()
+    stating = {method for method in winners if unread_share(metrics[method]) < 1}
+    return frozenset(stating) if len(winners) < len(values) else frozenset()
+
+
+def share_count(entry: Entry) -> int:
+    """How many of its n rows a share is."""
+    return round((entry["value"] or 0.0) * entry["n"])
+
+
+def plain(text: Any, longest: int, *, end: bool = False) -> str:
+    """Text fit to be shown: cut to ``longest`` characters, from the beginning or the ``end``, and without tricks.
+
+    Control characters, lone surrogates and the marks that reverse the direction of what follows become U+FFFD, so that
+    a completion can neither hide text nor rearrange the page around it. Escaping is left to the template.
+
+    >>> plain("abcdef", 3), plain("abcdef", 3, end=True), plain("a\\x00b", 9)
+    ('abc\N{HORIZONTAL ELLIPSIS}', '\N{HORIZONTAL ELLIPSIS}def', 'a\N{REPLACEMENT CHARACTER}b')
+    """
+    text = str(text)
+    cut = len(text) > longest
+    kept = (text[-longest:] if end else text[:longest]) if cut else text
+    shown = "".join(char if char in "\n\t" or _is_harmless(char) else "\N{REPLACEMENT CHARACTER}" for char in kept)
+    if not cut:
+        return shown
+    return f"\N{HORIZONTAL ELLIPSIS}{shown}" if end else f"{shown}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _is_harmless(char: str) -> bool:
+    return (
+        unicodedata.category(char) not in ("Cc", "Cs", "Co", "Cn")
+        and unicodedata.bidirectional(char) not in BIDI_CONTROLS
+    )
+
+
+BIDI_CONTROLS = frozenset({"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"})

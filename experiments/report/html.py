@@ -18,7 +18,7 @@ from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError, replacing
 from experiments.report import sections
-from experiments.report.glossary import shown_metrics
+from experiments.report.glossary import plain, shown_metrics
 
 RECORDS, METRICS, META, REPORT = "records.parquet", "metrics.json", "report.json", "report.html"
 CHECKPOINTS = "checkpoints"
@@ -113,11 +113,11 @@ def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str
         "methods": f"{records['method'].nunique():,}",
         "questions": f"{records['question_id'].nunique():,}",
         "answers": f"{len(records):,}",
-        **{sections.plain(key, 40).replace("_", " "): sections.plain(value, 300) for key, value in meta.items()},
+        **{plain(key, 40).replace("_", " "): plain(value, 300) for key, value in meta.items()},
     }
     routings = sections.routings(records, metrics)
     return environment.get_template("report.html.j2").render(
-        title=sections.plain(title, 200),
+        title=plain(title, 200),
         facts=facts,
         headline=sections.headline(metrics),
         reliabilities=sections.reliabilities(records),

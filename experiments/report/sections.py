@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,18 @@ import pandas as pd
 from estimators.metrics.calibration import brier
 from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve, routing_curve
 from experiments.report.figures import reliability_figure, routing_figure
-from experiments.report.glossary import METRICS, Entry, best_methods, interval_text, shown_metrics, value_text
+from experiments.report.glossary import (
+    METRICS,
+    Entry,
+    best_methods,
+    interval_text,
+    plain,
+    share_count,
+    shown_entry,
+    shown_metrics,
+    undefined_text,
+    value_text,
+)
 
 Metrics = Mapping[str, Mapping[str, Entry]]
 
@@ -34,7 +44,7 @@ def headline(metrics: Metrics) -> dict[str, Any]:
     for method, entries in metrics.items():
         cells = []
         for metric in columns:
-            entry = entries.get(metric.key, {"value": None})
+            entry = shown_entry(metric, entries)
             few = metric.key == "confident_error_rate" and entry["value"] is not None
             cells.append(
                 {
@@ -42,7 +52,7 @@ def headline(metrics: Metrics) -> dict[str, Any]:
                     "value": value_text(metric, entry["value"]),
                     "bounds": interval_text(metric, entry),
                     "note": f"n={entry['n']:,}" if few and "n" in entry else "",
-                    "why": metric.undefined if entry["value"] is None else "",
+                    "why": undefined_text(metric, entries) if entry["value"] is None else "",
                     "best": method in winners[metric.key],
                 }
             )
@@ -149,6 +159,7 @@ def reading(records: pd.DataFrame, metrics: Metrics) -> dict[str, Any]:
     """How the answers of each method were read and judged, as counts that leave nothing out, and what they cost."""
     amounts = [("Mean tokens", "completion_tokens", ",.0f"), ("Mean cost", "cost", ",.4g")]
     amounts = [amount for amount in amounts if any(amount[1] in entries for entries in metrics.values())]
+    tagless = any("untagged" in entries for entries in metrics.values())
     rows, faults = [], []
     for method, part in records.groupby("method", sort=False):
         name = plain(method, 80)
@@ -156,8 +167,11 @@ def reading(records: pd.DataFrame, metrics: Metrics) -> dict[str, Any]:
         read, judged = part["parsed"].sum(), part["correct"].notna().sum()
         counts = (len(part), judged, stated, read - stated, len(part) - read, part["lenient"].sum())
         cells = [f"{count:,}" for count in counts]
+        entries = metrics.get(str(method), {})
+        if tagless:
+            cells.append("n/a" if "untagged" not in entries else f"{share_count(entries['untagged']):,}")
         for _, key, form in amounts:
-            mean = metrics.get(str(method), {}).get(key, {}).get("value")
+            mean = entries.get(key, {}).get("value")
             cells.append("n/a" if mean is None else format(mean, form))
         rows.append((name, cells))
         statuses = part["status"].dropna().value_counts()
@@ -165,6 +179,7 @@ def reading(records: pd.DataFrame, metrics: Metrics) -> dict[str, Any]:
         if found:
             faults.append((name, plain(found.replace("_", " "), 300)))
     columns = ["Method", "Answers", "Judged", "Stated", "From outside", "Unparsed", "Read leniently"]
+    columns += ["Unread without tags"] * tagless
     return {"columns": columns + [label for label, _, _ in amounts], "rows": rows, "faults": faults}
 
 
@@ -184,34 +199,6 @@ def recorded(metrics: Metrics) -> dict[str, Any] | None:
         agreement = value_text(METRICS[0], entries.get("verdict_agreement", {}).get("value"))
         rows.append((plain(method, 80), [*cells, agreement]))
     return {"columns": ["Method", *(metric.label for metric in compared), "Verdicts agree"], "rows": rows}
-
-
-def plain(text: Any, longest: int, *, end: bool = False) -> str:
-    """Text fit to be shown: cut to ``longest`` characters, from the beginning or the ``end``, and without tricks.
-
-    Control characters, lone surrogates and the marks that reverse the direction of what follows become U+FFFD, so that
-    a completion can neither hide text nor rearrange the page around it. Escaping is left to the template.
-
-    >>> plain("abcdef", 3), plain("abcdef", 3, end=True), plain("a\\x00b", 9)
-    ('abc\N{HORIZONTAL ELLIPSIS}', '\N{HORIZONTAL ELLIPSIS}def', 'a\N{REPLACEMENT CHARACTER}b')
-    """
-    text = str(text)
-    cut = len(text) > longest
-    kept = (text[-longest:] if end else text[:longest]) if cut else text
-    shown = "".join(char if char in "\n\t" or _is_harmless(char) else "\N{REPLACEMENT CHARACTER}" for char in kept)
-    if not cut:
-        return shown
-    return f"\N{HORIZONTAL ELLIPSIS}{shown}" if end else f"{shown}\N{HORIZONTAL ELLIPSIS}"
-
-
-def _is_harmless(char: str) -> bool:
-    return (
-        unicodedata.category(char) not in ("Cc", "Cs", "Co", "Cn")
-        and unicodedata.bidirectional(char) not in BIDI_CONTROLS
-    )
-
-
-BIDI_CONTROLS = frozenset({"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"})
 
 
 def _wrong_answer(row: pd.Series) -> dict[str, Any]:

@@ -8,31 +8,66 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from experiments.report.glossary import Entry, best_methods, interval_text, shown_metrics, value_text
+from experiments.report.glossary import (
+    Entry,
+    best_methods,
+    interval_text,
+    plain,
+    share_count,
+    shown_entry,
+    shown_metrics,
+    unread_share,
+    value_text,
+)
+
+Metrics = Mapping[str, Mapping[str, Entry]]
+
+LONGEST_NAME = 80
 
 
-def terminal_table(metrics: Mapping[str, Mapping[str, Entry]]) -> Table:
+def terminal_table(metrics: Metrics) -> Table:
     """A rich table with a row a metric and a column a method: value, and beneath it its 95% interval.
 
-    Methods stand side by side because there are few of them: four fit into 80 characters. Their names are shown as
-    they are, never read as rich markup.
+    Methods stand side by side because there are few of them: four fit into 80 characters. Their names are never read
+    as rich markup, nor by the terminal as commands. Beneath the table stands what could not be read.
     """
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        caption="95% intervals; bold is best, arrows point to better",
-        caption_style="dim",
-    )
+    caption = Text("95% intervals; bold is best, arrows point to better", style="dim")
+    for notice in unread_notices(metrics):
+        caption.append(f"\n{notice}", style="not dim bold yellow")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("", no_wrap=True)
     for method in metrics:
-        table.add_column(Text(method, overflow="fold"), justify="right", min_width=len("0.000–0.000"))
+        table.add_column(
+            Text(plain(method, LONGEST_NAME), overflow="fold"), justify="right", min_width=len("0.000–0.000")
+        )
     for metric in shown_metrics(metrics):
         winners = best_methods(metric, metrics)
         cells = [Text(f"{metric.label} {metric.arrow}")]
         for method, entries in metrics.items():
-            entry = entries.get(metric.key, {"value": None})
+            entry = shown_entry(metric, entries)
             cell = Text(value_text(metric, entry["value"]), style="bold" if method in winners else "")
             bounds = interval_text(metric, entry)
             cells.append(cell.append(f"\n{bounds}", style="not bold dim") if bounds else cell)
         table.add_row(*cells)
     return table
+
+
+def unread_notices(metrics: Metrics) -> list[str]:
+    """A line for each method from which no confidence could be read, and for each that wrote no tags.
+
+    >>> unread_notices({"a": {"unparsed": {"value": 1.0, "n": 60}}})
+    ['a: none of 60 confidences could be read, so nothing is measured of them']
+    """
+    notices = []
+    for method, entries in metrics.items():
+        name = plain(method, LONGEST_NAME)
+        if unread_share(entries) == 1:
+            count = f"{entries['unparsed']['n']:,}"
+            notices.append(f"{name}: none of {count} confidences could be read, so nothing is measured of them")
+        if "untagged" in entries and share_count(entries["untagged"]):
+            count = f"{share_count(entries['untagged']):,} of {entries['untagged']['n']:,}"
+            notices.append(
+                f"{name}: {count} completions have no tags and could not be read in full; what is read is"
+                " <answer>42</answer> <confidence>0.85</confidence>, or the lines Answer: 42 and Confidence: 85%"
+            )
+    return notices

@@ -10,6 +10,7 @@ from rewards.outcomes import Outcomes
 from rewards.scoring_rules import Scheme
 from rewards.terms.abstention import RiskThresholdTerm, TernaryTerm
 from rewards.terms.accuracy import AccuracyTerm, PessimisticTerm
+from rewards.terms.bandit import BanditTerm
 from rewards.terms.calibration import BrierLogTerm, BrierTerm, LogTerm, SphericalTerm
 from rewards.terms.calibration_families import (
     LinearTerm,
@@ -22,7 +23,7 @@ from rewards.terms.format import FormatTerm
 from rewards.terms.intrinsic import C2GSPGTerm, IntuitorTerm, MeanLogProbTerm, NegativeEntropyTerm, RLPRTerm
 from rewards.terms.length import OverlongTerm, RepetitionTerm, TruncatedTerm
 from rewards.terms.preference import CAPOTerm, RLSFTerm
-from rewards.terms.step_confidence import StepConfidenceTerm
+from rewards.terms.step_confidence import PriorConfidenceTerm, StepConfidenceTerm
 
 __all__ = ["ADVANTAGES", "TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "Term"]
 
@@ -33,13 +34,15 @@ class Term(Protocol):
     Calling it returns (N,) floats, NaN where the term cannot be judged. ``scheme`` is what it contributes to the
     reward of a right and of a wrong answer at each stated confidence, for the audit of the whole rubric. ``signals``
     are the entries of ``Outcomes.signals`` that it reads; ``needs_group`` says whether a completion's reward depends on
-    the other completions of its prompt; ``reward_range`` is an interval, such as "[0, 1]".
+    the other completions of its prompt; ``reward_range`` is an interval, such as "[0, 1]"; ``method`` is the name that
+    its ``paper`` goes by, both empty where there is none.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     name: ClassVar[str]
     formula: ClassVar[str]
     paper: ClassVar[str]
+    method: ClassVar[str]
 
     @property
     def segments(self) -> tuple[str, ...]: ...
@@ -79,7 +82,9 @@ TERMS: dict[str, type[Term]] = {
     "mean_log_prob": MeanLogProbTerm,
     "rlpr": RLPRTerm,
     "c2gspg": C2GSPGTerm,
+    "bandit": BanditTerm,
     "step_confidence": StepConfidenceTerm,
+    "prior_confidence": PriorConfidenceTerm,
     "pessimistic": PessimisticTerm,
     "repetition": RepetitionTerm,
     "overlong": OverlongTerm,

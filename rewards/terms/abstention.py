@@ -53,6 +53,7 @@ class TernaryTerm:
     formula: ClassVar[str] = "right y + wrong (1 - y), abstain where the answer declines"
     paper: ClassVar[str] = "arXiv 2509.25760"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "TruthRL"
     signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = ("reasoning", "answer")
     right: float = 1.0
@@ -104,6 +105,7 @@ class RiskThresholdTerm:
     formula: ClassVar[str] = "y - (1 - y) threshold / (1 - threshold), 0 where the answer declines"
     paper: ClassVar[str] = "arXiv 2512.19920"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "Behaviorally Calibrated RL"
     signals: ClassVar[tuple[str, ...]] = ()
     segments: tuple[str, ...] = ("reasoning", "answer")
     threshold: float = 0.5

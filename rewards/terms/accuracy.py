@@ -34,6 +34,7 @@ class AccuracyTerm:
     formula: ClassVar[str] = "y"
     paper: ClassVar[str] = ""
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "RLVR"
     signals: ClassVar[tuple[str, ...]] = ()
     unjudged: float | None = None
     truncated: float | None = None
@@ -85,6 +86,7 @@ class PessimisticTerm:
     formula: ClassVar[str] = "-beta log mean_e exp(-r_e / beta), min_e r_e for beta = 0"
     paper: ClassVar[str] = "arXiv 2606.09073"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "pessimistic reward"
     reward_range: ClassVar[str] = "(-inf, inf)"
     signals: tuple[str, ...] = ("token_f1", "reference_probability")
     beta: float = 0.0

@@ -50,6 +50,7 @@ class CalibrationTerm(ABC):
     name: ClassVar[str] = "calibration"
     formula: ClassVar[str] = "t f(c) + (1 - t) g(c)"
     paper: ClassVar[str] = ""
+    method: ClassVar[str] = ""
     segments: tuple[str, ...] = ("confidence", "analysis")
     target: str = "own"
     mix: float = 0.5
@@ -123,6 +124,11 @@ class CalibrationTerm(ABC):
         return np.where(np.isnan(target_N), np.nan, np.where(read_N, reward_N, self.unparsed))
 
 
+def success_rates(outcomes: Outcomes) -> np.ndarray:
+    """Mean correctness over the judged members of each completion's group, (N,) in [0, 1], NaN where there are none."""
+    return _mean(*_group_sums(outcomes))
+
+
 def _group_sums(outcomes: Outcomes) -> tuple[np.ndarray, np.ndarray]:
     """Sum of correctness over the judged members of each completion's group (N,), and how many they are (N,)."""
     judged_N = ~np.isnan(outcomes.correct)
@@ -159,6 +165,7 @@ class BrierTerm(CalibrationTerm):
     name: ClassVar[str] = "brier"
     formula: ClassVar[str] = "-t (1 - c)^2 - (1 - t) c^2, -1 where c is unparsed"
     paper: ClassVar[str] = "arXiv 2507.16806"
+    method: ClassVar[str] = "RLCR; DCPO (target hybrid)"
 
     def scheme(self) -> Scheme:
         """What the term pays at each confidence: -(1 - c)^2 if right, -c^2 if wrong."""
@@ -190,6 +197,7 @@ class LogTerm(ClippedTerm):
     name: ClassVar[str] = "log"
     formula: ClassVar[str] = "t ln c' + (1 - t) ln(1 - c') - ln(1 - clip), c' = c in [clip, 1 - clip]"
     paper: ClassVar[str] = "arXiv 2503.02623"
+    method: ClassVar[str] = "Rewarding Doubt"
 
     def scheme(self) -> Scheme:
         """What the term pays at each confidence: ln(c' / (1 - clip)) if right, ln((1 - c') / (1 - clip)) if wrong."""
@@ -209,6 +217,7 @@ class BrierLogTerm(ClippedTerm):
     name: ClassVar[str] = "brier_log"
     formula: ClassVar[str] = "t (c' - 1 + clip) + (1 - t) (c' + ln(1 - c')), c' = min(c, 1 - clip)"
     paper: ClassVar[str] = "arXiv 2607.04332"
+    method: ClassVar[str] = "Brier-log"
 
     def scheme(self) -> Scheme:
         """What the term pays at each confidence: c' - 1 + clip if right, c' + ln(1 - c') if wrong."""

@@ -27,6 +27,7 @@ class OverconfidenceTerm(CalibrationTerm):
     name: ClassVar[str] = "overconfidence"
     formula: ClassVar[str] = "t f(c) + (1 - t) g(c), g = (ln(1 + ck) - ck) / s, f = g + k ln(1 + ck) / s - 1"
     paper: ClassVar[str] = "arXiv 2607.04332"
+    method: ClassVar[str] = "Overconfidence-k"
     k: float = 4.0
 
     def scheme(self) -> Scheme:
@@ -48,6 +49,7 @@ class UnderconfidenceTerm(CalibrationTerm):
     name: ClassVar[str] = "underconfidence"
     formula: ClassVar[str] = "t f(c) + (1 - t) g(c), f = (ck + r) / s - 1, g = (ck + (k + 1) r) / s"
     paper: ClassVar[str] = "arXiv 2607.04332"
+    method: ClassVar[str] = "Underconfidence-k"
     k: float = 4.0
 
     def scheme(self) -> Scheme:
@@ -92,6 +94,7 @@ class ThresholdPriorTerm(CalibrationTerm):
     name: ClassVar[str] = "threshold_prior"
     formula: ClassVar[str] = "-t b/(a + b) (1 - I_c(a, b + 1)) - (1 - t) a/(a + b) I_c(a + 1, b)"
     paper: ClassVar[str] = "arXiv 2512.19920"
+    method: ClassVar[str] = "Behaviorally Calibrated RL"
     a: float = 1.0
     b: float = 1.0
 
@@ -115,6 +118,7 @@ class LinearTerm(CalibrationTerm):
     name: ClassVar[str] = "linear"
     formula: ClassVar[str] = "(2t - 1) c', c' = c in [low, high], -high where c is unparsed"
     paper: ClassVar[str] = "arXiv 2609.00935"
+    method: ClassVar[str] = "DualStake"
     low: float = 0.1
     high: float = 0.9
 

@@ -26,6 +26,7 @@ class FormatTerm:
     formula: ClassVar[str] = "1[status = ok]"
     paper: ClassVar[str] = ""
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = ""
     signals: ClassVar[tuple[str, ...]] = ()
     reward_range: ClassVar[str] = "[0, 1]"
     segments: tuple[str, ...] = SEGMENTS

@@ -45,6 +45,7 @@ class IntuitorTerm:
     formula: ClassVar[str] = "mean_t KL(U || p_t)"
     paper: ClassVar[str] = "arXiv 2505.19590"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "INTUITOR"
     signals: ClassVar[tuple[str, ...]] = ("self_certainty",)
     reward_range: ClassVar[str] = "[0, inf)"
     segments: tuple[str, ...] = SEGMENTS
@@ -70,6 +71,7 @@ class NegativeEntropyTerm:
     formula: ClassVar[str] = "-mean_t H(p_t)"
     paper: ClassVar[str] = "arXiv 2505.19590"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "INTUITOR's control"
     signals: ClassVar[tuple[str, ...]] = ("entropy",)
     reward_range: ClassVar[str] = "(-inf, 0]"
     segments: tuple[str, ...] = SEGMENTS
@@ -95,6 +97,7 @@ class MeanLogProbTerm:
     formula: ClassVar[str] = "mean_t log p(o_t)"
     paper: ClassVar[str] = "arXiv 2505.19590"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "INTUITOR's control"
     signals: ClassVar[tuple[str, ...]] = ("mean_log_prob",)
     reward_range: ClassVar[str] = "(-inf, 0]"
     segments: tuple[str, ...] = SEGMENTS
@@ -135,6 +138,7 @@ class RLPRTerm:
     name: ClassVar[str] = "rlpr"
     formula: ClassVar[str] = "clip(p(gold | reasoning) - p(gold), 0, 1)"
     paper: ClassVar[str] = "arXiv 2506.18254"
+    method: ClassVar[str] = "RLPR"
     reward_range: ClassVar[str] = "[0, 1]"
     debias: bool = True
     std_filter: float = 0.5
@@ -205,6 +209,7 @@ class C2GSPGTerm:
     formula: ClassVar[str] = "y - (1 - y) C / (1 - C), C = min(exp(mean_t log p(o_t)), ceiling)"
     paper: ClassVar[str] = "arXiv 2509.23129"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "C2GSPG"
     signals: ClassVar[tuple[str, ...]] = ("mean_log_prob",)
     ceiling: float = 0.99
     segments: tuple[str, ...] = SEGMENTS

@@ -26,6 +26,7 @@ class RepetitionTerm:
     formula: ClassVar[str] = "-(share of repeated token 4-grams)"
     paper: ClassVar[str] = ""
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = ""
     signals: ClassVar[tuple[str, ...]] = ("repetition",)
     reward_range: ClassVar[str] = "[-1, 0]"
     segments: tuple[str, ...] = SEGMENTS
@@ -58,6 +59,7 @@ class OverlongTerm:
     formula: ClassVar[str] = "-clip((length - max_length + buffer) / buffer, 0, 1)"
     paper: ClassVar[str] = "arXiv 2503.14476"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "DAPO"
     signals: ClassVar[tuple[str, ...]] = ()
     reward_range: ClassVar[str] = "[-1, 0]"
     max_length: int = 20480
@@ -88,6 +90,7 @@ class TruncatedTerm:
     formula: ClassVar[str] = "value * 1[status = truncated]"
     paper: ClassVar[str] = ""
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = ""
     signals: ClassVar[tuple[str, ...]] = ()
     value: float = -1.0
     segments: tuple[str, ...] = SEGMENTS

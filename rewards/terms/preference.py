@@ -52,6 +52,7 @@ class RLSFTerm:
     formula: ClassVar[str] = "rank, win rate or mean_j log sigmoid((s_i - s_j) / temperature) among siblings j"
     paper: ClassVar[str] = "arXiv 2507.21931"
     needs_group: ClassVar[bool] = True
+    method: ClassVar[str] = "RLSF"
     signal: str = "answer_margin"
     form: str = "rank"
     among: str = "all"
@@ -142,6 +143,7 @@ class CAPOTerm:
     formula: ClassVar[str] = "+-mean_j sigmoid((s_wrong - s_right) / tau) / tau over siblings j of the other verdict"
     paper: ClassVar[str] = "arXiv 2604.12632"
     needs_group: ClassVar[bool] = True
+    method: ClassVar[str] = "CAPO"
     signal: str = "mean_log_prob"
     tau: float = 0.5
     segments: tuple[str, ...] = ("reasoning", "answer")

@@ -1,4 +1,4 @@
-"""Rewards for the confidence stated at single steps of the thinking."""
+"""Rewards for confidences stated in the thinking: at single steps, or before there is an answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from rewards.outcomes import Outcomes
 from rewards.scoring_rules import Scheme, check_range, constant_scheme
+from rewards.terms.calibration import success_rates
 from rewards.terms.intrinsic import read_signal
 
 
@@ -36,6 +37,7 @@ class StepConfidenceTerm:
     formula: ClassVar[str] = "(2 y - 1) clip(s, low, high)"
     paper: ClassVar[str] = "arXiv 2609.00935"
     needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "DualStake"
     signals: ClassVar[tuple[str, ...]] = ("step_confidence",)
     low: float = 0.1
     high: float = 0.9
@@ -56,4 +58,46 @@ class StepConfidenceTerm:
 
     def scheme(self) -> Scheme:
         """Nothing at any stated confidence: stakes are apart from it, may be left out, and never favour a wrong one."""
+        return constant_scheme(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class PriorConfidenceTerm:
+    """The Brier score of a confidence stated before the answer, held to the success rate t of its group (CALIBER).
+
+    Before it has an answer, a policy can only know how hard the question is for it: the share of right completions in
+    the group, which is the mean correctness over the siblings that could be judged, its own included. What it knows of
+    the answer that it then gives belongs into the confidence after it (``brier``, target "own").
+
+    ``prior_confidence`` is the first stake of the thinking (``task.template.step_confidences``), a token of the
+    reasoning, which is what this is credited to.
+
+    Returns (N,) float in [-1, 0], NaN where none of the group could be judged. By parse status: the same under every
+    status; where no such confidence was read, -1, the worst, so that leaving it out never pays. Source: arXiv
+    2606.24281, whose abstract says which targets the two confidences have.
+
+    >>> from rewards.completion import ParseStatus
+    >>> correct, signals = np.array([1.0, 0.0, 0.0]), {"prior_confidence": np.array([0.5, 0.0, np.nan])}
+    >>> term = PriorConfidenceTerm()
+    >>> term(Outcomes(correct, correct, (ParseStatus.OK,) * 3, np.zeros(3, int), np.ones(3), signals)).round(3).tolist()
+    [-0.25, -0.333, -1.0]
+    """
+
+    name: ClassVar[str] = "prior_confidence"
+    formula: ClassVar[str] = "-t (1 - c)^2 - (1 - t) c^2, t = mean y of the group, -1 where c is unparsed"
+    paper: ClassVar[str] = "arXiv 2606.24281"
+    method: ClassVar[str] = "CALIBER"
+    needs_group: ClassVar[bool] = True
+    signals: ClassVar[tuple[str, ...]] = ("prior_confidence",)
+    reward_range: ClassVar[str] = "[-1, 0]"
+    segments: tuple[str, ...] = ("reasoning",)
+
+    def __call__(self, outcomes: Outcomes) -> np.ndarray:
+        stated_N = read_signal(outcomes, "prior_confidence", self.name)
+        rate_N = success_rates(outcomes)
+        reward_N = -rate_N * (1.0 - stated_N) ** 2 - (1.0 - rate_N) * stated_N**2
+        return np.where(np.isnan(rate_N), np.nan, np.where(np.isnan(stated_N), -1.0, reward_N))
+
+    def scheme(self) -> Scheme:
+        """Nothing at any confidence stated after the answer, nor for the own verdict but for its share in the group."""
         return constant_scheme(0.0, 0.0)

@@ -40,11 +40,12 @@ _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])
 # A capital, at the start or after a word that announces an option or links it to another one.
 _ANNOUNCED = re.compile(
     r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|choose|"
-    r"chose|pick|select|think|say|guess|prefer|(?:go|going|stick|sticking) with|(?:go|opt) for|settle on|both|either|"
-    r"neither|between|and|or|nor|not|but|than|versus|vs|"
-    r"réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est?|ist|é|è|oder|und|ou|et|или|(?-i:[oy]))|"
-    r"[:,;/&+=]|[.!?]\s|[是为為选選择擇は은는或和と])"
-    r"[\s:(]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
+    r"chose|pick|select|think|say|guess|prefer|believe|towards?|(?:go|going|stick|sticking) with|(?:go|opt) for|"
+    r"settle on|both|either|neither|between|and|or|nor|not|but|than|versus|vs|"
+    r"réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est la|est?|ist|là|é a|é|è|"
+    r"oder|und|ou|et|или|(?-i:[oy]))|"
+    r"[:,;/&+=、|~]|[.!?]\s|[是为為选選择擇项項は은는或和と])"
+    r"[\s:(—–-]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
     re.IGNORECASE,
 )
 _FINAL = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*([a-z])\s*[.!]?\s*$", re.IGNORECASE)
@@ -68,7 +69,8 @@ _TAKEN_BACK = re.compile(
 _SENTENCE_END = re.compile(r"[.;!?\n]+(?:\s|$)")
 _OTHERS = re.compile(r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b", re.IGNORECASE)
 _MENTIONED = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
-_MATHEMATICAL = re.compile(r"\d|\\|[A-Za-z)]\s*[-+*/^=<>]\s*[A-Za-z(]|[π√∞]")
+_ONLY_LETTERS = re.compile(r"(?:[^A-Za-z0-9]*[A-Z](?![A-Za-z0-9])){2,}[^A-Za-z0-9]*")
+_MATHEMATICAL = re.compile(r"\d|\\|[A-Za-z)]\s*[-+*/^=<>]\s*[A-Za-z(]|[π√∞]|\bpi\b")
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ def letters_named(answer: str, gold: Gold) -> set[str] | None:
     text = " ".join(_WRAPPER.sub(" ", _QUOTED.sub(r" \1 ", plain)).split())
     if alone := _ALONE.fullmatch(text):
         return {alone[1].upper()}
+    if _ONLY_LETTERS.fullmatch(text):
+        return set(_MENTIONED.findall(text))
     label = _LABEL.match(text)
     if label is not None and _letter(label) in gold.alphabet:
         letter, rest = _letter(label), text[label.end() :].strip()

@@ -52,7 +52,7 @@ _NEXT_WORD = re.compile(r"\s+([^\W\d_]{2,})")
 _POWER = re.compile(r"\s*\^\s*\{?-?[1-6]\}?(?!\d)")
 _CALLED = frozenset(("max", "min", "gcd", "lcm"))
 _PER = re.compile(r"\s*(?:/|\bper\s|\\cdot\s)\s*([A-Za-z]{1,12})(?![A-Za-z(])(\s*\^\s*\{?-?[1-6]\}?(?!\d))?")
-_UNIT_LETTERS = frozenset("shmglLdNJWVAKCF")
+_UNIT_LETTERS = frozenset("shmglLdNJWV")
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
 _DIGIT = re.compile(r"\d")
 _EMPTY = re.compile(rf"[\s,;:.!()\"'{IN_TEXT}]*")
@@ -164,12 +164,16 @@ def in_subject(word: str) -> bool:
 
 def _is_subject(items: list[Item]) -> bool | None:
     """Whether the items say what something is; False where they are mathematics alone, None where they say more."""
-    named = False
+    named = announced = stated = False
     for content, kind in items:
         if kind == "word":
             if not in_subject(content):
                 return None
             named = named or content not in _COPULAS
+            announced = announced or content == "answer"
+            stated = stated or (announced and content in _COPULAS)
+        elif kind == "piece" and _DIGIT.search(content) and stated:
+            return None  # another answer before this one
         elif kind == "piece" and _DIGIT.search(content) and not named:
             return False if len(items) == 1 else None
     return True

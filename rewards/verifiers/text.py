@@ -28,7 +28,7 @@ _APART = re.compile(r"^\s*-\s+(?=\.?\d)")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*\.)", re.ASCII)
 _POINT_ZEROS = re.compile(r"(?<![\d.:/-])(-?\d+)\.(\d*?)0*(?![\d.:/-])", re.ASCII)
 # A number with its sign, and what binds digits: point, colon, slash, dash, power.
-_NUMBER = r"(?<![\w.])[-+]?\.?\d+(?:[.,:/^-]\d+)*(?:%|(?!\w))"
+_NUMBER = r"(?<![\w.])(?:[<>]=?|[≤≥±~])?\s?[-+]?\.?\d+(?:[.,:/^-]\d+)*(?:%|(?!\w))"
 _NAME = r"[^\W\d_]\w*(?:\+{1,2}|\#)(?![\w+#])|(?<!\w)[^\W_]{1,3}-(?![\w-])"
 # A formula: single letters and numbers with signs between them.
 _FORMULA = r"(?<!\w)(?:\d+(?:\.\d+)?[a-z]?|[a-z])(?:[-+*/^=<>](?:\d+(?:\.\d+)?[a-z]?|[a-z])(?!\w))+"

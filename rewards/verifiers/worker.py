@@ -42,7 +42,9 @@ def serve(judge_name: str, timeout_s: float, memory_mb: int) -> None:
     module = importlib.import_module(module_name)
     judge, read_gold = getattr(module, function), module.read_gold
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limits are off
-    judge(r"\frac{1}{2}x + (1, 2)", r"\sqrt{3}")  # the parser builds tables on first use; not on an item's time
+    # The parser and the algebra build tables on first use; not on an item's time.
+    for reference, stated in ((r"\frac{1}{2} \sin x", r"\sqrt{3} \sin 2"), (r"x^2 = \sin 2", r"x < \sin 3")):
+        judge(reference, stated)
     _limit_memory(memory_mb)
     _reply(replies, "ready")
     for line in itertools.islice(sys.stdin, _PAIRS_IN_A_LIFE):

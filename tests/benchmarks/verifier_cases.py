@@ -3,15 +3,14 @@ r"""How often verifiers are right: math-verify 0.9, and this package's, side by 
     python tests/benchmarks/verifier_cases.py --cases verify_and_parse.jsonl --golds gsm8k/test.jsonl \
         --traces math-500.parquet [--before ../checkout-of-another-commit]
 
-``--cases`` is JSONL with ``kind``, ``right`` (1 or 0) and ``input`` (``verifier``, ``gold``, ``answer``); rows without
-a verifier are left out. ``--golds`` is GSM8K's JSONL: each gold is judged against itself (right) and against a number
-that is off by one, ten times too large, or of the other sign (wrong). ``--traces`` is a parquet table with ``gold`` and
+``--cases`` is JSONL with ``kind``, ``right`` (1 or 0) and ``input`` (``verifier``, ``gold``, ``answer``); rows with no
+verifier are left out. ``--golds`` is GSM8K's JSONL: each gold is judged against itself (right) and against a number off
+by one, ten times too large, or of the other sign (wrong). ``--traces`` is a parquet table with ``gold`` and
 ``completion``, whose answers are read by the default template; there is no truth beside it, so the figures are how
 many rows each verifier takes for right, and each pair of verifiers judges differently.
 
-``--before`` is a checkout of another commit, whose own verifiers judge in a process of their own. math-verify is
-called as its users call it, ``verify(parse(gold), parse(answer))``, with texts that have no delimiter put between
-dollar signs.
+``--before`` is a checkout of another commit, whose own verifiers judge in a process of their own. math-verify is called
+as its users call it, ``verify(parse(gold), parse(answer))``, with texts without delimiters put between dollar signs.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from collections import Counter
 from itertools import combinations
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # also where this is read as a module
 from verifier_throughput import gold_pairs, in_dollars, trace_pairs
 
 Row = tuple[str, str, str]

@@ -1,14 +1,20 @@
-"""A folder is tried before the work is done, and left without a trace of the trial."""
+"""A folder is tried before the work is done, left without a trace of the trial, and locked while it is written."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from experiments.errors import ConfigError
-from experiments.files import writable
+from experiments.files import locked, writable
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> None:
@@ -33,3 +39,37 @@ def test_a_folder_without_permission_cannot_be_written(tmp_path: Path, monkeypat
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(ConfigError, match="cannot be written: Permission denied"):
         writable(tmp_path)
+
+
+def other(out: Path, body: str) -> list[str]:
+    """A command of another process, which tries to lock the folder and does ``body`` when it has."""
+    code = f"from experiments.files import locked\nwith locked({str(out)!r}):\n    {body}"
+    return [sys.executable, "-c", code]
+
+
+def test_a_folder_that_another_process_writes_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        refused = subprocess.run(other(tmp_path, "pass"), capture_output=True, text=True, cwd=ROOT, check=False)
+    last = refused.stderr.splitlines()[-1]
+    assert (
+        f"ConfigError: --out {tmp_path}: is being written by process {os.getpid()} on " in last
+        and "choose another" in last
+    )
+    assert subprocess.run(other(tmp_path, "pass"), cwd=ROOT, check=False).returncode == 0, "it is free again"
+
+
+def test_the_lock_of_a_killed_process_is_free_though_a_child_of_it_lives(tmp_path: Path) -> None:
+    body = "import os, time; child = os.fork(); print(child or '', flush=True) if child else None; time.sleep(60)"
+    with subprocess.Popen(other(tmp_path, body), stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        with pytest.raises(ConfigError, match=f"process {process.pid} "), locked(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        try:
+            os.kill(child, 0)
+            with locked(tmp_path):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)

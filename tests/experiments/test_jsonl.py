@@ -34,6 +34,13 @@ def test_a_line_becomes_a_row(tmp_path: Path) -> None:
     assert (second["id"], second["prompt"], second["group"]) == ("7", "1/2 of 3?", "halves")
 
 
+def test_a_byte_order_mark_is_not_part_of_the_first_line(tmp_path: Path) -> None:
+    marked = task(tmp_path, {"prompt": "1+1?", "answer": "2"})
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [row["answer"] for row in marked.rows("train")] == ["2"]
+
+
 def test_any_alias_will_do(tmp_path: Path) -> None:
     row = task(tmp_path, {"prompt": "Where?", "answer": ["NYC", "New York"]}, verifier="text").rows("train")[0]
     assert [text.judge(row["answer"], answer).correct for answer in ("new york.", "nyc", "York")] == [1.0, 1.0, 0.0]

@@ -113,3 +113,13 @@ def test_bad_tables_are_refused() -> None:
         measure(records().drop(columns="parsed"))
     with pytest.raises(DataError, match="nothing to measure"):
         measure(records().iloc[:0])
+
+
+def test_completions_without_tags_are_counted_where_something_in_them_was_not_read() -> None:
+    completions = ["<answer>4</answer>", "It is 4.", "Answer: 4, confidence: 0.9", "&lt;answer&gt;4", "4"]
+    frame = records(
+        5, completion=completions, answer=["4", None, "4", "4", None], parsed=[False, False, True, False, True]
+    )
+    assert "untagged" not in measure(frame, resamples=20)["all"]
+    untagged = measure(frame.assign(status="extra_text"), resamples=20)["all"]["untagged"]
+    assert (untagged["value"], untagged["n"]) == (0.4, 5)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config.recipe import load_recipe
+from experiments.errors import ConfigError
 from experiments.tasks import Arithmetic
 from tests.factories import Refusal, gsm8k_lines
 
@@ -102,10 +103,52 @@ def test_a_wrong_key_or_value_is_named_with_what_is_allowed(override: str, messa
 
 
 def test_a_rubric_that_pays_for_wrong_answers_names_where_and_the_cure(refusal: Refusal) -> None:
-    message = refusal.recipe("candor", "rubric.brier.weight=2")
-    assert "rubric is hackable: where P(correct) is in (0, 0.695)" in message
+    message = refusal.recipe("rlcr", "rubric.brier.weight=2")
+    assert "rubric is hackable: where P(correct) is in (0, 0.5), answering wrongly on purpose pays" in message
     assert "raise rubric.accuracy.weight from 1 to at least 2" in message
-    assert load_recipe("candor", ["rubric.brier.weight=2", "rubric.allow_hackable=true"]).rubric.allow_hackable
+    assert load_recipe("rlcr", ["rubric.brier.weight=2", "rubric.allow_hackable=true"]).rubric.allow_hackable
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override"),
+    [
+        ("candor", "rubric.brier.weight=2"),  # in closed form, no token of an answer earns it
+        ("dcpo", "rubric.brier.weight=2"),  # credited to the confidence
+        ("rewarding_doubt", "rubric.log.weight=1"),  # the paper's weight: nothing but the confidence is trained
+    ],
+)
+def test_a_heavy_calibration_term_that_no_answer_earns_is_safe(recipe: str, override: str) -> None:
+    assert load_recipe(recipe, [override]).rubric.audit().safe
+    with pytest.raises(ConfigError, match="rubric is hackable"):
+        load_recipe(
+            recipe,
+            [override, "trainer.credit=sequence", "trainer.confidence_loss_weight=0", "trainer.trained_tokens=all",
+             "trainer.confidence_entropy_coef=0", "rubric.brier.target=own", "rubric.brier_log=null"],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["rubric.brier.scaling=batch"], "once advantages are scaled; set rubric.brier.scaling to none"),
+        (["trainer.scaling=gdpo"], "once advantages are scaled; set trainer.scaling to none"),
+        (["trainer.scaling=group"], "once advantages are scaled; set trainer.scaling to none"),
+        (["rubric.truncated.value=5"], "being cut off by the length limit pays more than trying"),
+        (["rubric.accuracy.truncated=1"], r"lower rubric.accuracy.truncated \(1\)"),
+        (["rubric.accuracy.unjudged=1"], "an answer that the verifier cannot judge pays more than trying"),
+        (["rubric.ternary.abstain=1", "rubric.accuracy=null"], r"lower rubric.ternary.abstain \(1\)"),
+        (["rubric.accuracy=null", "rubric.brier=null", "rubric.rlsf.weight=1"], "nothing for being right"),
+    ],
+)
+def test_what_pays_for_more_than_being_right_is_refused(overrides: list[str], reason: str) -> None:
+    with pytest.raises(ConfigError, match=rf"rubric is hackable: where P\(correct\) is in \(0.*{reason}"):
+        load_recipe("rlcr", overrides)
+
+
+def test_c2gspg_takes_the_loss_that_it_is_the_gradient_of() -> None:
+    with pytest.raises(ConfigError, match=r"rubric.c2gspg: .*set trainer.loss_type from 'dapo' to 'grpo'"):
+        load_recipe("rlvr", ["rubric.c2gspg.weight=0.01"])
+    assert load_recipe("rlvr", ["rubric.c2gspg.weight=0.01", "trainer.loss_type=grpo"]).rubric.audit().safe
 
 
 def test_a_split_has_to_be_the_tasks_own(tmp_path: Path, refusal: Refusal) -> None:

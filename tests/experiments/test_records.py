@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import math
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.probe.measure import measure
 from experiments.probe.records import COLUMNS, from_completions, read_completions, read_records, write_records
 from experiments.probe.tables import DataError
 from rewards.template import AnswerTemplate
@@ -142,6 +146,122 @@ def test_numbers_as_gold_and_ids_are_read_as_text(tmp_path: Path) -> None:
     assert frame[["gold", "question_id"]].iloc[0].tolist() == ["4", "17"]
 
 
+def test_what_numbers_and_times_are_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "completions.parquet"
+    frame = pd.DataFrame(
+        {
+            "prompt": "?",
+            "completion": "x",
+            "gold": [4.0, 0.5],
+            "question_id": [pd.Timestamp("2026-01-02"), pd.Timestamp("2026-01-02 03:04:05")],
+            "group": [datetime.date(2026, 1, 2), None],
+            "method": [Decimal("4.50"), Decimal("7.00")],
+        }
+    )
+    frame.to_parquet(path)
+    read = read_completions(path)
+    assert read["gold"].tolist() == ["4", "0.5"]
+    assert read["question_id"].tolist() == ["2026-01-02 00:00:00", "2026-01-02 03:04:05"]
+    assert read["group"].tolist()[0] == "2026-01-02" and pd.isna(read["group"][1])
+    assert read["method"].tolist() == ["4.50", "7"]
+
+
+@pytest.mark.parametrize("index", [["method", "question_id"], ["question_id"], ["confidence"], ["correct", "method"]])
+def test_the_index_of_a_parquet_file_is_columns(tmp_path: Path, index: list[str]) -> None:
+    rows = {"method": ["a", "a", "b", "b"], "question_id": ["p", "q", "p", "q"], "confidence": [0.1, 0.2, 0.3, 0.4]}
+    frame = pd.DataFrame(rows | {"correct": [0, 1, 1, 1]})
+    frame.to_parquet(tmp_path / "plain.parquet")
+    frame.set_index(index).to_parquet(tmp_path / "indexed.parquet")
+    plain, indexed = (read_records(tmp_path / f"{name}.parquet") for name in ("plain", "indexed"))
+    pd.testing.assert_frame_equal(plain, indexed)
+
+
+def test_an_index_that_is_a_column_too_is_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"confidence": [0.1], "correct": [1], "method": ["a"]})
+    frame.set_index("method", drop=False).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: 'method' is both a column and a level of the index"):
+        read_records(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("mark_at", [0, 1])
+def test_a_byte_order_mark_is_not_part_of_a_line(tmp_path: Path, mark_at: int) -> None:
+    lines = [b'{"confidence": 0.5, "correct": 1}\r\n', b'{"confidence": 0.25, "correct": 0}\r\n', b"\xef\xbb\xbf\n"]
+    lines[mark_at] = b"\xef\xbb\xbf" + lines[mark_at]
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"".join(lines))
+    assert read_records(path)["confidence"].tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("values", "read"),
+    [
+        ([1.0000001, -1e-9], [1.0, 0.0]),
+        ([np.float32(1.0000001), np.float32(0.5)], [1.0, 0.5]),
+        ([Decimal("0.900"), Decimal("1.000")], [0.9, 1.0]),
+        ([0, 1], [0.0, 1.0]),
+    ],
+)
+def test_confidences_within_float_noise_and_of_any_kind_of_number_are_read(
+    tmp_path: Path, values: list[Any], read: list[float]
+) -> None:
+    path = tmp_path / "records.parquet"
+    pd.DataFrame({"confidence": values, "correct": [0.9999999, 0], "cost": [-1e-9, 2]}).to_parquet(path)
+    records = read_records(path)
+    assert records["confidence"].tolist() == read
+    assert records["correct"].tolist() == [1.0, 0.0]
+    assert records["cost"].tolist() == [0.0, 2.0]
+
+
+@pytest.mark.parametrize("value", [1.001, -0.001, np.inf, -np.inf])
+@pytest.mark.parametrize("column", ["confidence", "recorded_confidence"])
+def test_what_is_no_probability_is_named(tmp_path: Path, column: str, value: float) -> None:
+    path = tmp_path / "records.parquet"
+    pd.DataFrame({"confidence": 0.5, "correct": 1, "recorded_confidence": 0.5} | {column: [0.5, value]}).to_parquet(
+        path
+    )
+    with pytest.raises(DataError, match=rf"row 1, column '{column}': {value} found, expected a number from 0 to 1"):
+        read_records(path)
+
+
+@pytest.mark.parametrize("column", ["correct", "large_correct", "cost", "completion_tokens", "question_id", "gold"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_values_are_named(tmp_path: Path, column: str, value: float) -> None:
+    path = tmp_path / "records.parquet"
+    pd.DataFrame({"confidence": 0.5, "correct": 1, column: [1.0, value]}).to_parquet(path)
+    with pytest.raises(DataError, match=rf"row 1, column '{column}': {value} found, expected"):
+        read_records(path)
+
+
+def test_infinity_in_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    for text, fault in (("1e999", "column 'confidence': inf found"), ("Infinity", "Infinity is not a JSON number")):
+        path.write_text(f'{{"confidence": 0.5, "correct": 1}}\n{{"confidence": {text}, "correct": 1}}\n')
+        with pytest.raises(DataError, match=rf"records\.jsonl(:2|, line 2).*{fault}"):
+            read_records(path)
+
+
+def test_nan_is_no_value_in_every_column(tmp_path: Path) -> None:
+    path = tmp_path / "records.parquet"
+    empty = [
+        "confidence",
+        "correct",
+        "large_correct",
+        "cost",
+        "completion_tokens",
+        "recorded_correct",
+        "group",
+        "prompt",
+    ]
+    frame = pd.DataFrame({"confidence": [0.5, 0.5], "correct": [1.0, 0.0]} | {name: [0.0, np.nan] for name in empty})
+    frame.to_parquet(path)
+    records = read_records(path)
+    assert records["parsed"].tolist() == [True, False]
+    assert records["confidence"].tolist() == [0.0, 0.0]
+    assert all(records[name].isna().tolist() == [False, True] for name in empty if name != "confidence")
+    metrics = measure(records, resamples=20)["all"]
+    assert all(math.isfinite(entry[end] or 0) for entry in metrics.values() for end in ("value", "low", "high"))
+
+
 def test_lone_surrogates_do_not_reach_the_table(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [GOOD | {"completion": "\ud800 <answer>4</answer>"}])
     completion = read_completions(path)["completion"][0]
@@ -198,6 +318,14 @@ def test_the_stated_confidence_counts_and_a_recorded_one_fills_in_only_where_non
     assert records["recorded_correct"].tolist() == [1.0, 1.0, 0.0, 0.0, 1.0]
     assert records["recorded_confidence"].tolist()[:3] == [0.1, 0.6, 0.6]
     assert records["status"].tolist()[2:4] == ["not_a_number", "missing_confidence"]
+
+
+def test_a_recorded_confidence_goes_before_one_in_words_only(pool: VerifierPool) -> None:
+    frame = pd.DataFrame({"gold": "4", "completion": "Answer: 4\nConfidence: 80%", "confidence": [0.3, np.nan]})
+    records = from_completions(frame, AnswerTemplate(), pool)
+    assert records["confidence"].tolist() == [0.3, 0.8]
+    assert records["confidence_source"].tolist() == ["recorded", "stated"]
+    assert records["correct"].tolist() == [1.0, 1.0]
 
 
 def test_a_template_without_confidence_leaves_it_to_the_recorded_one(pool: VerifierPool) -> None:

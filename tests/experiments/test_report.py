@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -16,10 +17,9 @@ from rich.console import Console
 from experiments.probe.measure import measure, write_metrics
 from experiments.probe.records import as_records, write_records
 from experiments.probe.tables import DataError
-from experiments.report.glossary import METRICS, best_methods, interval_text, value_text
+from experiments.report.glossary import METRICS, best_methods, interval_text, plain, value_text
 from experiments.report.html import report_runs, write_report
-from experiments.report.sections import plain
-from experiments.report.terminal import terminal_table
+from experiments.report.terminal import terminal_table, unread_notices
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.com/x onerror=alert(1)>\u202e\x00 {{ 7 * 7 }} $\\frac{$"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -30,6 +30,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.source = text
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.open: list[str] = []
@@ -197,6 +198,75 @@ def test_best_is_what_reads_best() -> None:
     assert best_methods(brier, {"a": alike["a"], "b": alike["b"]}) == frozenset()
     assert best_methods(brier, {"a": alike["a"], "b": {"brier": {"value": None}}}) == frozenset()
     assert best_methods(METRICS[0], {"a": {"accuracy": {"value": 0.5}}, "b": {"accuracy": {"value": 0.9}}}) == {"b"}
+
+
+def mute(method: str = "mute", correct: object = 0.0, **columns: Any) -> pd.DataFrame:
+    return table(method, confidence=np.nan, correct=correct, **columns)
+
+
+@pytest.mark.parametrize("right", [0, 3, 60])
+def test_a_method_that_states_nothing_is_never_best(report: Callable[..., Page], right: int) -> None:
+    ours = table("ours", confidence=[0.75] * 36 + [0.4] * 24, correct=[1.0] * 36 + [0.0] * 24, large_correct=1.0)
+    frames = [ours, mute(correct=[1.0] * right + [0.0] * (60 - right), large_correct=1.0), table("worse", correct=0.0)]
+    metrics = measure(pd.concat(frames), resamples=20)
+    for metric in METRICS:
+        assert "mute" not in best_methods(metric, metrics), metric.key
+    assert best_methods(METRICS[1], metrics) == {"ours"}
+    assert best_methods(METRICS[0], metrics) == (frozenset() if right == 60 else {"ours"})
+    page = report(*frames)
+    rows = re.findall(r"<tr>\s*<th scope=\"row\">(\w+)</th>(.*?)</tr>", page.source, flags=re.DOTALL)
+    assert [(name, "best" in cells) for name, cells in rows[:2]] == [("ours", True), ("mute", False)]
+    assert rows[1][1].count("no confidence could be read") == 10  # five metrics, each with its title
+    assert "n/a" in rows[1][1]
+
+
+def test_a_method_that_states_almost_nothing_is_not_best_in_calibration() -> None:
+    parsed = [True] * 2 + [False] * 58
+    frame = pd.concat([table("ours"), table("broken", confidence=0.1, parsed=parsed, correct=0.0)])
+    metrics = measure(frame, resamples=20)
+    assert metrics["broken"]["brier"]["value"] < metrics["ours"]["brier"]["value"]
+    assert best_methods(METRICS[1], metrics) == frozenset()
+
+
+def shown(metrics: Any, width: int = 140) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(terminal_table(metrics))
+    return console.export_text()
+
+
+def test_the_terminal_says_what_could_not_be_read() -> None:
+    silent = mute(completion="It is 4.", status="missing_answer")
+    assert unread_notices(measure(table(), resamples=20)) == []
+    metrics = measure(pd.concat([table("ours"), silent]), resamples=20)
+    none_read, no_tags = unread_notices(metrics)
+    assert none_read == "mute: none of 60 confidences could be read, so nothing is measured of them"
+    assert no_tags.startswith("mute: 60 of 60 completions have no tags")
+    assert all(tag in no_tags for tag in ("<answer>", "</answer>", "<confidence>", "Confidence: 85%"))
+    text = " ".join(shown(metrics).split())
+    assert none_read in text and "n/a" in text
+    assert " ".join(shown(measure(silent, resamples=20), width=40).split()).count("none of 60 confidences") == 1
+
+
+def test_the_terminal_obeys_no_name() -> None:
+    name = "\x1b[2J</script>\u202e[bold]a\x07"
+    text = shown(measure(pd.concat([table(name), mute(name + "b")]), resamples=20), width=400)
+    assert not any(char in text for char in "\x1b\x07\u202e")
+    assert "</script>" in text and "[bold]a" in text
+
+
+HOSTILE_ENDS = ["</script><script>alert('x')</script>", "</style>", "]]>", "--><b>", "</title>", "</svg>", "&lt;"]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE_ENDS)
+def test_no_text_closes_what_it_did_not_open(report: Callable[..., Page], hostile: str) -> None:
+    pages = []
+    for text in ("harmless", hostile):
+        texts = dict.fromkeys(("prompt", "gold", "answer", "completion", "status", "group"), text)
+        wrong = table(text, 6, correct=0.0, large_correct=1.0, **texts)
+        pages.append(report(wrong, title=text, meta={text: text}))
+    harmless, page = pages
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in harmless.elements]
+    assert page.text.count(hostile) == harmless.text.count("harmless") > 10
 
 
 def test_plain_text_keeps_what_people_write() -> None:

@@ -164,6 +164,33 @@ def test_an_interrupt_ends_every_rank_and_tells_how_to_go_on(start: Any, tmp_pat
     assert said(tmp_path) == ["candor: interrupted; the same command with --resume goes on from the last checkpoint"]
 
 
+@pytest.mark.slow
+def test_a_termination_saves_first_and_a_killed_launcher_takes_its_ranks_along(start: Any, tmp_path: Path) -> None:
+    command = ("experiments", "train", "RECIPE", "trainer.max_steps=10000", "trainer.save_steps=5000")
+    command += ("--launch", "cpu2", "--out", "run")
+    process = start(*command)
+    wait_for_step(tmp_path / "run", 1, process)
+    ranks = ranks_of(process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert not any(alive(pid) for pid in ranks.values()) and len(ranks) == 2
+    assert said(tmp_path) == [
+        "candor: ended by SIGTERM; the same command with --resume goes on from the last checkpoint"
+    ]
+    (saved,) = (tmp_path / "run").glob("checkpoint-*")
+    assert (saved / "candor_complete.json").is_file()
+
+    before = len(records(tmp_path / "run"))
+    process = start(*command, "--resume")
+    wait_for_step(tmp_path / "run", before + 2, process)
+    ranks = ranks_of(process)
+    process.kill()
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in ranks.values()):
+        assert time.monotonic() < deadline, "ranks outlive their launcher"
+        time.sleep(0.1)
+
+
 def test_a_rank_that_is_killed_ends_the_run_and_is_named(start: Any, tmp_path: Path) -> None:
     process = start("experiments", "train", "RECIPE", "trainer.max_steps=10000", "--launch", "cpu2", "--out", "run")
     wait_for_step(tmp_path / "run", 1, process)

@@ -25,7 +25,8 @@ import yaml
 
 from experiments.cli import main
 from rl.files import last_complete_checkpoint
-from rl.monitoring.callbacks import MetricsFile, Progress
+from rl.monitoring.callbacks import MetricsFile
+from rl.monitoring.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 STEPS, SAVE = 24, 3

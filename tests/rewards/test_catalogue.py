@@ -118,6 +118,12 @@ def test_what_the_audit_says_is_what_is_known() -> None:
     for name in ("intuitor", "negative_entropy", "mean_log_prob", "rlsf", "capo", "c2gspg", "rlpr", "pessimistic"):
         assert found[name] == (None, None)
     assert BY_NAME["rlsf"]["signals"] == ["answer_margin"]
+    methods = {name: entry["method"] for name, entry in BY_NAME.items()}
+    assert (methods["log"], methods["ternary"], methods["linear"]) == ("Rewarding Doubt", "TruthRL", "DualStake")
+    assert methods["brier"].startswith("RLCR")
+    assert all(methods[name] for name, entry in BY_NAME.items() if entry["paper"]), (
+        "a paper's reader looks for its name"
+    )
     assert BY_NAME["overlong"]["range"] == "[-1, 0]"
 
 
@@ -125,7 +131,7 @@ def test_the_table_has_a_row_of_equal_length_for_every_term() -> None:
     first, *rows, last = markdown_table().split("\n")
     assert (first, last) == (TABLE_BEGINS, TABLE_ENDS)
     cells = [row.replace(r"\|", "").strip("|").split("|") for row in rows]
-    assert {len(row) for row in cells} == {9}
+    assert {len(row) for row in cells} == {10}
     assert [row[0].strip(" `") for row in cells[2:]] == list(TERMS)
     brier = next(row for row in rows if row.startswith("| `brier` |"))
     assert "| [-1, 0] | strictly | yes | confidence, analysis |" in brier

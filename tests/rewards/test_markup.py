@@ -11,7 +11,12 @@ from rewards.template import AnswerTemplate
 
 HOSTILE = [
     "<answer>", "</answer>", "<think>", "</think>", "<answer></answer>", "<confidence>0", "<think><answer></think>",
-    "</confidence><confidence>", "<", "\\boxed{", "0.5 per cent ", "9", "\\", " ",
+    "</confidence><confidence>", "<", "\\boxed{", "0.5 per cent ", "9", "\\", " ", "&lt;answer a='", "<answer a=1 ",
+    "\\%", "1. ", "x<|im_end|>",
+]  # fmt: skip
+WORDED = [
+    "Answer:", "Answer:\n", "the answer is ", "Confidence: 5\n", "confidence of being ", "my confidence is ",
+    "90% sure ", "#### ", " \n", "probability (", "with 9% ",
 ]  # fmt: skip
 
 
@@ -37,6 +42,14 @@ def test_a_megabyte_of_hostile_text_takes_linear_time(unit: str) -> None:
     # About a second; the quadratic reading of a megabyte takes minutes.
     assert time.process_time() - started < 15
     assert parsed.confidence is None or 0 <= parsed.confidence <= 1
+
+
+@pytest.mark.parametrize("unit", WORDED)
+def test_a_megabyte_of_words_takes_linear_time(unit: str) -> None:
+    started = time.process_time()
+    parsed = AnswerTemplate().parse("It is so. " + unit * (1_000_000 // len(unit)), lenient=True)
+    assert time.process_time() - started < 15
+    assert parsed.confidence in (None, 0.05, 0.9)
 
 
 def test_a_megabyte_of_shuffled_tags_takes_linear_time() -> None:

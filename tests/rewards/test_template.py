@@ -116,6 +116,16 @@ fragments = st.lists(
             for slash in ("", "/")
         ]
         + ["0.9", "85%", "7", " ", "\n", "nan", "\\boxed{", "}", "é", "\ud800", "<", "about ", "I don't know"]
+        + [
+            "Answer: ",
+            "The answer is ",
+            "Confidence: ",
+            "I am 85% sure",
+            "<|im_end|>",
+            "&lt;answer&gt;",
+            "<answer x=1>",
+            ".",
+        ]
     ),
     max_size=14,
 ).map("".join)

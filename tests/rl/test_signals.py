@@ -24,7 +24,7 @@ from rl.signals import (
     before_answer,
     repeated_ngrams,
 )
-from tests.rl.written import ANSWER_SIGNALS, Written, by_hand, encode, hooks, ids_of, judged, policy_of
+from tests.rl.written import ANSWER_SIGNALS, STAKES, Written, by_hand, encode, hooks, ids_of, judged, policy_of
 
 TEMPLATE = AnswerTemplate(analysis="optional", step_confidences="optional")
 
@@ -142,8 +142,8 @@ def test_every_signal_is_that_of_a_plain_forward_pass(how: str, multiple: int, t
     assert_by_hand(values, model, tokenizer)
     for name, read_B in values.items():
         known = read_B[~read_B.isnan()]
-        assert known.unique().numel() > 1 or name == "step_confidence", f"{name} is not the same everywhere"
-        unanswered = name in (*ANSWER_SIGNALS, "step_confidence", "verbalized")
+        assert known.unique().numel() > 1 or name in STAKES, f"{name} is not the same everywhere"
+        unanswered = name in (*ANSWER_SIGNALS, *STAKES, "verbalized")
         assert read_B[NO_ANSWER].isnan() == unanswered, name
     assert values["reference_probability"][NO_ANSWER] == 0.0
     assert values["reference_probability"][BLANK_GOLD].isnan()

@@ -70,7 +70,8 @@ def test_a_step_is_trained_with_the_term_and_its_breakdown_is_written(
     rubric = Rubric.from_config({"accuracy": {}, **config}, allow_hackable=True)
     term = rubric.terms[rubric.names.index(name)]
     trainer = make_trainer(
-        rubric=rubric, template=TEMPLATE, model=tiny_model(vocabulary=tokenizer, **SHAPE), tokenizer=tokenizer, rows=[ROW] * 8,
+        rubric=rubric, template=TEMPLATE, model=tiny_model(vocabulary=tokenizer, **SHAPE),
+        tokenizer=tokenizer, rows=[ROW] * 8,
         max_steps=1, num_generations=GROUP, max_completion_length=LENGTH, credit="segment", log_completions=True,
         num_completions_to_print=0, learning_rate=0.1, optim="sgd",
     )  # fmt: skip
@@ -125,7 +126,8 @@ def test_a_signal_and_a_term_of_one_name_are_two_columns(make_trainer: Any, dict
     """The term is minus the signal."""
     trainer = make_trainer(
         rubric=Rubric.from_config({"accuracy": {}, "repetition": {}}), template=TEMPLATE,
-        model=tiny_model(vocabulary=tokenizer, **SHAPE), tokenizer=tokenizer, rows=[ROW] * 8, max_completion_length=LENGTH,
+        model=tiny_model(vocabulary=tokenizer, **SHAPE),
+        tokenizer=tokenizer, rows=[ROW] * 8, max_completion_length=LENGTH,
     )  # fmt: skip
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
     dictate(trainer.model, [each[:LENGTH] for each in ids])

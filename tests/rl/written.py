@@ -22,6 +22,7 @@ from rl.signals import (
 from tests.factories import tiny_model
 
 ANSWER_SIGNALS = tuple(name for name in ESTIMATED if name.startswith("answer_"))
+STAKES = ("step_confidence", "prior_confidence")
 
 
 # What stands before the answer, the answer, what stands behind it; the gold; whether it ends by itself.
@@ -101,7 +102,7 @@ def by_hand(
         "entropy": entropy.mean(),
         "self_certainty": certainty.mean(),
     }
-    values |= dict.fromkeys([*ANSWER_SIGNALS, "step_confidence", "expected_confidence", "verbalized"], math.nan)
+    values |= dict.fromkeys([*ANSWER_SIGNALS, *STAKES, "expected_confidence", "verbalized"], math.nan)
     stated = re.search(r"<confidence>([\d.]+)</confidence>", before + (answer or "") + after)
     if stated is not None:
         values["verbalized"] = float(stated[1])
@@ -136,7 +137,7 @@ def by_hand(
         values["reference_probability"] = 0.0
     stakes = [float(each.split("</stake>")[0]) for each in before.split("</think>")[0].split("<stake>")[1:]]
     if "</think>" in before and stakes:
-        values["step_confidence"] = sum(stakes) / len(stakes)
+        values["step_confidence"], values["prior_confidence"] = sum(stakes) / len(stakes), stakes[0]
     ngrams = Counter(tuple(ids[i : i + 4]) for i in range(len(ids) - 3))
     values["repetition"] = sum(count - 1 for count in ngrams.values()) / max(1, ngrams.total())
     stated, wanted = ([word for word in (text or "").split() if word != "the"] for text in (answer, gold))

@@ -23,8 +23,10 @@ _DIGITS = re.compile(r"[0-9A-Z]+")
 _RELATION = re.compile(r"(?<![<>!])=")
 _FUNCTION = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)\(([a-z])\)")
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])")
-_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]|(?<=[a-z])[a-z](?![a-z]*\{)")
-_UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[mslgthdLNJWVAKCF](?:\s*/\s*[mslgthdL])?(?:\^\{[23]\})?$")
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigma tau phi chi psi omega"
+_GREEK_LETTERS = frozenset(_GREEK.split())
+_UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[mslgthdLNJWVACF](?:\s*/\s*[mslgthdL])?(?:\^\{[23]\})?$")
 _ENDLESS = re.compile(r"([-+]?)\s*\\infty")
 _OPEN_PAIR = re.compile(r"\((?:(?!\\(?:cup|lor|land)|[<>]).)*\)", re.DOTALL)
 
@@ -177,7 +179,7 @@ def _same_as_one(gold: str, answer: str, left: Shape | None, right: Shape | None
 def _same_statement(gold: str, answer: str, same: Same) -> bool | None:
     """Two expressions or equations; an answer's chain of equal signs must hold, and counts by its last side."""
     golds, answers = _sides(gold), _sides(answer)
-    if len(answers) > 1 and (holds := _holds(answers, same)) is not True:
+    if len(answers) > min(len(golds), 2) and (holds := _holds(answers, same)) is not True:
         return holds
     if len(golds) > 2:
         golds = [golds[0], golds[-1]]
@@ -193,7 +195,7 @@ def _same_statement(gold: str, answer: str, same: Same) -> bool | None:
         return False if body is None else _same_expression(golds[1], body, same)
     if all(names) and golds[0] == answers[0]:
         return _same_expression(golds[1], answers[1], same)
-    if names[0] and not _LETTER.search(golds[1].replace("I", "")) and not (names[1] and _is_value(answers[1])):
+    if names[0] and _is_value(golds[1]) and not (names[1] and _is_value(answers[1])):
         return False  # the question's equation, handed back unsolved
     if all(names) and all(_is_value(sides[1]) for sides in (golds, answers)):
         return False
@@ -205,25 +207,23 @@ def _sides(latex: str) -> list[str]:
 
 
 def _is_value(side: str) -> bool:
-    return not _LETTER.search(side.replace("I", ""))
+    return not _letters(side)
 
 
 def _holds(sides: Sequence[str], same: Same) -> bool | None:
-    """Whether a chain of equal signs is not false: the sides that are numbers, and those after the first, agree."""
+    """Whether a chain of equal signs may hold: its numbers agree, and of expressions in the letters of the last all do.
+
+    The first side may also name or describe what is meant: ``x = 5``, ``f(x) = x + 1``, ``a + b = 5``.
+    """
     last = sides[-1]
-    letters = set(_LETTER.findall(last))
     for number, side in enumerate(sides[:-1]):
         if not side:
             return False
-        comparable = _is_value(side) if not number else _is_value(side) == _is_value(last)
-        known = set(_LETTER.findall(side))
-        comparable = comparable or bool(number == 0 and known and known <= letters and not NAME.fullmatch(side))
-        if comparable and _is_value(side) and _is_value(last):
+        described = number == 0 and (NAME.fullmatch(side) or not _letters(side) <= _letters(last))
+        if _is_value(side) is _is_value(last) and not described:
             agrees = _same_expression(side, last, same)
             if agrees is not True:
                 return agrees
-        elif _is_value(side) and not number and not _is_value(last):
-            continue
     return True
 
 
@@ -231,11 +231,16 @@ def _renamed(body: str, letter: str, wanted: str) -> str | None:
     """``body`` with its argument's letter as wanted; None where that letter means something else in it."""
     if letter == wanted:
         return body
-    if wanted in _LETTER.findall(body):
+    if wanted in _letters(body):
         return None
-    return re.sub(
-        rf"(?<![\\A-Za-z]){letter}(?![A-Za-z])|(?<=\d){letter}|(?<![\\a-z]){letter}(?=[a-z](?![a-z]))", wanted, body
-    )
+    pieces = re.split(r"(\\[A-Za-z]+)", body)  # commands keep their letters
+    return "".join(piece if piece.startswith("\\") else piece.replace(letter, wanted) for piece in pieces)
+
+
+def _letters(latex: str) -> set[str]:
+    """The variables of an expression: letters but for e and the imaginary unit, and Greek ones but for pi."""
+    greek = _GREEK_LETTERS.intersection(_COMMAND.findall(latex))
+    return set(greek) | set(re.findall("[A-Za-z]", _COMMAND.sub(" ", latex))) - {"I", "e"}
 
 
 def _same_expression(gold: str, answer: str, same: Same) -> bool | None:
@@ -249,6 +254,8 @@ def _same_expression(gold: str, answer: str, same: Same) -> bool | None:
         return False
     gold_share, answer_share = gold.endswith("%"), answer.endswith("%")
     gold, answer = gold.removesuffix("%").strip(), answer.removesuffix("%").strip()
+    if "%" in gold + answer:
+        return False
     pairs = [(gold, answer)]
     if gold_share != answer_share:
         pairs.append((f"\\frac{{{gold}}}{{100}}", answer) if gold_share else (gold, f"\\frac{{{answer}}}{{100}}"))

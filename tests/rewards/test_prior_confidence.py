@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewards.completion import ParseStatus
+from rewards.outcomes import Outcomes
+from rewards.rubric import Rubric
+from rewards.terms.step_confidence import PriorConfidenceTerm
+
+NAN = np.nan
+
+
+def facts(correct: list[float], stated: list[float], group: list[int]) -> Outcomes:
+    size = len(correct)
+    signals = {"prior_confidence": np.array(stated)}
+    status = (ParseStatus.OK,) * size
+    return Outcomes(np.array(correct), np.full(size, NAN), status, np.array(group), np.ones(size), signals)
+
+
+@settings(deadline=None)
+@given(verdicts=st.lists(st.sampled_from([0.0, 1.0, 0.5, NAN]), min_size=2, max_size=8))
+def test_the_success_rate_of_the_group_is_the_best_confidence_before_the_answer(verdicts: list[float]) -> None:
+    judged = [verdict for verdict in verdicts if not np.isnan(verdict)]
+    levels = np.linspace(0, 1, 21)
+    reward_L = np.array(
+        [PriorConfidenceTerm()(facts(verdicts, [c] * len(verdicts), [3] * len(verdicts))) for c in levels]
+    )
+    if not judged:
+        assert np.isnan(reward_L).all()
+        return
+    assert (reward_L == reward_L[:, :1]).all(), "whatever its own verdict"
+    best = levels[reward_L[:, 0].argmax()]
+    assert best == pytest.approx(np.mean(judged), abs=0.025 + 1e-9)
+    assert reward_L.min() >= -1.0 and reward_L.max() <= 0.0
+
+
+def test_leaving_it_out_never_pays_and_groups_are_apart() -> None:
+    rewards = PriorConfidenceTerm()(facts([1.0, 1.0, 0.0, NAN], [1.0, NAN, 1.0, 0.5], [1, 1, 0, 2]))
+    np.testing.assert_array_equal(rewards, [0.0, -1.0, -1.0, NAN])
+
+
+def test_it_stands_beside_the_confidence_after_the_answer() -> None:
+    rubric = Rubric.from_config({"accuracy": {}, "brier": {}, "prior_confidence": {"weight": 0.5}})
+    assert rubric.calibrates == (False, True, False)
+    assert rubric.segments[2] == ("reasoning",)
