@@ -9,14 +9,12 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.terms import BrierTerm
 from rl import closed_form
 from rl.closed_form import level_token_ids
-from tests.factories import tiny_model
+from tests.factories import make_outcomes, tiny_model
 from tests.rl.scripted import COMPLETIONS, ROWS, scored
 
 # -- the closed form ---------------------------------------------------------------------------------------------------
@@ -96,10 +94,7 @@ def test_the_loss_is_the_expected_reward_over_all_tokens_that_could_be_sampled(
         stated_V[tokenizer.convert_tokens_to_ids(level)] = float(level)
     expected = []
     for row, probabilities_V in enumerate(probabilities_BV):
-        size = len(stated_V)
-        could_be = Outcomes(
-            np.full(size, float(row % 2 == 0)), stated_V, (ParseStatus.OK,) * size, np.zeros(size), np.ones(size)
-        )
+        could_be = make_outcomes(float(row % 2 == 0), stated_V)
         expected.append(-1.5 * (probabilities_V @ BrierTerm()(could_be)))
     assert (loss - policy_loss).item() == pytest.approx(0.5 * np.mean(expected), rel=1e-4)
 

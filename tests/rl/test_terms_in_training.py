@@ -18,7 +18,7 @@ from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS
-from tests.factories import tiny_model
+from tests.factories import make_outcomes, tiny_model
 
 TEMPLATE = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), abstain="=", step_confidences="optional")
 GROUP, LENGTH = 4, 24
@@ -51,14 +51,14 @@ def tokenizer() -> Any:
 
 def outcomes_of(table: pd.DataFrame, lengths: list[int]) -> Outcomes:
     """The facts as the completions table has them."""
-    return Outcomes(
+    return make_outcomes(
         table["correct"].to_numpy(float),
         table["confidence"].to_numpy(float),
-        tuple(ParseStatus(each) for each in table["status"]),
-        np.arange(len(table)) // GROUP,
-        np.array(lengths, dtype=float),
-        {name.removeprefix("signals/"): table[name].to_numpy(float) for name in table if name.startswith("signals/")},
-        (table["answer"] == TEMPLATE.abstain).to_numpy(),
+        [ParseStatus(each) for each in table["status"]],
+        group=np.arange(len(table)) // GROUP,
+        length=np.array(lengths, dtype=float),
+        abstained=(table["answer"] == TEMPLATE.abstain).to_numpy(),
+        **{name.removeprefix("signals/"): table[name].to_numpy(float) for name in table if name.startswith("signals/")},
     )
 
 
