@@ -110,7 +110,7 @@ def test_a_term_that_needs_no_group_pays_the_same_whoever_the_siblings_are(seed:
 
 
 def test_the_terms_that_need_a_group_are_those_that_compare() -> None:
-    assert {name for name, make in TERMS.items() if make().needs_group} == {"rlsf", "capo", "rlpr"}
+    assert {name for name, make in TERMS.items() if make().needs_group} == {"rlsf", "capo", "rlpr", "prior_confidence"}
     assert not TERMS["rlpr"](std_filter=0.0).needs_group
     for name, make in TERMS.items():
         if issubclass(make, CalibrationTerm):
