@@ -9,7 +9,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,20 +24,29 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be written to its end; the one before it is whole."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text so that a reader sees the old file or the new one, never half of either."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Context manager: a path to write to, which takes the place of ``path`` at the end of the block.
+
+    A reader sees the old file or the new one, never half of either. The folder is made if it is not there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError:
-        os.unlink(temporary)
-        raise
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text as :func:`replacing` writes a file."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
     """Write JSON as :func:`write_text` writes a text. Raises ValueError for NaN and infinity."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 

@@ -27,6 +27,7 @@ from experiments.files import writable
 from experiments.launch.jobs import open_executor, run_jobs
 from experiments.report.glossary import METRICS
 from experiments.train import KEPT_RECIPE, check_folder, train
+from rl.files import write_json, write_text
 
 _LOG, _JOBS = "log.txt", ".jobs"
 
@@ -69,8 +70,8 @@ def ablate(
         | {metric: over_seeds(metric, runs) for metric in (*MEASURED, ROUTED) if metric in best[name].measures[-1]}
         for name, runs in chosen.items()
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    (out / "summary.md").write_text(markdown_summary(summary), encoding="utf-8")
+    write_json(out / "summary.json", summary)
+    write_text(out / "summary.md", markdown_summary(summary))
     curves = {
         name: [[e for e in run.measures if e["split"] != "test"] for run in runs] for name, runs in chosen.items()
     }
@@ -115,9 +116,7 @@ def _train_and_measure(run: Run) -> None:
         except Exception:
             traceback.print_exc()
             raise
-    partial = run.folder / f".{MEASURES}"
-    partial.write_text(json.dumps(measures, indent=1) + "\n", encoding="utf-8")
-    partial.replace(run.folder / MEASURES)
+    write_json(run.folder / MEASURES, measures)
 
 
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,8 @@ import pandas as pd
 from estimators.metrics.resampling import Interval, bootstrap, wilson
 from estimators.metrics.summary import summarize
 from experiments.probe.records import untagged
-from experiments.probe.tables import DataError, replacing
+from experiments.probe.tables import DataError
+from rl.files import replacing
 
 ESCALATION = "escalation_rate_to_parity"
 RANKED = "ranked"

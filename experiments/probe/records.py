@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.probe.tables import DataError, Table, read_table, replacing
+from experiments.probe.tables import DataError, Table, read_table
 from rewards.completion import ParsedCompletion
 from rewards.markup import scan_tags
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
+from rl.files import replacing
 
 TEXT_COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "confidence_source", "verdict",

@@ -11,11 +11,9 @@ import decimal
 import difflib
 import json
 import math
-import os
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,19 +194,6 @@ def is_null(value: Any) -> bool:
 def plain_text(text: str) -> str:
     """Text that can be written as UTF-8: lone surrogates, which JSON escapes can smuggle in, become a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a path to write to that takes the place of ``path`` once all is written, so nobody reads half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _text(value: Any) -> str:

@@ -16,9 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
-from experiments.probe.tables import DataError, replacing
+from experiments.probe.tables import DataError
 from experiments.report import sections
 from experiments.report.glossary import plain, shown_metrics
+from rl.files import replacing
 
 RECORDS, METRICS, META, REPORT = "records.parquet", "metrics.json", "report.json", "report.html"
 CHECKPOINTS = "checkpoints"

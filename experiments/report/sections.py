@@ -10,6 +10,7 @@ import pandas as pd
 
 from estimators.metrics.calibration import brier
 from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve, routing_curve
+from experiments.probe.measure import RANKED
 from experiments.report.figures import reliability_figure, routing_figure
 from experiments.report.glossary import (
     METRICS,
@@ -61,9 +62,9 @@ def headline(metrics: Metrics) -> dict[str, Any]:
 
 
 def reliabilities(records: pd.DataFrame) -> list[dict[str, Any]]:
-    """A reliability diagram for each method with judged answers."""
+    """A reliability diagram for each method with judged answers whose confidence is meant as a probability."""
     figures = []
-    for number, (method, rows) in enumerate(_judged(records).groupby("method", sort=False)):
+    for number, (method, rows) in enumerate(_judged(_probabilities(records)).groupby("method", sort=False)):
         confidence, correct = _floats(rows["confidence"]), _floats(rows["correct"])
         svg = reliability_figure(f"reliability{number}", confidence, correct, rows["parsed"].to_numpy(dtype=bool))
         note = f"{len(rows):,} answers, mean confidence {confidence.mean():.2f}, {100 * correct.mean():.1f}% right"
@@ -134,7 +135,7 @@ def confident_wrong(records: pd.DataFrame) -> list[dict[str, Any]]:
 
 def groups(records: pd.DataFrame) -> dict[str, Any] | None:
     """Accuracy against confidence in each of the largest groups of questions; None with fewer than two of them."""
-    judged = _judged(records)
+    judged = _judged(_probabilities(records))
     sizes = judged["group"].dropna().value_counts()
     if len(sizes) < 2:
         return None
@@ -223,6 +224,12 @@ def _parity_note(entry: Entry) -> str:
     if value == 0:
         return "already as accurate as the large model" + (f" (95%: {bounds})" if bounds else "")
     return f"parity at {value_text(METRICS[-1], value)} escalated" + (f" (95%: {bounds})" if bounds else "")
+
+
+def _probabilities(records: pd.DataFrame) -> pd.DataFrame:
+    """Records without the methods whose confidences are ranks, of which only the order counts."""
+    ranked = records.loc[records["confidence_source"] == RANKED, "method"].unique()
+    return records[~records["method"].isin(ranked)]
 
 
 def _judged(records: pd.DataFrame) -> pd.DataFrame:

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from experiments.tasks.judging import VerifiedTask
 from experiments.tasks.prompts import Template, build_prompt
 from experiments.tasks.splits import SPLITS as HASHED
 from experiments.tasks.splits import split_of
+from experiments.tasks.task import VerifiedTask
 from rewards.template import AnswerTemplate
 
 SPLITS = (*HASHED, "shifted")

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from experiments.tasks.judging import VerifiedTask
 from experiments.tasks.prompts import Template, build_prompt
+from experiments.tasks.task import VerifiedTask
 from rewards.template import AnswerTemplate
 
 SPLITS = ("train", "test")

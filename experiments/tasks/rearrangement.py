@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from experiments.tasks.judging import VerifiedTask
 from experiments.tasks.prompts import Template, build_prompt
 from experiments.tasks.splits import SPLITS, split_of
+from experiments.tasks.task import VerifiedTask
 from rewards.template import AnswerTemplate
 from rewards.verifiers.state import World
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from experiments.probe.measure import measure, write_metrics
 from experiments.probe.records import as_records, write_records
 from experiments.probe.tables import DataError
+from experiments.report import sections
 from experiments.report.glossary import METRICS, best_methods, interval_text, plain, value_text
 from experiments.report.html import report_runs, write_report
 from experiments.report.terminal import terminal_table, unread_notices
@@ -272,3 +273,23 @@ def test_no_text_closes_what_it_did_not_open(report: Callable[..., Page], hostil
 def test_plain_text_keeps_what_people_write() -> None:
     assert plain("naïve 数学 \N{SNOWMAN}\n\t", 50) == "naïve 数学 \N{SNOWMAN}\n\t"
     assert plain("a\ud800b\x1b[31m\u2066", 50) == "a\ufffdb\ufffd[31m\ufffd"
+
+
+def test_ranks_are_routed_on_and_not_drawn_as_probabilities() -> None:
+    """An estimate that is meant as no probability has its AUROC and routing, and neither Brier, ECE nor reliability."""
+    frame = pd.DataFrame(
+        {
+            "method": ["said"] * 4 + ["length"] * 4,
+            "question_id": ["a", "b", "c", "d"] * 2,
+            "group": ["x", "x", "y", "y"] * 2,
+            "correct": [1.0, 0.0, 1.0, 0.0] * 2,
+            "confidence": [0.9, 0.2, 0.8, 0.4, 0.875, 0.125, 0.625, 0.375],
+            "parsed": True,
+            "confidence_source": ["stated"] * 4 + ["ranked"] * 4,
+        }
+    )
+    found = measure(frame, resamples=10)
+    assert found["length"]["auroc"]["value"] == found["said"]["auroc"]["value"] == 1.0
+    assert "brier" in found["said"] and not found["length"].keys() & {"brier", "ece", "mean_confidence"}
+    assert [each["method"] for each in sections.reliabilities(frame)] == ["said"]
+    assert {cells[0] for _, cells in sections.groups(frame)["rows"]} == {"said"}

@@ -158,7 +158,7 @@ def test_only_what_is_older_than_enough_complete_checkpoints_goes(
 def test_a_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "a", "old")
     with monkeypatch.context() as patch:
-        patch.setattr("os.fdopen", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
         with pytest.raises(OSError, match="full"):
             write_text(tmp_path / "a", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
