@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from experiments.config.recipe import load_recipe
+from experiments.files import LOCK
 from experiments.train import train
 from rl.files import mark_complete
 from tests.factories import Refusal, gsm8k_lines
@@ -56,7 +57,7 @@ def test_training_refuses_before_it_loads_or_writes(
 ) -> None:
     assert message in training_refusal(tmp_path / "run", "candor", override)
     # The folder is as good as new: the same command with the value put right is not told that a run is there.
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [LOCK]
 
 
 def test_a_critic_that_is_not_there_is_named_before_the_policy_loads(

@@ -19,7 +19,7 @@ import yaml
 
 from experiments.cli import main
 from experiments.config.recipe import recipe_names
-from tests.factories import Refusal
+from tests.factories import Refusal, json_lines
 
 COMMANDS = (
     *("quickstart", "train", "probe", "ablate", "report", "build-tiny", "recipes", "audit", "rewards"),
@@ -237,7 +237,7 @@ def test_the_same_command_with_resume_goes_on_to_the_end_and_can_be_probed(
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"{out}/final holds the trained policy; measure it with: candor probe {out}/final --out {out}/probe"
     )
-    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = json_lines(out / "metrics.jsonl")
     rewarded = [record["step"] for record in steps if "reward" in record]
     assert rewarded == list(range(1, 61))  # each step once, before and after the interrupt
     assert {path.name for path in (out / "final" / "calibration").iterdir()} == {
