@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rewards.template import AnswerTemplate
+from tests.factories import Refusal, tiny_model
 
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -46,29 +47,14 @@ class TinyPolicy:
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> TinyPolicy:
     """A policy with random weights: two layers of 32, and the character tokenizer of the shipped policies."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     from experiments.build_tiny import build_tokenizer
 
     template = AnswerTemplate(levels=LEVELS)
     tokenizer = build_tokenizer(template)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
+    model = tiny_model(
+        vocabulary=tokenizer, hidden=32, initializer_range=0.02, max_position_embeddings=64, tie_word_embeddings=True,
         attn_implementation="eager",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
+    )  # fmt: skip
     path = tmp_path_factory.mktemp("untrained")
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
@@ -181,6 +167,20 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
         return trainer
 
     return make
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
+    return Refusal(capsys)
+
+
+@pytest.fixture
+def no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(*_: Any, **__: Any) -> None:
+        pytest.fail("a model was loaded before what was asked for was checked")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", loaded)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", loaded)
 
 
 @pytest.fixture

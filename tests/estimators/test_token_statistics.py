@@ -6,35 +6,15 @@ from dataclasses import fields
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from estimators.token_statistics import completion_statistics, hidden_statistics, token_statistics
+from tests.factories import tiny_model
 
 VOCABULARY, PAD = 23, 0
 PROMPTS = [(5, 6, 7), (8,), (9, 10, 11, 12, 13), (14, 15)]
 COMPLETIONS = [(1, 2), (3, 4, 5, 6, 7), (), (0, 22, 0)]
 """Ragged on both sides; the last holds the padding token as a token that was written."""
-
-
-def small(kind: str) -> PreTrainedModel:
-    """A random model in evaluation mode: rotary positions, or learnt absolute ones, which notice a shift."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if kind == "rotary":
-            config = LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                initializer_range=0.5,
-            )
-            return LlamaForCausalLM(config).eval()
-        learnt = GPT2Config(
-            vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2, n_positions=32, initializer_range=0.5,
-            bos_token_id=None, eos_token_id=None,
-        )  # fmt: skip
-        return GPT2LMHeadModel(learnt).eval()
 
 
 def alone(model: PreTrainedModel, prompt: tuple[int, ...], completion: tuple[int, ...]) -> list[float]:
@@ -45,9 +25,9 @@ def alone(model: PreTrainedModel, prompt: tuple[int, ...], completion: tuple[int
     return [float(log_probs[len(prompt) + t - 1, token]) for t, token in enumerate(completion)]
 
 
-@pytest.mark.parametrize("kind", ["rotary", "learnt"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_passes_of_any_size_say_the_same(kind: str) -> None:
-    model = small(kind)
+    model = tiny_model(kind, vocabulary=VOCABULARY, initializer_range=0.5).eval()
     sizes: list[int] = []
     model.base_model.register_forward_hook(lambda module, arguments, output: sizes.append(len(output[0])))
     for size, passes in ((None, [4]), (4, [4]), (3, [3, 1]), (1, [1] * 4)):
@@ -62,7 +42,7 @@ def test_passes_of_any_size_say_the_same(kind: str) -> None:
 
 
 def test_only_what_is_read_goes_through_the_head() -> None:
-    model, rows = small("rotary"), []
+    model, rows = tiny_model("llama", vocabulary=VOCABULARY, initializer_range=0.5).eval(), []
     model.lm_head.register_forward_hook(lambda module, arguments, output: rows.append(len(output)))
     whole = completion_statistics(model, PROMPTS, COMPLETIONS, pad_token_id=PAD, level_ids=(3, 4))
     read_BT = torch.zeros(4, 5, dtype=torch.bool)
@@ -127,9 +107,9 @@ def test_hidden_states_and_logits_say_the_same_however_many_rows(monkeypatch: py
     assert hidden_statistics(hidden[:0], tokens[:0], logits_of, VOCABULARY).entropy.shape == (0,)
 
 
-@pytest.mark.parametrize("kind", ["rotary", "learnt"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_ragged_batch_equals_each_sequence_alone(kind: str) -> None:
-    model = small(kind)
+    model = tiny_model(kind, vocabulary=VOCABULARY, initializer_range=0.5).eval()
     batch = chosen_log_probs(model, PROMPTS, COMPLETIONS, pad_token_id=PAD)
     assert [len(row) for row in batch] == [2, 5, 0, 3]
     for row, prompt, completion in zip(batch, PROMPTS, COMPLETIONS, strict=True):
@@ -137,7 +117,7 @@ def test_a_ragged_batch_equals_each_sequence_alone(kind: str) -> None:
 
 
 def test_the_padding_token_does_not_matter() -> None:
-    model = small("learnt")
+    model = tiny_model("gpt2", vocabulary=VOCABULARY, initializer_range=0.5).eval()
     first = chosen_log_probs(model, PROMPTS, COMPLETIONS, pad_token_id=PAD)
     second = chosen_log_probs(model, PROMPTS, COMPLETIONS, pad_token_id=17)
     for row, same in zip(first, second, strict=True):
@@ -145,7 +125,7 @@ def test_the_padding_token_does_not_matter() -> None:
 
 
 def test_they_are_log_probabilities_over_the_vocabulary() -> None:
-    model = small("rotary")
+    model = tiny_model("llama", vocabulary=VOCABULARY, initializer_range=0.5).eval()
     next_tokens = [(token,) for token in range(VOCABULARY)]
     each = torch.cat(chosen_log_probs(model, [(5, 6)] * VOCABULARY, next_tokens, pad_token_id=PAD))
     assert bool((each <= 0).all())
@@ -154,22 +134,37 @@ def test_they_are_log_probabilities_over_the_vocabulary() -> None:
 
 
 def test_completions_of_no_tokens_have_no_log_probabilities() -> None:
-    rows = chosen_log_probs(small("rotary"), [(5,), (6, 7)], [(), ()], pad_token_id=PAD)
+    rows = chosen_log_probs(
+        tiny_model("llama", vocabulary=VOCABULARY, initializer_range=0.5).eval(),
+        [(5,), (6, 7)],
+        [(), ()],
+        pad_token_id=PAD,
+    )
     assert [row.shape for row in rows] == [(0,), (0,)]
 
 
 def test_an_empty_prompt_is_refused() -> None:
     with pytest.raises(ValueError, match="empty prompt"):
-        chosen_log_probs(small("rotary"), [(5,), ()], [(1,), (1,)], pad_token_id=PAD)
+        chosen_log_probs(
+            tiny_model("llama", vocabulary=VOCABULARY, initializer_range=0.5).eval(),
+            [(5,), ()],
+            [(1,), (1,)],
+            pad_token_id=PAD,
+        )
 
 
 def test_prompts_and_completions_are_paired() -> None:
     with pytest.raises(ValueError, match="2 prompts for 1 completions"):
-        chosen_log_probs(small("rotary"), [(5,), (6,)], [(1,)], pad_token_id=PAD)
+        chosen_log_probs(
+            tiny_model("llama", vocabulary=VOCABULARY, initializer_range=0.5).eval(),
+            [(5,), (6,)],
+            [(1,)],
+            pad_token_id=PAD,
+        )
 
 
 def test_half_precision_logits_are_normalised_in_full() -> None:
-    model = small("rotary").to(torch.bfloat16)
+    model = tiny_model("llama", vocabulary=VOCABULARY, initializer_range=0.5).eval().to(torch.bfloat16)
     row = chosen_log_probs(model, [(5, 6)], [(1, 2)], pad_token_id=PAD)[0]
     assert row.dtype == torch.float32
     ids = torch.tensor([[5, 6, 1, 2]])

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.cli import main
 from experiments.errors import ConfigError
 from experiments.launch.jobs import _gpu, open_executor, run_jobs
+from tests.factories import Refusal
 
 ROOT = Path(__file__).parents[2]
 
@@ -152,11 +152,10 @@ def test_what_cannot_be_asked_is_refused_first(
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refusal: Refusal,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # on which there is no Slurm
-    assert main(["ablate", "learning_curves", "--out", str(tmp_path / "out"), *options]) == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert said in refusal.command("ablate", "learning_curves", "--out", tmp_path / "out", *options)
 
 
 def test_a_job_that_slurm_refuses_is_told(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,14 +12,7 @@ import pytest
 from experiments.config import models
 from experiments.config.models import POLICIES, find_model, open_policy
 from experiments.errors import ConfigError
-
-
-def refusal(function: Any, *arguments: Any, **settings: Any) -> str:
-    with pytest.raises(ConfigError) as refused:
-        function(*arguments, **settings)
-    message = str(refused.value)
-    assert "\n" not in message
-    return message
+from tests.factories import Refusal
 
 
 @pytest.fixture
@@ -36,9 +29,11 @@ def test_a_folder_with_an_adapter_is_a_model_too(tmp_path: Path) -> None:
     assert find_model(tmp_path, "model.path") == tmp_path
 
 
-def test_a_shipped_name_is_its_folder_whatever_lies_here(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def test_a_shipped_name_is_its_folder_whatever_lies_here(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, refusal: Refusal
+) -> None:
     monkeypatch.setattr(models, "_shipped", lambda name: folder.parent / "shipped" / name)
-    missing = refusal(find_model, "tiny-small", "model.path")
+    missing = refusal.of(find_model, "tiny-small", "model.path")
     assert missing.startswith("model.path: tiny-small is not in this installation; candor build-tiny --out ")
     (folder.parent / "shipped").mkdir()
     folder.rename(folder.parent / "shipped" / "tiny-small")
@@ -58,28 +53,30 @@ def test_what_may_be_a_hub_name_is_left_to_the_hub(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["./policy", "/absent/policy", "runs/a/b", "~/policy", "../policy", "", "a b"])
 def test_what_can_be_no_hub_name_is_a_missing_folder(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    message = refusal(find_model, name, "probe")
+    message = refusal.of(find_model, name, "probe")
     assert message.startswith(f"probe: {name}")
     assert "no such folder" in message or "holds no model" in message
 
 
-def test_a_folder_without_a_model_says_so_and_where_one_is(tmp_path: Path) -> None:
-    assert refusal(find_model, tmp_path, "probe") == f"probe: {tmp_path} holds no model, there is no config.json in it"
+def test_a_folder_without_a_model_says_so_and_where_one_is(tmp_path: Path, refusal: Refusal) -> None:
+    assert (
+        refusal.of(find_model, tmp_path, "probe") == f"probe: {tmp_path} holds no model, there is no config.json in it"
+    )
     (tmp_path / "final").mkdir()
-    assert refusal(find_model, tmp_path, "probe").endswith(f"(did you mean {tmp_path / 'final'}?)")
+    assert refusal.of(find_model, tmp_path, "probe").endswith(f"(did you mean {tmp_path / 'final'}?)")
 
 
-def test_a_file_is_no_model(tmp_path: Path) -> None:
+def test_a_file_is_no_model(tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
-    message = refusal(find_model, tmp_path / "model.safetensors", "model.path")
+    message = refusal.of(find_model, tmp_path / "model.safetensors", "model.path")
     assert message.endswith("is a file, expected the folder that holds a model")
 
 
-def test_a_gguf_file_has_to_be_in_the_folder(tmp_path: Path) -> None:
-    assert refusal(find_model, tmp_path, "model.path", "q.gguf") == f"model.gguf_file: {tmp_path} holds no q.gguf"
+def test_a_gguf_file_has_to_be_in_the_folder(tmp_path: Path, refusal: Refusal) -> None:
+    assert refusal.of(find_model, tmp_path, "model.path", "q.gguf") == f"model.gguf_file: {tmp_path} holds no q.gguf"
     (tmp_path / "q.gguf").write_bytes(b"GGUF")
     assert find_model(tmp_path, "model.path", "q.gguf") == tmp_path
 
@@ -91,34 +88,36 @@ def test_a_model_is_opened_with_its_tokenizer_padding_on_the_left(folder: Path) 
     assert tokenizer.padding_side == "left"
 
 
-def test_a_hub_name_is_not_asked_for_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_is_not_asked_for_offline(monkeypatch: pytest.MonkeyPatch, refusal: Refusal) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    message = refusal(open_policy, "tiny-smal", "model.path")
+    message = refusal.of(open_policy, "tiny-smal", "model.path")
     assert message == (
         "model.path: tiny-smal is no folder here and was not found in the hub's cache "
         "(the hub is not asked unless HF_HUB_OFFLINE=0 is set) (did you mean tiny-small?)"
     )
 
 
-def test_broken_weights_name_their_folder(folder: Path) -> None:
+def test_broken_weights_name_their_folder(folder: Path, refusal: Refusal) -> None:
     weights = folder / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
-    assert refusal(open_policy, folder, "model.path").startswith(f"model.path: {folder} cannot be loaded: ")
+    assert refusal.of(open_policy, folder, "model.path").startswith(f"model.path: {folder} cannot be loaded: ")
     weights.unlink()
-    assert "model.safetensors" in refusal(open_policy, folder, "model.path")
+    assert "model.safetensors" in refusal.of(open_policy, folder, "model.path")
 
 
-def test_a_broken_configuration_names_its_folder(folder: Path) -> None:
+def test_a_broken_configuration_names_its_folder(folder: Path, refusal: Refusal) -> None:
     (folder / "config.json").write_text("{")
-    assert refusal(open_policy, folder, "probe large").startswith(f"probe large: {folder} cannot be loaded: ")
+    assert refusal.of(open_policy, folder, "probe large").startswith(f"probe large: {folder} cannot be loaded: ")
 
 
-def test_an_unknown_attention_names_what_there_is(folder: Path) -> None:
-    assert "eager" in refusal(open_policy, folder, "model.path", attn_implementation="eagre")
+def test_an_unknown_attention_names_what_there_is(folder: Path, refusal: Refusal) -> None:
+    assert "eager" in refusal.of(open_policy, folder, "model.path", attn_implementation="eagre")
 
 
-def test_code_that_comes_with_a_model_is_not_run_nor_asked_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_comes_with_a_model_is_not_run_nor_asked_about(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+) -> None:
     mark = folder / "ran"
     (folder / "modeling_x.py").write_text(f"open({str(mark)!r}, 'w')\nclass X: pass\nclass XConfig: pass\n")
     configuration = json.loads((folder / "config.json").read_text())
@@ -128,7 +127,7 @@ def test_code_that_comes_with_a_model_is_not_run_nor_asked_about(folder: Path, m
     }
     (folder / "config.json").write_text(json.dumps(configuration))
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked on the terminal"))
-    assert "cannot be loaded" in refusal(open_policy, folder, "model.path")
+    assert "cannot be loaded" in refusal.of(open_policy, folder, "model.path")
     assert not mark.exists()
 
 

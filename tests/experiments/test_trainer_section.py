@@ -11,12 +11,7 @@ from experiments.config.trainer import check_generation
 from experiments.errors import ConfigError
 from experiments.train import train
 from rl.signals import SIGNALS
-
-
-def refusal(*overrides: str) -> str:
-    with pytest.raises(ConfigError) as refused:
-        load_recipe("rlcr", overrides)
-    return str(refused.value)
+from tests.factories import Refusal
 
 
 @pytest.mark.parametrize(
@@ -40,19 +35,19 @@ def refusal(*overrides: str) -> str:
     ],
 )
 def test_an_unknown_signal_is_named_with_what_is_allowed(
-    overrides: list[str], key: str, value: str, nearest: str
+    overrides: list[str], key: str, value: str, nearest: str, refusal: Refusal
 ) -> None:
-    message = refusal(*overrides)
+    message = refusal.recipe("rlcr", *overrides)
     assert message.startswith(f"{key}: {value!r} is not one of {', '.join(SIGNALS)}")
     assert message.endswith(f"(did you mean {nearest}?)")
 
 
-def test_the_stated_confidence_is_allowed_where_a_term_ranks_by_it() -> None:
+def test_the_stated_confidence_is_allowed_where_a_term_ranks_by_it(refusal: Refusal) -> None:
     ranked = ["rubric.rlsf.signal=confidence", "rubric.rlsf.weight=0"]  # with a weight it would pay for the highest
     assert load_recipe("rlcr", [*ranked, "rubric.capo.signal=confidence"]).rubric.signals == ()
     mixed = [*ranked, "rubric.intuitor.weight=0.1"]
     assert load_recipe("rlcr", mixed).rubric.signals == ("self_certainty",)
-    assert "'confidence' is not one of" in refusal("rubric.pessimistic.signals=[confidence, token_f1]")
+    assert "'confidence' is not one of" in refusal.recipe("rlcr", "rubric.pessimistic.signals=[confidence, token_f1]")
 
 
 def test_a_signal_that_is_not_read_need_not_exist() -> None:
@@ -65,12 +60,12 @@ def test_every_signal_can_be_ranked_by(name: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["steps", "epoch"])
-def test_evaluation_without_an_evaluation_set_is_refused(strategy: str) -> None:
+def test_evaluation_without_an_evaluation_set_is_refused(strategy: str, refusal: Refusal) -> None:
     for recipe in ("rlcr", "warm_start"):
         with pytest.raises(ConfigError, match=f"trainer.eval_strategy: '{strategy}' needs an evaluation set.*'no'"):
             load_recipe(recipe, [f"trainer.eval_strategy={strategy}"])
         assert load_recipe(recipe, ["trainer.eval_strategy=no"]).trainer["eval_strategy"] == "no"
-    assert "is not one of no, steps, epoch" in refusal("trainer.eval_strategy=stps")
+    assert "is not one of no, steps, epoch" in refusal.recipe("rlcr", "trainer.eval_strategy=stps")
 
 
 # -- what trains on the confidence alone, and what generates -----------------------------------------------------------
@@ -91,14 +86,16 @@ def test_the_hybrid_recipe_holds_the_confidence_to_verdict_and_group() -> None:
     assert (brier.target, brier.mix) == ("hybrid", 0.5)
 
 
-def test_vllm_is_asked_for_before_the_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vllm_is_asked_for_before_the_model_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+) -> None:
     monkeypatch.setattr("experiments.config.trainer.importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("experiments.config.models.open_policy", lambda *_, **__: pytest.fail("the model was loaded"))
     for mode in ("colocate", "server"):
         recipe = load_recipe("rlcr", ["trainer.use_vllm=true", f"trainer.vllm_mode={mode}"])
         with pytest.raises(ConfigError, match=r"trainer\.use_vllm: vLLM is not installed; the extra vllm installs it"):
             train(recipe, tmp_path / mode)
-    assert refusal("trainer.use_vllm=true", "trainer.vllm_mode=colocated") == (
+    assert refusal.recipe("rlcr", "trainer.use_vllm=true", "trainer.vllm_mode=colocated") == (
         "trainer.vllm_mode: 'colocated' is not one of server, colocate (did you mean colocate?)"
     )
     check_generation({"use_vllm": False})

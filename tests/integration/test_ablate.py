@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from experiments.ablation.study import load_study
 from experiments.ablation.summary import markdown_summary
 from experiments.cli import main
 from experiments.errors import ConfigError
+from tests.factories import json_lines
 
 
 def write(path: Path, **sections: Any) -> str:
@@ -85,7 +85,7 @@ def test_a_study_trains_chooses_measures_and_draws(recipe: str, tmp_path: Path) 
     out = tmp_path / "out"
     said: list[str] = []
     summary = ablate(load_study(path), out, jobs=2, say=said.append)
-    lines = [json.loads(line) for line in (out / "curves.jsonl").read_text().splitlines()]
+    lines = json_lines(out / "curves.jsonl")
     assert len(lines) == 3 * 4, "two settings of the first seed and one of the second, at steps 0, 2, 4 and the end"
     for name, row in summary.items():
         last = {

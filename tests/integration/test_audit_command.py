@@ -21,6 +21,7 @@ from experiments.errors import ConfigError
 from rewards.catalogue import catalogue, markdown_table
 from rewards.rubric import Rubric
 from rewards.terms import TERMS
+from tests.factories import Refusal
 
 LATE = ("rubric.accuracy.start_step=10", "rubric.accuracy.warmup_steps=20")
 Command = Callable[..., tuple[int, str]]
@@ -145,18 +146,13 @@ def test_pictures_are_drawn_on_request(tmp_path: Path, candor: Command) -> None:
     assert "shaded" not in (tmp_path / "reward_curve.svg").read_text()
 
 
-def test_what_cannot_be_read_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def refusal(*arguments: object) -> str:
-        assert main(["audit", *map(str, arguments)]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        return line
-
-    assert refusal("cander").endswith("(did you mean candor?)")
-    assert "(did you mean weight?)" in refusal("rlcr", "rubric.brier.wieght=2")
-    assert "rubric: this section is missing" in refusal("rlcr", "rubric=null")
-    assert "rubric.allow_hackable: 'maybe'" in refusal("rlcr", "rubric.allow_hackable=maybe")
+def test_what_cannot_be_read_ends_with_2(tmp_path: Path, refusal: Refusal) -> None:
+    assert refusal.command("audit", "cander").endswith("(did you mean candor?)")
+    assert "(did you mean weight?)" in refusal.command("audit", "rlcr", "rubric.brier.wieght=2")
+    assert "rubric: this section is missing" in refusal.command("audit", "rlcr", "rubric=null")
+    assert "rubric.allow_hackable: 'maybe'" in refusal.command("audit", "rlcr", "rubric.allow_hackable=maybe")
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in refusal("rlcr", "--out", tmp_path / "file" / "pictures")
+    assert "cannot be written" in refusal.command("audit", "rlcr", "--out", tmp_path / "file" / "pictures")
 
 
 def test_only_the_rubric_of_a_recipe_is_read() -> None:

@@ -19,30 +19,16 @@ import yaml
 
 from experiments.cli import main
 from experiments.config.recipe import recipe_names
+from tests.factories import Refusal, json_lines
 
 COMMANDS = (
     *("quickstart", "train", "probe", "ablate", "report", "build-tiny", "recipes", "audit", "rewards"),
     *("replay", "metrics", "memory"),
 )
-Refusal = Callable[..., str]
 
 
 @pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """Runs a command that cannot be run as asked and returns its one line of reason."""
-
-    def run(*arguments: object) -> str:
-        capsys.readouterr()
-        assert main([str(each) for each in arguments]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("candor: ")
-        return line.removeprefix("candor: ")
-
-    return run
-
-
-@pytest.fixture
-def usage(capsys: pytest.CaptureFixture[str]) -> Refusal:
+def usage(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command line that argparse turns down and returns its reason, without the summary of options."""
 
     def run(*arguments: str) -> str:
@@ -103,7 +89,7 @@ def test_listings_and_usage_errors_answer_at_once() -> None:
 
 
 # -- statuses --------------------------------------------------------------------------------------------------------
-def test_the_command_line_itself_is_checked(usage: Refusal) -> None:
+def test_the_command_line_itself_is_checked(usage: Callable[..., str]) -> None:
     assert "required: COMMAND" in usage()
     assert "invalid choice: 'trian'" in usage("trian", "rlvr")
     assert "required: RECIPE" in usage("train")
@@ -124,20 +110,24 @@ def test_the_command_line_itself_is_checked(usage: Refusal) -> None:
 )
 def test_overrides_may_stand_anywhere(arguments: tuple[str, ...], tmp_path: Path, refusal: Refusal) -> None:
     given = [str(tmp_path / "run") if each == "OUT" else each for each in arguments]
-    assert refusal("train", "rlvr", *given).startswith("trainer.max_stps: unknown key")
+    assert refusal.command("train", "rlvr", *given).startswith("trainer.max_stps: unknown key")
 
 
 def test_what_cannot_be_run_ends_with_2_and_one_line(tmp_path: Path, refusal: Refusal) -> None:
     out = ("--out", tmp_path / "run")
-    assert refusal("train", "cander", *out).endswith("(did you mean candor?)")
-    assert refusal("train", "rlvr", "trainer.max_steps", *out).startswith("override 'trainer.max_steps': expected ")
-    assert "hackable" in refusal("train", "rlcr", "rubric.brier.weight=2", *out)
-    assert "use a batch of 4 or 8" in refusal("train", "rlvr", "trainer.per_device_train_batch_size=6", *out)
-    assert refusal("train", "rlvr", "model.path=./absent", *out).startswith("model.path: ./absent: no such folder")
-    assert refusal("report", tmp_path).endswith("records.parquet: no such file")
+    assert refusal.command("train", "cander", *out).endswith("(did you mean candor?)")
+    assert refusal.command("train", "rlvr", "trainer.max_steps", *out).startswith(
+        "override 'trainer.max_steps': expected "
+    )
+    assert "hackable" in refusal.command("train", "rlcr", "rubric.brier.weight=2", *out)
+    assert "use a batch of 4 or 8" in refusal.command("train", "rlvr", "trainer.per_device_train_batch_size=6", *out)
+    assert refusal.command("train", "rlvr", "model.path=./absent", *out).startswith(
+        "model.path: ./absent: no such folder"
+    )
+    assert refusal.command("report", tmp_path).endswith("records.parquet: no such file")
     (tmp_path / "file").write_text("")
-    assert "cannot be written" in refusal("build-tiny", "--out", tmp_path / "file" / "policies")
-    assert "cannot be written" in refusal("train", "rlvr", "--out", tmp_path / "file" / "run")
+    assert "cannot be written" in refusal.command("build-tiny", "--out", tmp_path / "file" / "policies")
+    assert "cannot be written" in refusal.command("train", "rlvr", "--out", tmp_path / "file" / "run")
 
 
 def test_a_launcher_runs_the_same_command(
@@ -247,7 +237,7 @@ def test_the_same_command_with_resume_goes_on_to_the_end_and_can_be_probed(
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"{out}/final holds the trained policy; measure it with: candor probe {out}/final --out {out}/probe"
     )
-    steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    steps = json_lines(out / "metrics.jsonl")
     rewarded = [record["step"] for record in steps if "reward" in record]
     assert rewarded == list(range(1, 61))  # each step once, before and after the interrupt
     assert {path.name for path in (out / "final" / "calibration").iterdir()} == {

@@ -17,11 +17,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from experiments.cli import main
 from experiments.config.recipe import load_recipe
-from experiments.errors import ConfigError
 from experiments.launch.launcher import launch_file, launch_names, process_count
 from experiments.replay import replay
+from tests.factories import Refusal
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "experiments" / "launch"
@@ -101,23 +100,20 @@ def alive(pid: int) -> bool:
 
 
 # -- before a process starts -------------------------------------------------------------------------------------------
-def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert main([str(each) for each in arguments]) == 2
-    return capsys.readouterr().err.splitlines()[-1].removeprefix("candor: ")
 
 
-def test_what_cannot_be_launched_is_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_launched_is_refused(recipe: Path, tmp_path: Path, refusal: Refusal) -> None:
     train = ("train", recipe, "--out", tmp_path / "run")
-    assert refusal(capsys, *train, "--launch", "zero4").startswith(
+    assert refusal.command(*train, "--launch", "zero4").startswith(
         "--launch 'zero4' is not one of cpu2, ddp, zero2, zero3, zero3_offload (did you mean zero"
     )
-    assert refusal(capsys, *train, "--launch", "zero4.yaml") == "--launch zero4.yaml: no such file"
-    assert "expected one process for each GPU" in refusal(capsys, *train, "--launch", "zero3")
-    assert "1 is below 2" in refusal(capsys, *train, "--launch", "zero3", "--num-processes", 1)
-    assert refusal(capsys, *train, "--num-processes", 2).startswith("--num-processes: has no effect without --launch")
-    batch = refusal(capsys, *train, "--launch", "ddp", "--num-processes", 3)
+    assert refusal.command(*train, "--launch", "zero4.yaml") == "--launch zero4.yaml: no such file"
+    assert "expected one process for each GPU" in refusal.command(*train, "--launch", "zero3")
+    assert "1 is below 2" in refusal.command(*train, "--launch", "zero3", "--num-processes", 1)
+    assert refusal.command(*train, "--num-processes", 2).startswith("--num-processes: has no effect without --launch")
+    batch = refusal.command(*train, "--launch", "ddp", "--num-processes", 3)
     assert "6 completions, 2 a device x 3 processes x 1 steps a generation; use a batch of 4 or 8" in batch
-    absent = refusal(capsys, *train, "model.path=./absent", "--launch", "cpu2")
+    absent = refusal.command(*train, "model.path=./absent", "--launch", "cpu2")
     assert absent.startswith("model.path: ./absent: no such folder")
     assert not (tmp_path / "run" / "logs").exists(), "nothing was started"
 
@@ -131,12 +127,13 @@ def test_what_cannot_be_launched_is_refused(recipe: Path, tmp_path: Path, capsys
         ("[", "not YAML"),
     ],
 )
-def test_a_launch_file_that_starts_nothing_here_is_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_a_launch_file_that_starts_nothing_here_is_refused(
+    text: str, message: str, tmp_path: Path, refusal: Refusal
+) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError) as refused:
-        process_count(launch_file(str(path)), 2)
-    assert str(refused.value).startswith(f"--launch {path}: {message}")
+    message_read = refusal.of(lambda: process_count(launch_file(str(path)), 2))
+    assert message_read.startswith(f"--launch {path}: {message}")
 
 
 def test_the_shipped_files_are_accelerates_and_leave_the_number_of_processes_open() -> None:

@@ -8,29 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.terms import TERMS, Term
 from rewards.terms.abstention import RiskThresholdTerm, TernaryTerm
+from tests.factories import make_outcomes
 
 NAN = float("nan")
 
 
-def outcomes(correct: list[float], abstained: list[bool], status: ParseStatus = ParseStatus.OK) -> Outcomes:
-    size = len(correct)
-    return Outcomes(
-        correct=np.array(correct),
-        confidence=np.linspace(0, 1, size),
-        status=(status,) * size,
-        group=np.zeros(size, dtype=int),
-        length=np.ones(size, dtype=int),
-        abstained=np.array(abstained),
-    )
-
-
 def pays(term: Term, p: float) -> tuple[float, float]:
     """Expected reward of answering where P(correct) = p, and of abstaining."""
-    right, wrong, abstain = term(outcomes([1.0, 0.0, 0.0], [False, False, True]))
+    right, wrong, abstain = term(make_outcomes([1.0, 0.0, 0.0], [0.0, 0.5, 1.0], abstained=[False, False, True]))
     return p * right + (1 - p) * wrong, abstain
 
 
@@ -60,13 +48,15 @@ def test_the_published_ternary_reward_answers_from_one_half_on() -> None:
     answer, abstain = pays(TernaryTerm(), 0.49)
     assert answer < abstain
     # At one half, the two terms are one.
-    facts = outcomes([1.0, 0.0, 0.3, 0.0, NAN], [False, False, False, True, False])
+    facts = make_outcomes(
+        [1.0, 0.0, 0.3, 0.0, NAN], [0.0, 0.25, 0.5, 0.75, 1.0], abstained=[False, False, False, True, False]
+    )
     np.testing.assert_allclose(TernaryTerm()(facts), RiskThresholdTerm(threshold=0.5)(facts))
     np.testing.assert_allclose(TernaryTerm()(facts), [1.0, -1.0, -0.4, 0.0, NAN])
 
 
 def test_accuracy_never_pays_for_abstaining() -> None:
-    facts = outcomes([1.0, 0.0, 0.0], [False, False, True])
+    facts = make_outcomes([1.0, 0.0, 0.0], [0.0, 0.5, 1.0], abstained=[False, False, True])
     assert TERMS["accuracy"]()(facts).tolist() == [1.0, 0.0, 0.0]
 
 
@@ -74,7 +64,7 @@ def test_accuracy_never_pays_for_abstaining() -> None:
 @pytest.mark.parametrize("status", list(ParseStatus))
 def test_every_parse_status_has_a_documented_value(term: Term, status: ParseStatus) -> None:
     right, wrong, abstained, unjudged = term(
-        outcomes([1.0, 0.0, 0.0, NAN], [False, False, True, False], status)
+        make_outcomes([1.0, 0.0, 0.0, NAN], np.linspace(0, 1, 4), status, abstained=[False, False, True, False])
     ).tolist()
     assert (right, abstained) == (1.0, 0.0)
     assert wrong == pytest.approx(-1.0 if isinstance(term, TernaryTerm) else -4.0)
@@ -84,7 +74,7 @@ def test_every_parse_status_has_a_documented_value(term: Term, status: ParseStat
 @pytest.mark.parametrize("term", [TernaryTerm(right=2.0, wrong=-0.5), RiskThresholdTerm(threshold=0.8)])
 def test_the_scheme_is_what_answers_earn_at_every_confidence(term: Term) -> None:
     c = np.linspace(0, 1, 5)
-    right, wrong = term(outcomes([1.0, 0.0], [False, False]))
+    right, wrong = term(make_outcomes([1.0, 0.0], [0.0, 1.0], abstained=False))
     np.testing.assert_array_equal(term.scheme().right(c), np.full(5, right))
     np.testing.assert_array_equal(term.scheme().wrong(c), np.full(5, wrong))
 

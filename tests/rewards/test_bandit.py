@@ -5,19 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.terms.bandit import BanditTerm
+from tests.factories import make_outcomes
 
 NAN = np.nan
-
-
-def facts(correct: list[float], probability: list[float]) -> Outcomes:
-    size = len(correct)
-    signals = {"answer_probability": np.array(probability)}
-    status = (ParseStatus.OK,) * size
-    return Outcomes(np.array(correct), np.full(size, NAN), status, np.zeros(size, int), np.ones(size), signals)
 
 
 @settings(deadline=None)
@@ -27,7 +19,7 @@ def test_its_policy_gradient_is_half_that_of_the_brier_score(seed: int, arms: in
     rng = np.random.default_rng(seed)
     logits, right = rng.normal(size=arms), rng.integers(0, 2, arms).astype(float)
     p = np.exp(logits) / np.exp(logits).sum()
-    reward = BanditTerm()(facts(right.tolist(), p.tolist()))
+    reward = BanditTerm()(make_outcomes(right, answer_probability=p))
     expected = sum(p[a] * (reward[a] - baseline) * (np.eye(arms)[a] - p) for a in range(arms))
 
     def minus_brier(z: np.ndarray) -> float:
@@ -40,8 +32,10 @@ def test_its_policy_gradient_is_half_that_of_the_brier_score(seed: int, arms: in
 
 
 def test_what_is_unknown_is_nan_and_the_answer_is_credited() -> None:
-    np.testing.assert_array_equal(BanditTerm()(facts([1.0, NAN, 0.0], [0.5, 0.5, NAN])), [0.5, NAN, NAN])
+    np.testing.assert_array_equal(
+        BanditTerm()(make_outcomes([1.0, NAN, 0.0], answer_probability=[0.5, 0.5, NAN])), [0.5, NAN, NAN]
+    )
     rubric = Rubric.from_config({"bandit": {}})
     assert (rubric.signals, rubric.segments) == (("answer_probability",), (("answer",),))
     with pytest.raises(ValueError, match="term bandit reads the signal 'answer_probability'"):
-        rubric.score(Outcomes(np.ones(1), np.ones(1), (ParseStatus.OK,), np.zeros(1, int), np.ones(1)))
+        rubric.score(make_outcomes(1.0, 1.0))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from rewards.scoring_rules import SCHEMES
 from rewards.terms import TERMS
 from rewards.terms.calibration import TARGETS, BrierTerm, CalibrationTerm, LogTerm
 from rewards.terms.calibration_families import LinearTerm, ThresholdTerm
+from tests.factories import make_outcomes
 
 S = ParseStatus
 NAMES = sorted(SCHEMES)
@@ -29,31 +29,13 @@ def make(name: str, **options: Any) -> CalibrationTerm:
     return term
 
 
-def outcomes(
-    correct: list[float] | np.ndarray,
-    confidence: list[float] | np.ndarray | None = None,
-    group: list[int] | np.ndarray | None = None,
-    signals: Mapping[str, np.ndarray] | None = None,
-    status: S = S.OK,
-) -> Outcomes:
-    size = len(correct)
-    return Outcomes(
-        correct=np.array(correct, dtype=float),
-        confidence=np.full(size, 0.5) if confidence is None else np.array(confidence, dtype=float),
-        status=(status,) * size,
-        group=np.zeros(size, dtype=int) if group is None else np.array(group),
-        length=np.ones(size, dtype=int),
-        signals=signals or {},
-    )
-
-
 def random_batch(seed: int, size: int) -> Outcomes:
     draw = np.random.default_rng(seed)
-    return outcomes(
+    return make_outcomes(
         correct=draw.choice([0.0, 1.0, 0.3, NAN], size),
         confidence=draw.choice([0.0, 0.2, 0.77, 1.0, NAN], size),
         group=draw.integers(-2, 3, size),
-        signals={"token_f1": draw.choice([0.0, 0.25, 1.5, NAN], size)},
+        token_f1=draw.choice([0.0, 0.25, 1.5, NAN], size),
     )
 
 
@@ -108,18 +90,18 @@ def test_targets_and_rewards_are_what_they_are_defined_to_be(
 def test_neither_order_nor_the_names_of_groups_matter(seed: int, target: str) -> None:
     facts = random_batch(seed, 16)
     rows = np.random.default_rng(seed).permutation(16)
-    moved = outcomes(
+    moved = make_outcomes(
         facts.correct[rows],
         facts.confidence[rows],
-        1000 - 7 * facts.group[rows],
-        {"token_f1": facts.signals["token_f1"][rows]},
+        group=1000 - 7 * facts.group[rows],
+        token_f1=facts.signals["token_f1"][rows],
     )
     term = BrierTerm(target=target)
     np.testing.assert_allclose(term(moved), term(facts)[rows], atol=1e-14)
 
 
 def test_targets_of_a_known_group() -> None:
-    facts = outcomes([1, 1, 0, NAN, 1, NAN], group=[0, 0, 0, 0, 1, 2])
+    facts = make_outcomes([1, 1, 0, NAN, 1, NAN], 0.5, group=[0, 0, 0, 0, 1, 2])
     np.testing.assert_allclose(
         BrierTerm(target="leave_one_out").targets(facts), [1 / 2, 1 / 2, 1, 2 / 3, NAN, NAN], atol=1e-15
     )
@@ -131,7 +113,7 @@ def test_targets_of_a_known_group() -> None:
 def test_a_group_target_has_the_mean_of_the_verdicts_and_less_variance() -> None:
     draw = np.random.default_rng(0)
     p = np.repeat(draw.random(2000), 8)
-    facts = outcomes((draw.random(16000) < p).astype(float), group=np.repeat(np.arange(2000), 8))
+    facts = make_outcomes((draw.random(16000) < p).astype(float), 0.5, group=np.repeat(np.arange(2000), 8))
     errors = {target: BrierTerm(target=target).targets(facts) - p for target in ("own", "leave_one_out", "hybrid")}
     assert all(abs(error.mean()) < 0.01 for error in errors.values())
     assert errors["leave_one_out"].std() < errors["hybrid"].std() < errors["own"].std()
@@ -148,7 +130,7 @@ PROPER = sorted(SCHEMES.keys() - {"linear", "threshold"})
 @given(t=st.floats(0.01, 0.99))
 def test_the_best_confidence_is_the_target_whatever_it_is(name: str, t: float) -> None:
     c = np.union1d(np.linspace(0.005, 0.995, 200), [t])
-    rewards = make(name, target="soft")(outcomes(np.ones(c.size), c, signals={"token_f1": np.full(c.size, t)}))
+    rewards = make(name, target="soft")(make_outcomes(np.ones(c.size), c, token_f1=np.full(c.size, t)))
     assert rewards.max() == pytest.approx(rewards[np.searchsorted(c, t)], abs=1e-14)
     far = np.abs(c - t) > 0.05
     assert rewards[far].max() < rewards.max() - 1e-5
@@ -158,23 +140,21 @@ def test_the_best_confidence_is_the_target_whatever_it_is(name: str, t: float) -
 def test_with_noise_the_best_confidence_shrinks_towards_one_half(name: str) -> None:
     c = np.linspace(0, 1, 101)
     for verdict, best in [(0.0, 0.1), (1.0, 0.9), (0.75, 0.7)]:
-        rewards = make(name, noise=0.1)(outcomes(np.full(101, verdict), c))
+        rewards = make(name, noise=0.1)(make_outcomes(np.full(101, verdict), c))
         assert c[rewards.argmax()] == pytest.approx(best)
 
 
 def test_the_brier_score_of_a_graded_verdict_is_less_by_its_own_variance() -> None:
     c, t = np.linspace(0, 1, 11), np.linspace(1, 0.2, 11)
-    np.testing.assert_allclose(BrierTerm()(outcomes(t, c)), -((c - t) ** 2) - t * (1 - t))
+    np.testing.assert_allclose(BrierTerm()(make_outcomes(t, c)), -((c - t) ** 2) - t * (1 - t))
 
 
 def test_rules_of_one_threshold_and_of_step_confidences() -> None:
     c = [0.0, 0.79, 0.8, 1.0]
-    np.testing.assert_allclose(ThresholdTerm(threshold=0.8)(outcomes(np.ones(4), c)), [-0.2, -0.2, 0, 0])
-    np.testing.assert_allclose(ThresholdTerm(threshold=0.8)(outcomes(np.zeros(4), c)), [0, 0, -0.8, -0.8])
+    np.testing.assert_allclose(ThresholdTerm(threshold=0.8)(make_outcomes(np.ones(4), c)), [-0.2, -0.2, 0, 0])
+    np.testing.assert_allclose(ThresholdTerm(threshold=0.8)(make_outcomes(np.zeros(4), c)), [0, 0, -0.8, -0.8])
     f1 = {"token_f1": np.full(4, 0.75)}
-    np.testing.assert_allclose(
-        LinearTerm(target="soft")(outcomes(np.zeros(4), c, signals=f1)), [0.05, 0.395, 0.4, 0.45]
-    )
+    np.testing.assert_allclose(LinearTerm(target="soft")(make_outcomes(np.zeros(4), c, **f1)), [0.05, 0.395, 0.4, 0.45])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -187,10 +167,10 @@ def test_each_parse_status_has_a_documented_value(name: str, status: ParseStatus
     assert np.isfinite(worst)
     for correct in (0.0, 1.0):
         if status in UNPARSED:
-            assert term(outcomes([correct], [NAN], status=status)).tolist() == [worst]
+            assert term(make_outcomes([correct], [NAN], status=status)).tolist() == [worst]
         paid = (scheme.right if correct else scheme.wrong)(np.array([0.75]))
-        np.testing.assert_allclose(term(outcomes([correct], [0.75], status=status)), paid)
-    assert np.isnan(term(outcomes([NAN, NAN], [0.75, NAN], status=status))).all()
+        np.testing.assert_allclose(term(make_outcomes([correct], [0.75], status=status)), paid)
+    assert np.isnan(term(make_outcomes([NAN, NAN], [0.75, NAN], status=status))).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -200,8 +180,8 @@ def test_each_parse_status_has_a_documented_value(name: str, status: ParseStatus
 def test_leaving_the_confidence_out_never_pays(name: str, target: str, seed: int) -> None:
     facts = random_batch(seed, 12)
     term = make(name, target=target)
-    silent = outcomes(facts.correct, np.full(12, NAN), facts.group, facts.signals)
-    stated = outcomes(facts.correct, np.nan_to_num(facts.confidence), facts.group, facts.signals)
+    silent = make_outcomes(facts.correct, np.full(12, NAN), group=facts.group, **facts.signals)
+    stated = make_outcomes(facts.correct, np.nan_to_num(facts.confidence), group=facts.group, **facts.signals)
     known = ~np.isnan(term(stated))
     assert (term(silent)[known] <= term(stated)[known] + 1e-15).all()
     np.testing.assert_array_equal(np.isnan(term(silent)), ~known)
@@ -212,7 +192,7 @@ def test_the_stated_range_holds_and_is_reached(name: str) -> None:
     term = make(name)
     low, high = (float(end) for end in term.reward_range.strip("[]").split(", "))
     c = np.linspace(0, 1, 101)
-    rewards = np.concatenate([term(outcomes(np.full(101, y), c)) for y in (0.0, 0.4, 1.0)])
+    rewards = np.concatenate([term(make_outcomes(np.full(101, y), c)) for y in (0.0, 0.4, 1.0)])
     assert (rewards.min(), rewards.max()) == pytest.approx((low, high), rel=5e-3, abs=1e-12)
     assert term.unparsed == rewards.min()
 
@@ -234,9 +214,9 @@ def test_only_a_soft_target_reads_a_signal() -> None:
     assert BrierTerm(soft_signal="reference_probability").signals == ()
     assert BrierTerm(target="soft", soft_signal="reference_probability").signals == ("reference_probability",)
     with pytest.raises(ValueError, match=r"brier.*'token_f1'"):
-        BrierTerm(target="soft")(outcomes([1.0]))
+        BrierTerm(target="soft")(make_outcomes([1.0], 0.5))
     # What the verifier could not judge may still have a soft target.
-    facts = outcomes([NAN, 1.0], [0.5, 0.5], signals={"token_f1": np.array([1.0, NAN])})
+    facts = make_outcomes([NAN, 1.0], [0.5, 0.5], token_f1=[1.0, NAN])
     np.testing.assert_allclose(BrierTerm(target="soft")(facts), [-0.25, NAN])
 
 

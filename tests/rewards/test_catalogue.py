@@ -15,6 +15,7 @@ from rewards.completion import SEGMENTS, ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.terms import TERMS
+from tests.factories import make_outcomes
 
 CATALOGUE = catalogue()
 BY_NAME = {entry["name"]: entry for entry in CATALOGUE}
@@ -27,7 +28,7 @@ REWRITE = (
 NEGATIVE = ("mean_log_prob", "answer_log_prob")
 
 
-def batch(size: int, seed: int, known: bool = False) -> Outcomes:
+def random_batch(size: int, seed: int, known: bool = False) -> Outcomes:
     """A batch with every signal; without ``known``, facts and signals are missing here and there."""
     rng = np.random.default_rng(seed)
     names = {*PROBABILITIES, *NEGATIVE, *(signal for entry in CATALOGUE for signal in entry["signals"])}
@@ -37,16 +38,14 @@ def batch(size: int, seed: int, known: bool = False) -> Outcomes:
         return np.where(rng.random(size) < holes, np.nan, values)
 
     abstained = rng.random(size) < 0.2
-    return Outcomes(
+    return make_outcomes(
         correct=np.where(abstained, 0.0, some(rng.choice([0.0, 1.0, 0.5], size))),
         confidence=some(rng.choice([0.0, 0.3, 0.9, 1.0], size)),
         status=tuple(rng.choice(list(ParseStatus), size)),
         group=rng.integers(0, 1 + size // 3, size),
         length=rng.integers(1, 30_000, size),
-        signals={
-            name: some(-rng.exponential(1.0, size) if name in NEGATIVE else rng.random(size)) for name in sorted(names)
-        },
         abstained=abstained,
+        **{name: some(-rng.exponential(1.0, size) if name in NEGATIVE else rng.random(size)) for name in sorted(names)},
     )
 
 
@@ -89,7 +88,7 @@ def test_options_of_the_catalogue_build_the_term(name: str) -> None:
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 30))
 def test_rewards_are_in_range_and_follow_the_order_of_the_batch(name: str, seed: int, size: int) -> None:
-    outcomes = batch(size, seed)
+    outcomes = random_batch(size, seed)
     reward = score(name, outcomes)
     assert reward.shape == (size,)
     interval = BY_NAME[name]["range"]
@@ -104,7 +103,7 @@ def test_rewards_are_in_range_and_follow_the_order_of_the_batch(name: str, seed:
 
 @pytest.mark.parametrize("name", list(TERMS))
 def test_a_term_earns_something_where_all_is_known(name: str) -> None:
-    reward = score(name, batch(60, seed=1, known=True))
+    reward = score(name, random_batch(60, seed=1, known=True))
     assert (~np.isnan(reward)).mean() > 0.5
     assert np.nanstd(reward) > 0
 

@@ -8,16 +8,13 @@ import pytest
 from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
 from rewards.outcomes import Outcomes
 
-
-def facts(**changes: object) -> dict[str, object]:
-    base = {
-        "correct": np.array([1.0, np.nan]),
-        "confidence": np.array([np.nan, 0.5]),
-        "status": (ParseStatus.MISSING_CONFIDENCE, ParseStatus.OK),
-        "group": np.array([0, 0]),
-        "length": np.array([5, 7]),
-    }
-    return base | changes
+FACTS = {
+    "correct": np.array([1.0, np.nan]),
+    "confidence": np.array([np.nan, 0.5]),
+    "status": (ParseStatus.MISSING_CONFIDENCE, ParseStatus.OK),
+    "group": np.array([0, 0]),
+    "length": np.array([5, 7]),
+}
 
 
 @pytest.mark.parametrize(("start", "end"), [(-1, 2), (3, 2)])
@@ -41,7 +38,7 @@ def test_statuses_read_as_plain_strings() -> None:
 
 
 def test_outcomes_accept_what_could_not_be_judged_or_read() -> None:
-    assert len(Outcomes(**facts(signals={"entropy": np.array([2.5, np.nan])}))) == 2
+    assert len(Outcomes(**FACTS, signals={"entropy": np.array([2.5, np.nan])})) == 2
 
 
 @pytest.mark.parametrize(
@@ -58,4 +55,4 @@ def test_outcomes_accept_what_could_not_be_judged_or_read() -> None:
 )
 def test_outcomes_refuse_facts_that_cannot_be(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Outcomes(**facts(**changes))
+        Outcomes(**{**FACTS, **changes})

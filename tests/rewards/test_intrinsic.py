@@ -5,26 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.terms import Term
 from rewards.terms.intrinsic import C2GSPGTerm, IntuitorTerm, MeanLogProbTerm, NegativeEntropyTerm, RLPRTerm
 from rewards.terms.step_confidence import StepConfidenceTerm
+from tests.factories import make_outcomes
 
 NAN = np.nan
-
-
-def facts(correct: list[float] | None = None, group: list[int] | None = None, **signals: object) -> Outcomes:
-    arrays = {name: np.array(values, dtype=float) for name, values in signals.items()}
-    size = len(next(iter(arrays.values())))
-    return Outcomes(
-        correct=np.zeros(size) if correct is None else np.array(correct, dtype=float),
-        confidence=np.full(size, np.nan),
-        status=(ParseStatus.OK,) * size,
-        group=np.zeros(size, int) if group is None else np.array(group),
-        length=np.ones(size, int),
-        signals=arrays,
-    )
 
 
 @pytest.mark.parametrize(
@@ -38,14 +25,14 @@ def facts(correct: list[float] | None = None, group: list[int] | None = None, **
 @settings(deadline=None, max_examples=20)
 @given(values=st.lists(st.floats(-9, 9) | st.just(NAN), min_size=1, max_size=6))
 def test_controls_raise_certainty_whatever_is_true(term: Term, signal: str, sign: int, values: list[float]) -> None:
-    right = term(facts([1.0] * len(values), **{signal: values}))
+    right = term(make_outcomes([1.0] * len(values), **{signal: values}))
     np.testing.assert_array_equal(right, sign * np.array(values))
-    np.testing.assert_array_equal(right, term(facts([0.0] * len(values), **{signal: values})))
+    np.testing.assert_array_equal(right, term(make_outcomes([0.0] * len(values), **{signal: values})))
     assert term.signals == (signal,)
 
 
 def test_an_infinite_signal_is_undefined_and_rewards_are_copies() -> None:
-    outcomes = facts(mean_log_prob=[-np.inf, -1.0])
+    outcomes = make_outcomes(mean_log_prob=[-np.inf, -1.0])
     reward = MeanLogProbTerm()(outcomes)
     np.testing.assert_array_equal(reward, [NAN, -1.0])
     reward[:] = 9.0
@@ -53,7 +40,9 @@ def test_an_infinite_signal_is_undefined_and_rewards_are_copies() -> None:
 
 
 def reference(with_reasoning: list[float], without: list[float], group: list[int] | None = None) -> Outcomes:
-    return facts(group=group, reference_probability=with_reasoning, reference_probability_prior=without)
+    return make_outcomes(
+        group=0 if group is None else group, reference_probability=with_reasoning, reference_probability_prior=without
+    )
 
 
 def test_rlpr_is_what_the_reasoning_adds_and_never_negative() -> None:
@@ -61,7 +50,7 @@ def test_rlpr_is_what_the_reasoning_adds_and_never_negative() -> None:
     np.testing.assert_allclose(RLPRTerm(std_filter=0.0)(outcomes), [0.7, 0.0, 0.0, NAN, NAN])
     term = RLPRTerm(debias=False, std_filter=0.0)
     assert term.signals == ("reference_probability",)
-    np.testing.assert_allclose(term(facts(reference_probability=[0.9, NAN, 0.4])), [0.9, NAN, 0.4])
+    np.testing.assert_allclose(term(make_outcomes(reference_probability=[0.9, NAN, 0.4])), [0.9, NAN, 0.4])
     assert RLPRTerm().signals == ("reference_probability", "reference_probability_prior")
 
 
@@ -97,25 +86,25 @@ def objective(log_c: float, y: float) -> float:
 @given(log_c=st.floats(-6, -0.05), y=st.sampled_from([0.0, 0.3, 1.0]))
 def test_c2gspg_is_the_derivative_of_its_calibration_objective(log_c: float, y: float) -> None:
     numerical = (objective(log_c + 1e-6, y) - objective(log_c - 1e-6, y)) / 2e-6
-    assert C2GSPGTerm()(facts([y], mean_log_prob=[log_c]))[0] == pytest.approx(numerical, rel=1e-4, abs=1e-6)
+    assert C2GSPGTerm()(make_outcomes([y], mean_log_prob=[log_c]))[0] == pytest.approx(numerical, rel=1e-4, abs=1e-6)
 
 
 def test_c2gspg_pulls_the_probability_of_the_sequence_to_that_of_being_right() -> None:
     # In expectation over a verdict that is right with probability p, the pull vanishes at C = p and points there.
     for p in (0.2, 0.5, 0.9):
         for c in (p - 0.1, p, p + 0.05):
-            wrong, right = C2GSPGTerm()(facts([0.0, 1.0], mean_log_prob=np.log([c, c])))
+            wrong, right = C2GSPGTerm()(make_outcomes([0.0, 1.0], mean_log_prob=np.log([c, c])))
             assert np.sign(round(p * right + (1 - p) * wrong, 9)) == np.sign(p - c)
 
 
 def test_c2gspg_is_bounded_however_sure_the_policy() -> None:
-    outcomes = facts([0.0, 1.0, 0.0, NAN], mean_log_prob=[0.0, 0.0, NAN, -1.0])
+    outcomes = make_outcomes([0.0, 1.0, 0.0, NAN], mean_log_prob=[0.0, 0.0, NAN, -1.0])
     np.testing.assert_allclose(C2GSPGTerm(ceiling=0.9)(outcomes), [-9.0, 1.0, NAN, NAN])
     assert C2GSPGTerm(ceiling=0.9).reward_range == "[-9, 1]"
 
 
 def test_stakes_are_clipped_won_and_lost() -> None:
-    outcomes = facts([1.0, 1.0, 0.0, 0.0, 0.5, NAN, 1.0], step_confidence=[0.0, 0.7, 0.7, 1.0, 1.0, 0.5, NAN])
+    outcomes = make_outcomes([1.0, 1.0, 0.0, 0.0, 0.5, NAN, 1.0], step_confidence=[0.0, 0.7, 0.7, 1.0, 1.0, 0.5, NAN])
     np.testing.assert_allclose(StepConfidenceTerm()(outcomes), [0.1, 0.7, -0.7, -0.9, 0.0, NAN, NAN])
     np.testing.assert_allclose(StepConfidenceTerm(low=0.3, high=0.5)(outcomes)[:4], [0.3, 0.5, -0.5, -0.5])
 
@@ -124,7 +113,7 @@ def test_stakes_are_clipped_won_and_lost() -> None:
 @given(p=st.floats(0, 1).filter(lambda p: abs(p - 0.5) > 1e-6), s=st.floats(0, 1))
 def test_stakes_are_no_proper_rule_but_a_threshold_at_one_half(p: float, s: float) -> None:
     def expected(stake: float) -> float:
-        right, wrong = StepConfidenceTerm()(facts([1.0, 0.0], step_confidence=[stake, stake]))
+        right, wrong = StepConfidenceTerm()(make_outcomes([1.0, 0.0], step_confidence=[stake, stake]))
         return float(p * right + (1 - p) * wrong)
 
     assert expected(1.0 if p > 0.5 else 0.0) >= expected(s)

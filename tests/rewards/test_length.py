@@ -6,20 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.terms.length import OverlongTerm, RepetitionTerm, TruncatedTerm
-
-
-def facts(length: list[int], status: tuple[ParseStatus, ...] | None = None, **signals: list[float]) -> Outcomes:
-    size = len(length)
-    return Outcomes(
-        correct=np.ones(size),
-        confidence=np.ones(size),
-        status=status or (ParseStatus.OK,) * size,
-        group=np.zeros(size, int),
-        length=np.array(length),
-        signals={name: np.array(values) for name, values in signals.items()},
-    )
+from tests.factories import make_outcomes
 
 
 def dapo(length: int, longest: int, cache: int) -> float:
@@ -35,14 +23,14 @@ def dapo(length: int, longest: int, cache: int) -> float:
 @given(lengths=st.lists(st.integers(0, 300), min_size=1), longest=st.integers(1, 200), data=st.data())
 def test_overlong_is_the_soft_punishment_of_dapo(lengths: list[int], longest: int, data: st.DataObject) -> None:
     cache = data.draw(st.integers(1, longest))
-    reward = OverlongTerm(max_length=longest, buffer=cache)(facts(lengths))
+    reward = OverlongTerm(max_length=longest, buffer=cache)(make_outcomes(1.0, 1.0, length=lengths))
     np.testing.assert_allclose(reward, [dapo(length, longest, cache) for length in lengths])
     by_length = reward[np.argsort(lengths)]
     assert (np.diff(by_length) <= 0).all()
 
 
 def test_what_is_repeated_is_taken_off() -> None:
-    reward = RepetitionTerm()(facts([9, 9, 9], repetition=[0.0, 0.75, np.nan]))
+    reward = RepetitionTerm()(make_outcomes(1.0, 1.0, length=9, repetition=[0.0, 0.75, np.nan]))
     np.testing.assert_array_equal(reward, [0.0, -0.75, np.nan])
     assert not np.signbit(reward[0])
 
@@ -50,7 +38,7 @@ def test_what_is_repeated_is_taken_off() -> None:
 @pytest.mark.parametrize("status", list(ParseStatus))
 def test_only_a_truncated_completion_has_the_value_for_truncation(status: ParseStatus) -> None:
     expected = -0.25 if status is ParseStatus.TRUNCATED else 0.0
-    assert TruncatedTerm(value=-0.25)(facts([9], (status,))).tolist() == [expected]
+    assert TruncatedTerm(value=-0.25)(make_outcomes(1.0, 1.0, status, length=9)).tolist() == [expected]
 
 
 def test_ranges_follow_the_options() -> None:

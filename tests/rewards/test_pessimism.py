@@ -9,6 +9,7 @@ from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.pessimism import DIFFICULTY_BINS, difficulty_weights, mixed_groups, soft_min, worst_case
 from rewards.terms.accuracy import AccuracyTerm, PessimisticTerm
+from tests.factories import make_outcomes
 
 NAN = np.nan
 ESTIMATES = st.lists(st.floats(-3, 3) | st.just(NAN), min_size=3, max_size=3)
@@ -52,10 +53,7 @@ def test_soft_min_refuses_an_impossible_beta(beta: float) -> None:
 
 
 def estimated(first: list[float], second: list[float]) -> Outcomes:
-    size = len(first)
-    signals = {"token_f1": np.array(first), "reference_probability": np.array(second)}
-    ones = np.ones(size)
-    return Outcomes(ones, ones, (ParseStatus.OK,) * size, np.zeros(size, int), ones, signals)
+    return make_outcomes(1.0, 1.0, token_f1=first, reference_probability=second)
 
 
 def test_the_pessimistic_term_takes_the_worst_case_or_the_soft_minimum() -> None:
@@ -84,8 +82,8 @@ def test_impossible_options_are_refused(make: type, options: dict[str, object], 
 
 def test_accuracy_gives_the_unjudged_and_the_truncated_the_value_asked_for() -> None:
     status = (ParseStatus.OK, ParseStatus.OK, ParseStatus.TRUNCATED, ParseStatus.TRUNCATED)
-    verdicts, ones = np.array([1.0, NAN, 1.0, NAN]), np.ones(4)
-    outcomes = Outcomes(verdicts, ones, status, np.zeros(4, int), ones)
+    verdicts = np.array([1.0, NAN, 1.0, NAN])
+    outcomes = make_outcomes(verdicts, 1.0, status)
     np.testing.assert_array_equal(AccuracyTerm()(outcomes), verdicts)
     np.testing.assert_array_equal(AccuracyTerm(unjudged=0.0)(outcomes), [1.0, 0.0, 1.0, 0.0])
     np.testing.assert_array_equal(AccuracyTerm(truncated=-0.5)(outcomes), [1.0, NAN, -0.5, -0.5])

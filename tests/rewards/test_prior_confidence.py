@@ -5,19 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.terms.step_confidence import PriorConfidenceTerm
+from tests.factories import make_outcomes
 
 NAN = np.nan
-
-
-def facts(correct: list[float], stated: list[float], group: list[int]) -> Outcomes:
-    size = len(correct)
-    signals = {"prior_confidence": np.array(stated)}
-    status = (ParseStatus.OK,) * size
-    return Outcomes(np.array(correct), np.full(size, NAN), status, np.array(group), np.ones(size), signals)
 
 
 @settings(deadline=None)
@@ -25,9 +17,7 @@ def facts(correct: list[float], stated: list[float], group: list[int]) -> Outcom
 def test_the_success_rate_of_the_group_is_the_best_confidence_before_the_answer(verdicts: list[float]) -> None:
     judged = [verdict for verdict in verdicts if not np.isnan(verdict)]
     levels = np.linspace(0, 1, 21)
-    reward_L = np.array(
-        [PriorConfidenceTerm()(facts(verdicts, [c] * len(verdicts), [3] * len(verdicts))) for c in levels]
-    )
+    reward_L = np.array([PriorConfidenceTerm()(make_outcomes(verdicts, group=3, prior_confidence=c)) for c in levels])
     if not judged:
         assert np.isnan(reward_L).all()
         return
@@ -38,7 +28,9 @@ def test_the_success_rate_of_the_group_is_the_best_confidence_before_the_answer(
 
 
 def test_leaving_it_out_never_pays_and_groups_are_apart() -> None:
-    rewards = PriorConfidenceTerm()(facts([1.0, 1.0, 0.0, NAN], [1.0, NAN, 1.0, 0.5], [1, 1, 0, 2]))
+    rewards = PriorConfidenceTerm()(
+        make_outcomes([1.0, 1.0, 0.0, NAN], group=[1, 1, 0, 2], prior_confidence=[1.0, NAN, 1.0, 0.5])
+    )
     np.testing.assert_array_equal(rewards, [0.0, -1.0, -1.0, NAN])
 
 

@@ -17,41 +17,40 @@ from rewards.schedule import TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
 from rewards.terms import AccuracyTerm, BrierTerm, FormatTerm
 from rewards.training import TrainingFacts
+from tests.factories import make_outcomes
 
 RLCR = {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.5}}
 RUBRIC = Rubric.from_config(RLCR)
 
 
-def batch(size: int, seed: int = 0) -> Outcomes:
+def random_batch(size: int, seed: int = 0) -> Outcomes:
     rng = np.random.default_rng(seed)
     status = rng.choice([ParseStatus.OK, ParseStatus.EXTRA_TEXT, ParseStatus.MISSING_CONFIDENCE], size)
     confidence = np.where(status == ParseStatus.MISSING_CONFIDENCE, np.nan, rng.random(size))
-    return Outcomes(
+    return make_outcomes(
         correct=rng.choice([0.0, 1.0, 0.5, np.nan], size),
         confidence=confidence,
-        status=tuple(ParseStatus(s) for s in status),
+        status=[ParseStatus(each) for each in status],
         group=rng.integers(0, max(1, size // 4), size),
         length=rng.integers(1, 99, size),
     )
 
 
 def take(outcomes: Outcomes, rows: np.ndarray) -> Outcomes:
-    return Outcomes(
+    return make_outcomes(
         correct=outcomes.correct[rows],
         confidence=outcomes.confidence[rows],
-        status=tuple(outcomes.status[row] for row in rows),
+        status=[outcomes.status[row] for row in rows],
         group=outcomes.group[rows],
         length=outcomes.length[rows],
     )
 
 
 def test_rewards_of_known_completions() -> None:
-    facts = Outcomes(
-        correct=np.array([1.0, 0.0, 1.0, np.nan]),
-        confidence=np.array([0.9, 0.9, np.nan, 0.5]),
-        status=(ParseStatus.OK, ParseStatus.EXTRA_TEXT, ParseStatus.NOT_A_NUMBER, ParseStatus.OK),
-        group=np.zeros(4, int),
-        length=np.ones(4, int),
+    facts = make_outcomes(
+        [1.0, 0.0, 1.0, np.nan],
+        [0.9, 0.9, np.nan, 0.5],
+        [ParseStatus.OK, ParseStatus.EXTRA_TEXT, ParseStatus.NOT_A_NUMBER, ParseStatus.OK],
     )
     matrix = RUBRIC.score(facts)
     assert matrix.names == ("accuracy", "brier", "format")
@@ -78,7 +77,7 @@ def test_an_empty_column_has_no_mean() -> None:
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 40))
 def test_order_of_the_batch_does_not_matter(seed: int, size: int) -> None:
-    facts = batch(size, seed)
+    facts = random_batch(size, seed)
     rows = np.random.default_rng(seed).permutation(size)
     before, after = RUBRIC.score(facts), RUBRIC.score(take(facts, rows))
     np.testing.assert_array_equal(after.values, before.values[rows])
@@ -88,14 +87,14 @@ def test_order_of_the_batch_does_not_matter(seed: int, size: int) -> None:
 @settings(deadline=None)
 @given(cut=st.integers(1, 23))
 def test_where_the_batch_is_split_does_not_matter_to_per_completion_terms(cut: int) -> None:
-    facts = batch(24)
+    facts = random_batch(24)
     parts = [RUBRIC.score(take(facts, rows)).values for rows in np.split(np.arange(24), [cut])]
     np.testing.assert_array_equal(np.concatenate(parts), RUBRIC.score(facts).values)
 
 
 def test_a_term_of_weight_zero_is_a_metric() -> None:
     config = {"accuracy": {"weight": 1.0}, "brier": {"weight": 0.0}}
-    matrix = Rubric.from_config(config).score(batch(8))
+    matrix = Rubric.from_config(config).score(random_batch(8))
     assert matrix.names == ("accuracy", "brier")
     assert np.nanmin(matrix.values[:, 1]) < 0
     np.testing.assert_array_equal(matrix.total(), matrix.values[:, 0])
@@ -237,7 +236,7 @@ def test_a_term_that_returns_another_shape_is_named() -> None:
 
     rubric = Rubric((AccuracyTerm(), ColumnTerm()), np.array([2.0, 1.0]))
     with pytest.raises(ValueError, match=r"term linear returned shape \(4, 1\), expected \(4,\)"):
-        rubric.score(batch(4))
+        rubric.score(random_batch(4))
 
 
 def test_scheme_is_the_weighted_sum_of_the_terms() -> None:

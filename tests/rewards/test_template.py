@@ -1,8 +1,9 @@
+"""A completion is read strictly or leniently, and every text is read."""
+
 from __future__ import annotations
 
 import itertools
 import math
-import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,21 +11,7 @@ from hypothesis import strategies as st
 
 from rewards.completion import SEGMENTS, ParseStatus
 from rewards.template import AnswerTemplate
-
-S = ParseStatus
-PLAIN = AnswerTemplate()
-ANALYSED = AnswerTemplate(analysis="optional")
-FULL = AnswerTemplate(thinking="required", analysis="required")
-TERSE = AnswerTemplate(thinking="none")
-SILENT = AnswerTemplate(confidence="none")
-LEVELS = AnswerTemplate(levels=("0.0", "0.5", "1.0"))
-UNSURE = AnswerTemplate(abstain="I don't know")
-STAKED = AnswerTemplate(analysis="optional", step_confidences="optional")
-
-
-def tagged(answer: str = "7", confidence: str = "0.9") -> str:
-    return f"<answer>{answer}</answer><confidence>{confidence}</confidence>"
-
+from tests.rewards.templates import ANALYSED, FULL, LEVELS, PLAIN, SILENT, STAKED, TERSE, UNSURE, S, tagged
 
 # (template, completion, status, answer, confidence), all read strictly
 STRICT = [
@@ -120,6 +107,7 @@ STRICT = [
     (PLAIN, "<answer>7 <stake>1</stake></answer><confidence>0.9</confidence>", S.OK, "7 <stake>1</stake>", 0.9),
 ]  # fmt: skip
 
+
 fragments = st.lists(
     st.sampled_from(
         [
@@ -141,6 +129,8 @@ fragments = st.lists(
     ),
     max_size=14,
 ).map("".join)
+
+
 templates = st.sampled_from([PLAIN, ANALYSED, FULL, TERSE, SILENT, LEVELS, UNSURE, STAKED])
 
 
@@ -236,203 +226,3 @@ def test_any_text_is_read_without_raising(text: str, template: AnswerTemplate, t
 def test_strict_fields_do_not_overlap(text: str, template: AnswerTemplate) -> None:
     blocks = sorted((b.start, b.end) for b in template.parse(text).blocks.values())
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(blocks))
-
-
-@settings(deadline=None)
-@given(
-    answer=st.text(min_size=1),
-    confidence=st.floats(0, 1).map(lambda c: f"{c:.6f}"),
-    thinking=st.none() | st.text(),
-    analysis=st.none() | st.text(),
-)
-def test_a_rendered_completion_reads_back(
-    answer: str, confidence: str, thinking: str | None, analysis: str | None
-) -> None:
-    if not answer.strip(" \t\n\r\f\v"):
-        with pytest.raises(ValueError, match="missing_answer"):
-            ANALYSED.render(answer, confidence, thinking, analysis)
-        return
-    parsed = ANALYSED.parse(ANALYSED.render(answer, confidence, thinking, analysis))
-    assert parsed.status is S.OK
-    assert (parsed.answer, parsed.confidence) == (answer.strip(" \t\n\r\f\v"), float(confidence))
-    assert ("reasoning" in parsed.spans, "analysis" in parsed.spans) == (thinking is not None, analysis is not None)
-
-
-def test_thinking_may_talk_about_tags_when_rendered() -> None:
-    text = PLAIN.render("7", "0.9", thinking="put it in <answer>tags</answer>")
-    assert PLAIN.parse(text).answer == "7"
-
-
-@pytest.mark.parametrize(
-    ("template", "arguments"),
-    [
-        (PLAIN, {"answer": "7"}),
-        (PLAIN, {"answer": " ", "confidence": "0.9"}),
-        (PLAIN, {"answer": "7", "confidence": "90%"}),
-        (PLAIN, {"answer": "7</answer><answer>8", "confidence": "0.9"}),
-        (PLAIN, {"answer": "7", "confidence": "0.9", "thinking": "a</think>b"}),
-        (PLAIN, {"answer": "7", "confidence": "0.9", "analysis": "n"}),
-        (FULL, {"answer": "7", "confidence": "0.9", "thinking": "t"}),
-        (LEVELS, {"answer": "7", "confidence": "0.9"}),
-        (SILENT, {"answer": "7", "confidence": "0.9"}),
-    ],
-)
-def test_what_would_not_read_back_is_not_rendered(template: AnswerTemplate, arguments: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="does not follow"):
-        template.render(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("answer", "abstained"),
-    [
-        ("I don't know", True),
-        (" \n I don't know\t", True),
-        ("I don't know.", False),
-        ("i don't know", False),
-        ("I don\u2019t know", False),
-        ("\u00a0I don't know", False),
-        ("7, or I don't know", False),
-        ("", False),
-    ],
-)
-def test_an_abstention_is_the_declared_text_and_no_other(answer: str, abstained: bool) -> None:
-    assert UNSURE.parse(tagged(answer)).abstained is abstained
-    assert not PLAIN.parse(tagged(answer)).abstained
-
-
-def test_an_abstention_is_an_answer_that_is_read() -> None:
-    parsed = UNSURE.parse(UNSURE.render("I don't know", "0.1"))
-    assert (parsed.status, parsed.answer, parsed.confidence) == (S.OK, "I don't know", 0.1)
-    assert not UNSURE.parse("<answer>7</answer>" + tagged("I don't know")).abstained
-    assert not UNSURE.parse("<think><answer>I don't know</answer></think>" + tagged()).abstained
-    assert UNSURE.parse("\\boxed{I don't know}", lenient=True).abstained
-
-
-# thinking -> what is staked in it, by STAKED
-STAKES = [
-    ("a", []),
-    ("a <stake>0.7</stake> b <stake> .5\n</stake>", [0.7, 0.5]),
-    ("<stake>0</stake><stake>1</stake><stake>1.</stake><stake>-0</stake>", [0.0, 1.0, 1.0, 0.0]),
-    ("<stake>high</stake> <stake>70%</stake> <stake>nan</stake> <stake>1e-1</stake> <stake></stake>", [None] * 5),
-    ("<stake>1.01</stake> <stake>-0.1</stake> <stake>+0.5</stake> <stake>0.\u0661</stake>", [None] * 4),
-    ("<stake><answer>0.5</answer></stake>", [None]),
-    ("<stake>0.1 <stake>0.7</stake> 0.9</stake>", [0.7]),
-    ("</stake>0.7<stake>", []),
-    ("<STAKE>0.7</STAKE> <stake >0.7</stake>", []),
-    ("<stake>0.2</stake> <stake>0.7", [0.2]),
-]
-
-
-@pytest.mark.parametrize(("thinking", "values"), STAKES)
-@pytest.mark.parametrize("opening", ["<think>", ""])
-def test_stakes_are_read_in_a_closed_thought(thinking: str, values: list[float | None], opening: str) -> None:
-    text = f"{opening}{thinking}</think>{tagged()}"
-    parsed = STAKED.parse(text)
-    assert [value for value, _ in parsed.step_confidences] == values
-    assert parsed.status is S.OK
-    assert PLAIN.parse(text).step_confidences == ()
-    assert STAKED.parse(text, truncated=True).step_confidences == parsed.step_confidences
-
-
-def test_the_span_of_a_stake_is_its_number() -> None:
-    text = "<think>né <stake> 0.7\n</stake> <stake> </stake></think>" + tagged()
-    (value, span), (unparsed, empty) = STAKED.parse(text).step_confidences
-    assert (value, text[span.start : span.end]) == (0.7, "0.7")
-    assert (unparsed, text[empty.start : empty.end]) == (None, "")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<think>a <stake>0.7</stake> " + tagged(),
-        "<think>a <stake>0.7</stake></think><think>b</think>" + tagged(),
-        tagged() + "<stake>0.7</stake>",
-        "<answer><stake>0.7</stake></answer><confidence>0.9</confidence>",
-    ],
-)
-@pytest.mark.parametrize("truncated", [False, True])
-def test_nothing_is_staked_outside_a_closed_thought(text: str, truncated: bool) -> None:
-    parsed = STAKED.parse(text, truncated=truncated)
-    assert parsed.step_confidences == ()
-    assert parsed.status is not S.OK
-
-
-@pytest.mark.parametrize("unit", ["<stake>", "</stake>", "<stake>0.5</stake>", "<stake>0", "<stake>9</stake> ", "9"])
-def test_a_megabyte_of_stakes_takes_linear_time(unit: str) -> None:
-    text = "<think><stake>" + unit * (1_000_000 // len(unit)) + "</think>" + tagged()
-    started = time.process_time()
-    parsed = STAKED.parse(text, lenient=True)
-    assert time.process_time() - started < 15
-    assert parsed.answer == "7"
-
-
-def test_tags_of_stakes_may_be_tokens_too() -> None:
-    thinking = ("<think>", "</think>", "<answer>", "</answer>")
-    assert AnswerTemplate(confidence="none", step_confidences="optional").tokens == (*thinking, "<stake>", "</stake>")
-    assert AnswerTemplate(confidence="none").tokens == thinking
-
-
-def test_instructions_tell_how_to_abstain_and_to_stake() -> None:
-    assert UNSURE.instructions().endswith(": I don't know")
-    assert "<stake>0.7</stake>" in STAKED.instructions()
-    for template in (UNSURE, STAKED):
-        other = {UNSURE: "stake", STAKED: "decline"}[template]
-        assert other not in template.instructions()
-    assert PLAIN.instructions() in UNSURE.instructions()
-
-
-@pytest.mark.parametrize("template", [PLAIN, ANALYSED, FULL, TERSE, SILENT, LEVELS, UNSURE, STAKED])
-def test_instructions_show_the_declared_fields_and_no_others(template: AnswerTemplate) -> None:
-    text = template.instructions()
-    shown = {tag for tag in ("think", "answer", "analysis", "confidence") if f"</{tag}>" in text}
-    declared = {
-        "think": template.thinking != "none",
-        "answer": True,
-        "analysis": template.analysis != "none",
-        "confidence": template.confidence != "none",
-    }
-    assert shown == {tag for tag, there in declared.items() if there}
-    assert (" 0.0, 0.5, 1.0 " in text) == (template is LEVELS)
-    # A model that copies the skeleton with its own contents follows the format.
-    skeleton = "\n".join(line for line in text.splitlines() if line.startswith("<"))
-    expected = S.OK if template is SILENT else S.NOT_A_NUMBER
-    assert template.parse(skeleton).status is expected
-
-
-def test_level_values_are_the_numbers_of_the_levels() -> None:
-    assert LEVELS.level_values == (0.0, 0.5, 1.0)
-    assert PLAIN.level_values is None
-    assert AnswerTemplate(levels=["0", "1"]) == AnswerTemplate(levels=("0", "1"))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"thinking": "optionl"}, "thinking is 'optionl'.*did you mean optional"),
-        ({"analysis": True}, "analysis is True"),
-        ({"confidence": "optional"}, "confidence is 'optional', expected one of"),
-        ({"levels": ("0.5",)}, "two or more"),
-        ({"levels": ()}, "two or more"),
-        ({"levels": ("0.5", "0.1")}, "increasing"),
-        ({"levels": ("1", "1.0")}, "increasing"),
-        ({"levels": ("0", "2")}, "'2'"),
-        ({"levels": ("0", "high")}, "'high'"),
-        ({"levels": ("-0", "1")}, "'-0'"),
-        ({"levels": (0.0, 1.0)}, "list of strings"),
-        ({"levels": "01"}, "list of strings"),
-        ({"levels": ("0", "1"), "confidence": "none"}, "no confidence"),
-        ({"step_confidences": "required"}, "step_confidences is 'required', expected one of "),
-        (
-            {"step_confidences": "optional", "thinking": "none"},
-            "step_confidences is 'optional', but .* no thinking",
-        ),
-        ({"abstain": ""}, "abstain is '', expected a text"),
-        ({"abstain": " no idea"}, "abstain is ' no idea', expected a text without space around it"),
-        ({"abstain": True}, "abstain is True"),
-        ({"abstain": "</answer>"}, "expected one line without tags"),
-        ({"abstain": "no\nidea"}, "expected one line without tags"),
-    ],
-)
-def test_impossible_templates_are_refused(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        AnswerTemplate(**arguments)  # type: ignore[arg-type]

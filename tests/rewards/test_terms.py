@@ -13,25 +13,15 @@ from rewards.outcomes import Outcomes
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS, AccuracyTerm, BrierTerm, FormatTerm, Term
 from rewards.terms.calibration import TARGETS, CalibrationTerm
+from tests.factories import make_outcomes
 
 S = ParseStatus
 FROM_FACTS = [name for name, make in TERMS.items() if not make().signals]  # the others judge signals, not texts
 UNREAD_CONFIDENCE = {S.MISSING_CONFIDENCE, S.NOT_A_NUMBER, S.OUT_OF_RANGE, S.NOT_A_LEVEL}
 
 
-def outcomes(correct: list[float], confidence: list[float], status: list[ParseStatus] | None = None) -> Outcomes:
-    size = len(correct)
-    return Outcomes(
-        correct=np.array(correct),
-        confidence=np.array(confidence),
-        status=tuple(status or [S.OK] * size),
-        group=np.zeros(size, dtype=int),
-        length=np.ones(size, dtype=int),
-    )
-
-
 def one(term: Term, correct: float, confidence: float, status: ParseStatus) -> float:
-    return float(term(outcomes([correct], [confidence], [status]))[0])
+    return float(term(make_outcomes([correct], [confidence], [status]))[0])
 
 
 def test_every_term_is_credited_to_what_it_judges() -> None:
@@ -67,7 +57,7 @@ def test_what_the_verifier_could_not_judge_is_neither_best_nor_worst(confidence:
 
 
 def test_brier_takes_partial_credit_as_its_target() -> None:
-    rewards = BrierTerm()(outcomes([0.3, 0.3, 0.3], [0.0, 0.3, 1.0]))
+    rewards = BrierTerm()(make_outcomes([0.3, 0.3, 0.3], [0.0, 0.3, 1.0]))
     # The expectation of the score under that target: less than its square distance by 0.3 * 0.7 everywhere.
     np.testing.assert_allclose(rewards, np.array([-0.09, 0.0, -0.49]) - 0.21)
 
@@ -84,12 +74,12 @@ def test_leaving_the_confidence_out_never_pays(c: float, y: float) -> None:
 def test_scheme_and_rewards_agree(name: str, c: float) -> None:
     term = TERMS[name]()
     scheme = term.scheme()
-    right, wrong = term(outcomes([1.0, 0.0], [c, c]))
+    right, wrong = term(make_outcomes([1.0, 0.0], [c, c]))
     assert (right, wrong) == pytest.approx((scheme.right(np.array([c]))[0], scheme.wrong(np.array([c]))[0]), abs=1e-15)
 
 
 def test_accuracy_is_a_copy_that_cannot_alter_the_facts() -> None:
-    facts = outcomes([1.0, 0.0], [0.5, 0.5])
+    facts = make_outcomes([1.0, 0.0], [0.5, 0.5])
     AccuracyTerm()(facts)[:] = 9.0
     assert facts.correct.tolist() == [1.0, 0.0]
 
@@ -101,7 +91,7 @@ def test_accuracy_is_a_copy_that_cannot_alter_the_facts() -> None:
 def test_no_text_makes_a_judged_completion_worth_nan(text: str, verdict: float) -> None:
     parsed = AnswerTemplate().parse(f"<answer>7</answer><confidence>{text}</confidence>")
     confidence = np.nan if parsed.confidence is None else parsed.confidence
-    facts = outcomes([verdict], [confidence], [parsed.status])
+    facts = make_outcomes([verdict], [confidence], [parsed.status])
     terms: list[Callable[[Outcomes], np.ndarray]] = [TERMS[name]() for name in FROM_FACTS]
     assert np.isfinite([term(facts)[0] for term in terms]).all()
 
@@ -113,14 +103,14 @@ def test_a_term_that_needs_no_group_pays_the_same_whoever_the_siblings_are(seed:
     free = [make() for make in TERMS.values() if not make().needs_group]
     free += [make(target="soft") for make in TERMS.values() if issubclass(make, CalibrationTerm)]
     signals = {name: draw.random(8) for term in free for name in term.signals}
-    alone = Outcomes(draw.random(8).round(), draw.random(8), (S.OK,) * 8, np.arange(8), np.ones(8), signals)
+    alone = make_outcomes(draw.random(8).round(), draw.random(8), group=np.arange(8), **signals)
     together = dataclasses.replace(alone, group=np.repeat([0, 1], 4))
     for term in free:
         assert np.array_equal(term(alone), term(together), equal_nan=True), term.name
 
 
 def test_the_terms_that_need_a_group_are_those_that_compare() -> None:
-    assert {name for name, make in TERMS.items() if make().needs_group} == {"rlsf", "capo", "rlpr"}
+    assert {name for name, make in TERMS.items() if make().needs_group} == {"rlsf", "capo", "rlpr", "prior_confidence"}
     assert not TERMS["rlpr"](std_filter=0.0).needs_group
     for name, make in TERMS.items():
         if issubclass(make, CalibrationTerm):

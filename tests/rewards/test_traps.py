@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.scoring_rules import brier_scheme
 from rewards.template import AnswerTemplate
 from rewards.terms.calibration import BrierTerm, LogTerm
+from tests.factories import make_outcomes
 
 LEVELS = np.linspace(0, 1, 11)
 NAIVE_TAG = re.compile(r"<confidence>(.*?)</confidence>", re.DOTALL)
@@ -21,8 +21,7 @@ NAIVE_LINE = re.compile(r"CONFIDENCE:\s*([01]?\.\d+|\d+)")
 def brier_of(text: str, correct: float) -> tuple[ParseStatus, float | None, float]:
     """What our parser and our term make of one completion."""
     parsed = AnswerTemplate().parse(text)
-    confidence = np.array([np.nan if parsed.confidence is None else parsed.confidence])
-    facts = Outcomes(np.array([correct]), confidence, (parsed.status,), np.zeros(1, int), np.ones(1, int))
+    facts = make_outcomes(correct, np.nan if parsed.confidence is None else parsed.confidence, parsed.status)
     return parsed.status, parsed.confidence, float(BrierTerm()(facts)[0])
 
 
@@ -65,7 +64,7 @@ def test_the_unclipped_log_score_of_one_sure_mistake_is_infinite_and_ours_is_not
         naive = np.log(1.0 - np.array([1.0, 0.2]))
         advantages = naive - naive.mean()
     assert not np.isfinite(advantages).any()  # the whole group is lost
-    facts = Outcomes(np.zeros(2), np.array([1.0, 0.2]), (ParseStatus.OK,) * 2, np.zeros(2, int), np.ones(2, int))
+    facts = make_outcomes(0.0, [1.0, 0.2])
     assert np.isfinite(LogTerm()(facts)).all()
 
 

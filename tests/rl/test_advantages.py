@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.schedule import SCALINGS
 from rl.advantages import batch_scale, centred_rewards, segment_advantages, sequence_advantages, term_advantages
+from tests.factories import make_outcomes
 
 GROUP, TERMS = 4, 3
 WEIGHTS = torch.tensor([1.0, 0.5, 0.25])
@@ -227,9 +226,7 @@ def test_the_sign_of_capo_is_the_verdict(right: int, credit: str) -> None:
     """With one right and seven wrong completions a baseline would end five wrong ones positive."""
     rubric = Rubric.from_config({"capo": {}})
     correct = np.repeat([1.0, 0.0], [right, 8 - right])
-    signals = {"mean_log_prob": -np.random.default_rng(right).random(8)}
-    status = (ParseStatus.OK,) * 8
-    matrix = rubric.score(Outcomes(correct, np.full(8, np.nan), status, np.zeros(8, int), np.ones(8), signals))
+    matrix = rubric.score(make_outcomes(correct, mean_log_prob=-np.random.default_rng(right).random(8)))
     rewards_NK, (own,) = torch.tensor(matrix.values), [each.scaling for each in rubric.schedules]
     if credit == "sequence":
         advantages = sequence_advantages(rewards_NK, torch.ones(1).double(), 8, "none", (own,))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.verifiers.verifier import Verdict
 from rl.closed_form import ConfidenceLoss
 from rl.rollout import VerifiedRollout
 from rl.segments import decode_completion
+from tests.factories import make_outcomes
 
 NAN = float("nan")
 COMPLETIONS = [
@@ -52,14 +52,11 @@ def rollout_of(loaded: Any, policy: Any, verdicts: Sequence[float | None]) -> tu
 
 
 def outcomes_of(rollout: VerifiedRollout, signals: dict[str, list[float]] | None = None) -> Outcomes:
-    size = len(rollout.parsed)
-    return Outcomes(
-        np.array([NAN if each.correct is None else each.correct for each in rollout.verdicts]),
-        np.array([NAN if each.confidence is None else each.confidence for each in rollout.parsed]),
-        tuple(each.status for each in rollout.parsed),
-        np.zeros(size, int),
-        np.ones(size),
-        {name: np.array(values) for name, values in (signals or {}).items()},
+    return make_outcomes(
+        [NAN if each.correct is None else each.correct for each in rollout.verdicts],
+        [NAN if each.confidence is None else each.confidence for each in rollout.parsed],
+        [each.status for each in rollout.parsed],
+        **(signals or {}),
     )
 
 
@@ -145,8 +142,7 @@ def test_the_loss_is_the_weighted_sum_of_what_each_term_pays_over_its_own_target
             stated = np.append(levels, NAN)
             size = len(stated)
             for outcome, share in ((1.0, target), (0.0, 1 - target)):
-                status = (ParseStatus.OK,) * size
-                facts = Outcomes(np.full(size, outcome), stated, status, np.arange(size), np.ones(size))
+                facts = make_outcomes(outcome, stated, group=np.arange(size))
                 plain = type(term)()  # its own target, no noise: paid for this verdict
                 paid[-1] += weight * share * (probabilities @ plain(facts))
     assert got.item() == pytest.approx(-np.mean(paid), rel=1e-4)

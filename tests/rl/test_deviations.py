@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from rewards.deviations import PROBABILITIES, Played, earned, on_segment, play
-from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.terms.intrinsic import GOLD_SIGNALS
 from rewards.training import TrainingFacts
 from rl.advantages import batch_scale, sequence_advantages, term_advantages
+from tests.factories import make_outcomes
 
 RLCR: dict[str, Any] = {"accuracy": {}, "brier": {}}
 DOUBLE: dict[str, Any] = {"accuracy": {}, "brier": {"weight": 2.0}}
@@ -76,14 +76,13 @@ def simulated(rubric: Rubric, played: Played, p: float, segment: str) -> tuple[f
     prior = {"reference_probability_prior": np.zeros_like(verdict)}
     signals = {name: verdict if name in GOLD_SIGNALS else np.full_like(verdict, -0.5) for name in rubric.signals}
     matrix = rubric.score(
-        Outcomes(
+        make_outcomes(
             correct.ravel(),
             np.tile(played.stated_PG[at], GROUPS),
-            status,  # type: ignore[arg-type]
-            np.repeat(np.arange(GROUPS), size),
-            np.ones(correct.size),
-            {name: prior.get(name, values) for name, values in signals.items()},
-            np.tile([deviation.abstained, *(False,) * (size - 1)], GROUPS),
+            status,
+            group=np.repeat(np.arange(GROUPS), size),
+            abstained=np.tile([deviation.abstained, *(False,) * (size - 1)], GROUPS),
+            **{name: prior.get(name, values) for name, values in signals.items()},
         )
     )
     facts = rubric.facts

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from estimators import ESTIMATORS
 from estimators.estimator import Completions
@@ -20,20 +20,12 @@ from estimators.recorded import RecordedToken, recorded_statistics
 from estimators.token_statistics import CHUNK, TokenStatistics, completion_statistics, token_statistics
 from rl.generation_statistics import GenerationStatistics
 from rl.signals import ESTIMATED
+from tests.factories import tiny_model
 
 VOCABULARY, PAD, END = 23, 0, 1
 PROMPTS = [[5, 6, 7, 8, 9, 5, 6, 7, 8, 9, 5, 6], [8, 9], [4, 5, 6, 7]]
 LEVELS = (3, 4, 11)
-
-
-def small(vocabulary: int = VOCABULARY, hidden: int = 16) -> LlamaForCausalLM:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=vocabulary, hidden_size=hidden, intermediate_size=32, num_hidden_layers=2,
-            num_attention_heads=2, initializer_range=0.5, pad_token_id=PAD, eos_token_id=END, bos_token_id=None,
-        )  # fmt: skip
-        return LlamaForCausalLM(config).eval()
+SHAPE = {"vocabulary": VOCABULARY, "initializer_range": 0.5, "pad_token_id": PAD, "eos_token_id": END}
 
 
 def padded(rows: Sequence[Sequence[int]], left: bool) -> torch.Tensor:
@@ -69,7 +61,7 @@ def assert_same(one: TokenStatistics, other: TokenStatistics) -> None:
     ids=str,
 )
 def test_a_generation_is_read_as_it_is_made_however_its_passes_come(options: dict[str, Any]) -> None:
-    model = small()
+    model = tiny_model(**SHAPE).eval()
     reader = GenerationStatistics(model, generates=True, level_ids=LEVELS)
     with reader.watching():
         completions = sample(model, PROMPTS, **options)
@@ -81,7 +73,7 @@ def test_a_generation_is_read_as_it_is_made_however_its_passes_come(options: dic
 @pytest.mark.parametrize("guesses", [1, 3, 8])
 def test_guessed_tokens_that_are_taken_back_do_not_count(prompt: list[int], guesses: int) -> None:
     """Prompt lookup guesses several tokens a pass, and keeps those that the model would have written."""
-    model, passes = small(), []
+    model, passes = tiny_model(**SHAPE).eval(), []
     model.base_model.register_forward_hook(
         lambda module, arguments, keywords, output: passes.append(keywords["input_ids"].size(1)), with_kwargs=True
     )
@@ -101,7 +93,7 @@ def scored(model: LlamaForCausalLM, completions: list[list[int]]) -> Iterator[An
 
 
 def test_completions_of_others_are_read_where_they_are_scored_and_once() -> None:
-    model = small()
+    model = tiny_model(**SHAPE).eval()
     completions = [[7, 8, END], [9, 10, 11, 12, END], [13]]
     read_BT = torch.tensor([[True, False, True, False, False], [True] * 5, [False] * 5])
     rows: list[int] = []
@@ -121,7 +113,7 @@ def test_completions_of_others_are_read_where_they_are_scored_and_once() -> None
 
 
 def test_other_completions_than_those_that_were_made_are_an_error() -> None:
-    model = small()
+    model = tiny_model(**SHAPE).eval()
     reader = GenerationStatistics(model, generates=True)
     with reader.watching():
         completions = sample(model, PROMPTS)
@@ -166,7 +158,7 @@ def recorded(model: LlamaForCausalLM, completions: list[list[int]]) -> list[list
 
 @pytest.mark.parametrize("name", ESTIMATED)
 def test_every_estimator_says_the_same_in_training_in_the_probe_and_of_records(name: str) -> None:
-    model, estimator = small(), ESTIMATORS[name]()
+    model, estimator = tiny_model(**SHAPE).eval(), ESTIMATORS[name]()
     reader = GenerationStatistics(model, generates=True, level_ids=LEVELS)
     with reader.watching():
         written = sample(model, PROMPTS, min_new_tokens=5)
@@ -254,7 +246,7 @@ def test_a_pass_never_holds_the_logits_of_all_tokens(monkeypatch: pytest.MonkeyP
     """Peak of the probe's pass: far below B x T x V, and bounded by chunks whatever B and T are."""
     vocabulary = 4096
     monkeypatch.setattr("estimators.token_statistics.CHUNK", 8 * vocabulary)
-    model = small(vocabulary)
+    model = tiny_model(**SHAPE | {"vocabulary": vocabulary}).eval()
     prompts, completions = [[5, 6]] * 32, [[7, 8, 9, 10] * 16] * 32
     with live() as counted:
         completion_statistics(model, prompts, completions, pad_token_id=PAD)
@@ -264,7 +256,7 @@ def test_a_pass_never_holds_the_logits_of_all_tokens(monkeypatch: pytest.MonkeyP
 
 def test_watching_a_generation_keeps_neither_hidden_states_nor_logits_of_more_than_a_pass() -> None:
     vocabulary = 4096
-    model = small(vocabulary)
+    model = tiny_model(**SHAPE | {"vocabulary": vocabulary}).eval()
     reader = GenerationStatistics(model, generates=True)
     kept = []
     for tokens in (4, 40):

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import COMPLETIONS, ROWS, scored, steps
 
 from rewards.completion import SEGMENTS
 from rewards.rubric import Rubric
 from rl.config import CalibratedGRPOConfig
 from rl.segments import segment_masks
+from tests.rl.scripted import COMPLETIONS, ROWS, scored, steps
 
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
 SIGNALS = {"accuracy": {}, "brier": {}, "format": {"weight": 0.5}, "capo": {"weight": 0.5}, "intuitor": {"weight": 0.1}}

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.terms import TERMS
 from rl.advantages import centred_rewards
 from rl.losses import expected_reward_loss
+from tests.factories import make_outcomes
 
 LEVELS = torch.linspace(0.0, 1.0, 11)
 TRUTHS = torch.tensor([0.1, 0.3, 0.6, 0.9])
@@ -26,9 +25,7 @@ def pays(name: str, options: dict[str, Any]) -> torch.Tensor:
     term, size = TERMS[name](**options), len(LEVELS)
     rewards = []
     for outcome in (0.0, 1.0):
-        facts = Outcomes(
-            np.full(size, outcome), LEVELS.double().numpy(), (ParseStatus.OK,) * size, np.arange(size), np.ones(size)
-        )
+        facts = make_outcomes(outcome, LEVELS.double().numpy(), group=np.arange(size))
         rewards.append(torch.tensor(term(facts)))
     return torch.stack(rewards)
 
@@ -147,7 +144,7 @@ def sampled_gradients(target: str, truth: float, draws: int = 4000) -> torch.Ten
     generator = np.random.default_rng(0)
     correct_N = (generator.random(draws * GROUP) < truth).astype(float)
     size = len(correct_N)
-    facts = Outcomes(correct_N, np.full(size, 0.5), (ParseStatus.OK,) * size, np.arange(size) // GROUP, np.ones(size))
+    facts = make_outcomes(correct_N, 0.5, group=np.arange(size) // GROUP)
     targets_N = torch.tensor(term.targets(facts))
     scheme, levels = term.scheme(), LEVELS.double().numpy()
     right_L, wrong_L = torch.tensor(scheme.right(levels)), torch.tensor(scheme.wrong(levels))
@@ -183,7 +180,7 @@ def test_targets_of_the_group_come_to_rest_at_the_probability_too(name: str, tar
     for _ in range(STEPS):
         correct = draw_outcomes(generator, shared=False).flatten().double().numpy()
         size = len(correct)
-        facts = Outcomes(correct, np.full(size, 0.5), (ParseStatus.OK,) * size, np.arange(size) // GROUP, np.ones(size))
+        facts = make_outcomes(correct, 0.5, group=np.arange(size) // GROUP)
         targets = torch.tensor(term.targets(facts), dtype=torch.float32)
         probabilities = logits_QL.softmax(dim=1).repeat_interleave(GROUPS * GROUP, dim=0)
         loss = expected_reward_loss(probabilities, right, wrong, term.unparsed, targets).mean()

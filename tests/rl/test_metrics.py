@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from rewards.completion import ParseStatus
-from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rl.metrics import Stopwatch, advantage_metrics, batch_metrics, uniform_groups
+from tests.factories import make_outcomes
 
 
 def test_a_part_inside_another_stops_the_clock_of_the_outer_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,22 +57,18 @@ def test_without_a_confidence_there_is_no_entropy_to_log(make_trainer: Any, repl
 
 
 # -- metrics of a batch ------------------------------------------------------------------------------------------------
-def outcomes(correct: list[float], confidence: list[float], statuses: dict[int, str], group_size: int = 3) -> Outcomes:
-    count = len(correct)
-    return Outcomes(
-        correct=np.array(correct, dtype=float),
-        confidence=np.array(confidence, dtype=float),
-        status=tuple(ParseStatus(statuses.get(row, "ok")) for row in range(count)),
-        group=np.arange(count) // group_size,
-        length=np.ones(count),
-    )
 
 
+S = ParseStatus
 NAN = np.nan
-BATCH = outcomes(
+
+
+THREES = np.arange(9) // 3
+BATCH = make_outcomes(
     [1, 1, 1, 0, 0, 0, 1, 0, NAN],
     [0.9, 0.9, 0.1, 0.1, 0.4, NAN, NAN, 0.7, 0.2],
-    {5: "truncated", 6: "missing_answer", 8: "truncated"},
+    [*[S.OK] * 5, S.TRUNCATED, S.MISSING_ANSWER, S.OK, S.TRUNCATED],
+    group=THREES,
 )
 
 
@@ -93,7 +89,7 @@ def test_an_answer_that_declines_is_no_answer() -> None:
 
 
 def test_a_group_with_an_unjudged_completion_is_not_uniform() -> None:
-    right, wrong = uniform_groups(outcomes([1, 1, NAN, 0, 0, 0, 0.5, 0.5, 0.5], [0.5] * 9, {}))
+    right, wrong = uniform_groups(make_outcomes([1, 1, NAN, 0, 0, 0, 0.5, 0.5, 0.5], 0.5, group=THREES))
     assert not right.any() and wrong.tolist() == [False] * 3 + [True] * 3 + [False] * 3
 
 
@@ -113,7 +109,32 @@ def test_the_push_on_uniform_groups_is_relative_to_the_batch() -> None:
     advantages = np.array([1, -1, 0, 1, -1, 0, 2, -4, -1], dtype=float)
     push = advantage_metrics(matrix, BATCH, advantages)["advantages/uniform_group_ratio"]
     assert push == pytest.approx((4 / 6) / (11 / 9))
-    mixed = outcomes([1, 0], [0.5, 0.5], {}, group_size=2)
+    mixed = make_outcomes([1, 0], 0.5)
     assert np.isnan(advantage_metrics(Rubric.from_config({"accuracy": {}}).score(mixed), mixed, np.ones(2))[
         "advantages/uniform_group_ratio"
     ])  # fmt: skip
+
+
+# -- metrics -----------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_of_a_batch_with_gaps() -> None:
+    metrics = batch_metrics(
+        make_outcomes([1.0, 0.0, 1.0, NAN], [0.75, 0.25, NAN, 0.5], [S.OK, S.OK, S.TRUNCATED, S.EXTRA_TEXT])
+    )
+    assert metrics["parse/ok"] == 0.5
+    assert metrics["parse/unparsed_confidence"] == metrics["parse/truncated"] == metrics["verify/unjudged"] == 0.25
+    assert metrics["calibration/mean_confidence"] == 0.5
+    assert metrics["calibration/accuracy"] == pytest.approx(2 / 3)
+    assert metrics["calibration/brier"] == pytest.approx((0.0625 + 0.0625 + 1) / 3)
+    assert metrics["calibration/auroc"] == 0.5
+
+
+def test_metrics_that_a_batch_does_not_define_are_nan_or_left_out() -> None:
+    def measured(correct: list[float], confidence: list[float]) -> dict[str, float]:
+        return batch_metrics(make_outcomes(correct, confidence))
+
+    assert math.isnan(measured([1.0, 1.0], [0.5, 0.75])["calibration/auroc"])
+    assert math.isnan(measured([1.0, 0.5], [0.5, 0.75])["calibration/auroc"]), "no ranking by verdicts in between"
+    assert math.isnan(measured([1.0], [math.nan])["calibration/mean_confidence"])
+    assert "calibration/accuracy" not in measured([math.nan], [0.5])

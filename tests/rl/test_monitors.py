@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from experiments.cli import main
-from rl.files import last_complete_checkpoint
-from rl.monitoring.alarms import ALARMS, MonitorSettings, RunFacts
+from rl.monitoring.alarms import MonitorSettings, RunFacts
 from rl.monitoring.monitors import Monitors
+from tests.factories import json_lines
 
 FACTS = RunFacts(("brier",), ("accuracy", "brier"), ())
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def logged(monitors: Monitors, run: Path, steps: range, share: Callable[[int], float]) -> list[dict[str, float]]:
@@ -45,7 +38,7 @@ def test_an_alarm_is_raised_once_and_logged_while_it_is_seen(
         Monitors(MonitorSettings(window=2), FACTS), tmp_path, range(1, 9), lambda step: 0.5 * (step % 5 > 1)
     )
     assert [record["alarms/truncation"] for record in records] == [0, 1, 1, 1, 1, 0, 1, 1]
-    (alarm,) = lines_of(tmp_path / "alarms.jsonl")
+    (alarm,) = json_lines(tmp_path / "alarms.jsonl")
     assert (alarm["alarm"], alarm["step"], alarm["since"]) == ("truncation", 2, 1)
     assert "25.0%" in alarm["saw"] and "trainer.max_completion_length" in alarm["remedy"]
     assert capsys.readouterr().out.count("candor: alarm truncation at step 2, since step 1: 25.0%") == 1
@@ -85,56 +78,3 @@ def test_other_processes_do_not_watch(tmp_path: Path) -> None:
         event(arguments, state, None)
     monitors.on_log(arguments, state, None, logs=record)
     assert list(tmp_path.iterdir()) == [] and len(record) == 2
-
-
-def test_a_run_stops_at_an_alarm_and_can_be_gone_on_with(
-    write_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # Four tokens are too few for a confidence.
-    trainer = {"max_completion_length": 4, "max_steps": 5, "save_steps": 100}
-    recipe, out = write_recipe(trainer=trainer, monitors={"window": 2, "on_alarm": "stop"}), tmp_path / "run"
-    assert main(["train", str(recipe), "--out", str(out)]) == 1
-    captured = capsys.readouterr()
-    assert "candor: alarm truncation at step 2, since step 1" in captured.out
-    last = captured.err.splitlines()[-1]
-    assert (
-        last.startswith("candor: monitors.on_alarm stopped the run: alarm") and "checkpoint-2 holds the policy" in last
-    )
-    assert last_complete_checkpoint(out) == out / "checkpoint-2" and not (out / "final").exists()
-    raised = [alarm["alarm"] for alarm in lines_of(out / "alarms.jsonl")]
-    assert "truncation" in raised
-
-    assert main(["train", str(recipe), "--out", str(out), "--resume"]) in (0, 1)
-    alarms = [alarm["alarm"] for alarm in lines_of(out / "alarms.jsonl")]
-    assert len(alarms) == len(set(alarms)) and alarms[: len(raised)] == raised, "each once, over both parts"
-    records = [record for record in lines_of(out / "metrics.jsonl") if "loss" in record]
-    assert [record["step"] for record in records][:3] == [1, 2, 3]
-    assert {f"alarms/{name}" for name in ALARMS} <= records[0].keys()
-    assert records[2]["alarms/truncation"] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("section", "message"),
-    [
-        ({"on_alarm": "halt"}, "monitors.on_alarm: 'halt' is not one of warn, stop"),
-        ({"windw": 3}, "monitors.windw: unknown key"),
-        ({"ignore": ["truncated"]}, "monitors.ignore: 'truncated' is not one of"),
-    ],
-)
-def test_the_section_is_checked(
-    section: dict[str, Any],
-    message: str,
-    write_recipe: Callable[..., Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert main(["train", str(write_recipe(monitors=section)), "--out", str(tmp_path / "run")]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_supervised_runs_have_nothing_to_watch(
-    write_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = write_recipe("sft", monitors={"window": 3})
-    assert main(["train", str(recipe), "--out", str(tmp_path / "run")]) == 2
-    assert "monitors: watch the rollouts of reinforcement learning" in capsys.readouterr().err

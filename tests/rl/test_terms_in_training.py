@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from experiments.build_tiny import build_tokenizer
 from rewards.completion import ParseStatus
@@ -19,6 +18,7 @@ from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS
+from tests.factories import make_outcomes, tiny_model
 
 TEMPLATE = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), abstain="=", step_confidences="optional")
 GROUP, LENGTH = 4, 24
@@ -41,6 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "linear": {"target": "soft", "soft_signal": "token_f1"},
 }
 ROW = {"prompt": "1+2=", "answer": "3"}
+SHAPE = {"hidden": 32, "initializer_range": 0.2, "attn_implementation": "eager"}
 
 
 @pytest.fixture(scope="module")
@@ -48,26 +49,16 @@ def tokenizer() -> Any:
     return build_tokenizer(TEMPLATE)
 
 
-def random_policy(tokenizer: Any) -> Any:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=64, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None, initializer_range=0.2, attn_implementation="eager",
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
-
-
 def outcomes_of(table: pd.DataFrame, lengths: list[int]) -> Outcomes:
     """The facts as the completions table has them."""
-    return Outcomes(
+    return make_outcomes(
         table["correct"].to_numpy(float),
         table["confidence"].to_numpy(float),
-        tuple(ParseStatus(each) for each in table["status"]),
-        np.arange(len(table)) // GROUP,
-        np.array(lengths, dtype=float),
-        {name.removeprefix("signals/"): table[name].to_numpy(float) for name in table if name.startswith("signals/")},
-        (table["answer"] == TEMPLATE.abstain).to_numpy(),
+        [ParseStatus(each) for each in table["status"]],
+        group=np.arange(len(table)) // GROUP,
+        length=np.array(lengths, dtype=float),
+        abstained=(table["answer"] == TEMPLATE.abstain).to_numpy(),
+        **{name.removeprefix("signals/"): table[name].to_numpy(float) for name in table if name.startswith("signals/")},
     )
 
 
@@ -79,7 +70,8 @@ def test_a_step_is_trained_with_the_term_and_its_breakdown_is_written(
     rubric = Rubric.from_config({"accuracy": {}, **config}, allow_hackable=True)
     term = rubric.terms[rubric.names.index(name)]
     trainer = make_trainer(
-        rubric=rubric, template=TEMPLATE, model=random_policy(tokenizer), tokenizer=tokenizer, rows=[ROW] * 8,
+        rubric=rubric, template=TEMPLATE, model=tiny_model(vocabulary=tokenizer, **SHAPE),
+        tokenizer=tokenizer, rows=[ROW] * 8,
         max_steps=1, num_generations=GROUP, max_completion_length=LENGTH, credit="segment", log_completions=True,
         num_completions_to_print=0, learning_rate=0.1, optim="sgd",
     )  # fmt: skip
@@ -134,7 +126,8 @@ def test_a_signal_and_a_term_of_one_name_are_two_columns(make_trainer: Any, dict
     """The term is minus the signal."""
     trainer = make_trainer(
         rubric=Rubric.from_config({"accuracy": {}, "repetition": {}}), template=TEMPLATE,
-        model=random_policy(tokenizer), tokenizer=tokenizer, rows=[ROW] * 8, max_completion_length=LENGTH,
+        model=tiny_model(vocabulary=tokenizer, **SHAPE),
+        tokenizer=tokenizer, rows=[ROW] * 8, max_completion_length=LENGTH,
     )  # fmt: skip
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
     dictate(trainer.model, [each[:LENGTH] for each in ids])

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,7 @@ import yaml
 
 from experiments.cli import main
 from experiments.probe.records import COLUMNS
-
-Refusal = Callable[..., str]
-
-
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """Runs a command that cannot be run as asked and returns its one line of reason."""
-
-    def run(*arguments: object) -> str:
-        capsys.readouterr()
-        assert main([str(each) for each in arguments]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("candor: ")
-        return line.removeprefix("candor: ")
-
-    return run
+from tests.factories import Refusal
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -160,17 +144,17 @@ def test_outcomes_are_measured_without_torch(tmp_path: Path) -> None:
 # -- what is refused -------------------------------------------------------------------------------------------------
 def test_exactly_one_source_is_measured(tmp_path: Path, refusal: Refusal) -> None:
     expected = "probe: expected one of CHECKPOINT, --completions FILE, --records FILE; got "
-    assert refusal("probe", "--out", tmp_path / "out") == f"{expected}none of them"
+    assert refusal.command("probe", "--out", tmp_path / "out") == f"{expected}none of them"
     given = ["--records", "a.jsonl", "--completions", "b.jsonl"]
-    assert refusal("probe", *given, "--out", tmp_path / "out") == f"{expected}--completions and --records"
-    both = refusal("probe", "tiny-small", "--records", "a.jsonl", "--out", tmp_path / "out")
+    assert refusal.command("probe", *given, "--out", tmp_path / "out") == f"{expected}--completions and --records"
+    both = refusal.command("probe", "tiny-small", "--records", "a.jsonl", "--out", tmp_path / "out")
     assert both == f"{expected}CHECKPOINT and --records"
     assert not (tmp_path / "out").exists()
 
 
 def test_a_recipe_is_for_a_checkpoint(tmp_path: Path, refusal: Refusal) -> None:
     source = write(tmp_path / "outcomes.jsonl", records_rows(4))
-    message = refusal("probe", "--records", source, "--recipe", "rlvr", "--out", tmp_path / "out")
+    message = refusal.command("probe", "--records", source, "--recipe", "rlvr", "--out", tmp_path / "out")
     assert message == "probe: --recipe and key=value are for a checkpoint, not for --records"
 
 
@@ -178,38 +162,38 @@ def test_a_recipe_is_for_a_checkpoint(tmp_path: Path, refusal: Refusal) -> None:
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, suffix: str, refusal: Refusal) -> None:
     rows = [{name: value for name, value in row.items() if name != "gold"} | {"golds": "4"} for row in COMPLETIONS]
     source = write(tmp_path / f"answers{suffix}", rows)
-    message = refusal("probe", "--completions", source, "--out", tmp_path / "out")
+    message = refusal.command("probe", "--completions", source, "--out", tmp_path / "out")
     assert message.startswith(f"{source}: no column 'gold' ('golds' is there; did you mean 'gold'?), only 'prompt', ")
-    assert "no column 'confidence'" in refusal("probe", "--records", source, "--out", tmp_path / "out")
+    assert "no column 'confidence'" in refusal.command("probe", "--records", source, "--out", tmp_path / "out")
 
 
 def test_a_broken_line_is_named_by_its_number(tmp_path: Path, refusal: Refusal) -> None:
     source = write(tmp_path / "outcomes.jsonl", records_rows(3))
     source.write_text(source.read_text() + '\n{"confidence": 0.5,\n')
-    message = refusal("probe", "--records", source, "--out", tmp_path / "out")
+    message = refusal.command("probe", "--records", source, "--out", tmp_path / "out")
     assert message.startswith(f"{source}:5: not valid JSON: ")
     write(source, [*records_rows(3), {"confidence": 1.5, "correct": 1, "method": "a", "question_id": "x"}])
-    message = refusal("probe", "--records", source, "--out", tmp_path / "out")
+    message = refusal.command("probe", "--records", source, "--out", tmp_path / "out")
     assert message == f"{source}, line 4, column 'confidence': 1.5 found, expected a number from 0 to 1"
 
 
 @pytest.mark.parametrize("option", ["--records", "--completions"])
 def test_a_missing_file_is_named(tmp_path: Path, option: str, refusal: Refusal) -> None:
-    message = refusal("probe", option, tmp_path / "absent.jsonl", "--out", tmp_path / "out")
+    message = refusal.command("probe", option, tmp_path / "absent.jsonl", "--out", tmp_path / "out")
     assert message == f"{tmp_path}/absent.jsonl: no such file"
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, refusal: Refusal) -> None:
     source = write(tmp_path / "outcomes.jsonl", records_rows(4))
-    message = refusal("probe", "--records", source, "--out", source / "out")
+    message = refusal.command("probe", "--records", source, "--out", source / "out")
     assert message == f"--out {source}/out: cannot be written: Not a directory"
-    message = refusal("report", tmp_path, "--out", source / "out")
+    message = refusal.command("report", tmp_path, "--out", source / "out")
     assert message == f"--out {source}/out: cannot be written: Not a directory"
 
 
 def test_a_report_needs_the_files_of_a_run(tmp_path: Path, refusal: Refusal) -> None:
-    assert refusal("report", tmp_path) == f"{tmp_path}/records.parquet: no such file"
-    assert refusal("report", tmp_path / "absent") == f"{tmp_path}/absent/records.parquet: no such file"
+    assert refusal.command("report", tmp_path) == f"{tmp_path}/records.parquet: no such file"
+    assert refusal.command("report", tmp_path / "absent") == f"{tmp_path}/absent/records.parquet: no such file"
     assert not (tmp_path / "absent").exists()
 
 
@@ -295,28 +279,28 @@ def test_what_is_wrong_with_a_checkpoint_is_known_before_a_model_loads(
     checkpoint: Path, policy: Any, recipe: Path, tmp_path: Path, refusal: Refusal
 ) -> None:
     out = ["--out", str(tmp_path / "out")]
-    absent = refusal("probe", "./absent", *out)
+    absent = refusal.command("probe", "./absent", *out)
     assert absent.startswith("probe: ./absent: no such folder; expected one, tiny-small, tiny-large")
-    bare = refusal("probe", policy.path, *out)
+    bare = refusal.command("probe", policy.path, *out)
     say = "; a recipe has to say which task to probe: --recipe RECIPE"
     assert bare == f"probe: {policy.path} carries no calibration/recipe.yaml{say}"
-    assert refusal("probe", "org/model", *out) == f"probe: org/model is no folder here{say}"
-    run = refusal("probe", tmp_path, *out)
+    assert refusal.command("probe", "org/model", *out) == f"probe: org/model is no folder here{say}"
+    run = refusal.command("probe", tmp_path, *out)
     assert run == f"probe: {tmp_path} holds no model, there is no config.json in it (did you mean {checkpoint}?)"
-    assert "recipe 'absent' is not one of" in refusal("probe", checkpoint, "--recipe", "absent", *out)
-    split = refusal("probe", checkpoint, "probe.split=tets", *out)
+    assert "recipe 'absent' is not one of" in refusal.command("probe", checkpoint, "--recipe", "absent", *out)
+    split = refusal.command("probe", checkpoint, "probe.split=tets", *out)
     assert split.startswith("probe.split: 'tets' is not one of warmup, train, validation, test, shifted (did you mean")
-    large = refusal("probe", checkpoint, "probe.escalate_to=./absent", *out)
+    large = refusal.command("probe", checkpoint, "probe.escalate_to=./absent", *out)
     assert large.startswith("probe.escalate_to: ./absent: no such folder")
     assert not (tmp_path / "out").exists()
-    size = refusal("probe", checkpoint, "probe.size=43", *out)
+    size = refusal.command("probe", checkpoint, "probe.size=43", *out)
     assert size == "probe: split 'test' has only 42 distinct questions, 43 were asked for"
 
 
 def test_a_hub_name_that_cannot_be_reached_is_one_line(recipe: Path, tmp_path: Path, refusal: Refusal) -> None:
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     override = "probe.escalate_to=null"
-    message = refusal("probe", "org/model", "--recipe", recipe, override, "--out", tmp_path / "out")
+    message = refusal.command("probe", "org/model", "--recipe", recipe, override, "--out", tmp_path / "out")
     assert message.startswith("probe checkpoint: org/model is no folder here and was not found in the hub's cache")
 
 
@@ -327,8 +311,8 @@ def test_completions_are_judged_by_the_verifier_asked_for(tmp_path: Path, refusa
         out = tmp_path / verifier
         assert main(["probe", "--completions", str(file), "--verifier", verifier, "--out", str(out)]) == 0
         assert json.loads((out / "metrics.json").read_text())["all"]["accuracy"]["value"] == correct
-    wrong = refusal("probe", "--completions", file, "--verifier", "choise", "--out", tmp_path / "no")
+    wrong = refusal.command("probe", "--completions", file, "--verifier", "choise", "--out", tmp_path / "no")
     assert "choise" in wrong and "did you mean choice?" in wrong
-    assert "--verifier is for --completions" in refusal(
+    assert "--verifier is for --completions" in refusal.command(
         "probe", "--records", file, "--verifier", "choice", "--out", tmp_path / "no"
     )

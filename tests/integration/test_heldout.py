@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,12 +18,9 @@ from experiments.config.recipe import load_recipe
 from experiments.probe.checkpoint import probe_checkpoint, validation_rows
 from rl.heldout import HeldOutProbe
 from rl.metrics import calibration_metrics
+from tests.factories import json_lines
 
 TIMES = ("time/", "step_time", "train_", "heldout/", "total_flos")
-
-
-def records_in(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +37,7 @@ def test_a_probe_in_training_measures_what_candor_probe_would_and_changes_nothin
     for name, every in (("off", 0), ("on", 2)):
         out = str(tmp_path / name)
         assert main(["train", str(recipe), f"probe.every={every}", "probe.every_size=20", "--out", out]) == 0
-    off, on = records_in(tmp_path / "off"), records_in(tmp_path / "on")
+    off, on = json_lines(tmp_path / "off" / "metrics.jsonl"), json_lines(tmp_path / "on" / "metrics.jsonl")
     files = [(tmp_path / name / "final" / "model.safetensors").read_bytes() for name in ("off", "on")]
     assert files[0] == files[1]
     for plain, measured in zip(off, on, strict=True):

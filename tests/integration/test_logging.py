@@ -11,12 +11,9 @@ import pytest
 
 from experiments.cli import main
 from experiments.report.training_metrics import TRAINING_METRICS, markdown_table
+from tests.factories import json_lines
 
 OURS = ("calibration/brier", "rewards/brier/mean", "alarms/truncation", "time/score", "advantages/brier/zero_share")
-
-
-def records_in(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +46,12 @@ def unknown(records: list[dict[str, Any]]) -> list[str]:
 def test_every_logged_key_has_one_entry_in_the_glossary(
     run: Path, write_recipe: Callable[..., Path], tmp_path: Path
 ) -> None:
-    records = records_in(run)
+    records = json_lines(run / "metrics.jsonl")
     assert set(OURS) <= records[0].keys() and "heldout/brier" in records[1]
     assert unknown(records) == []
     supervised = write_recipe("sft", trainer={"max_steps": 1})
     assert main(["train", str(supervised), "--out", str(tmp_path / "sft")]) == 0
-    assert unknown(records_in(tmp_path / "sft")) == []
+    assert unknown(json_lines(tmp_path / "sft" / "metrics.jsonl")) == []
 
 
 def test_the_glossary_is_printed_in_each_form(capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +65,7 @@ def test_the_glossary_is_printed_in_each_form(capsys: pytest.CaptureFixture[str]
 
 
 def test_seconds_of_a_step_add_up(run: Path) -> None:
-    for record in records_in(run)[:3]:
+    for record in json_lines(run / "metrics.jsonl")[:3]:
         parts = {name: record[f"time/{name}"] for name in ("generate", "score", "update")}
         assert sum(parts.values()) == pytest.approx(record["step_time"], rel=0.2)
         sampled = record["step"] != 2  # the second update is on the first one's rollout
@@ -82,7 +79,11 @@ def test_tensorboard_has_the_metrics(run: Path) -> None:
     (events,) = run.rglob("events.out.tfevents.*")
     read = EventAccumulator(str(events.parent))
     read.Reload()
-    expected = {record["step"]: record["calibration/brier"] for record in records_in(run) if "reward" in record}
+    expected = {
+        record["step"]: record["calibration/brier"]
+        for record in json_lines(run / "metrics.jsonl")
+        if "reward" in record
+    }
     scalars = {event.step: event.value for event in read.Scalars("train/calibration/brier")}
     assert scalars == pytest.approx(expected)
     for name in OURS:

@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from experiments.cli import main
+from tests.factories import json_lines
 
 
 def test_an_adapter_is_trained_saved_with_its_calibration_and_probed(
@@ -38,7 +39,7 @@ def test_an_adapter_is_trained_saved_with_its_calibration_and_probed(
         adapter = load_file(folder / "adapter_model.safetensors")
         moved = [value.abs().max() for name, value in adapter.items() if "lora_B" in name]
         assert moved and min(moved) > 0
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    records = json_lines(run / "metrics.jsonl")
     assert records[0]["kl"] == pytest.approx(0.0, abs=1e-6) and records[1]["kl"] > 1e-6, "to the policy without it"
 
     def brier(checkpoint: Path, name: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from experiments.cli import main
 from experiments.errors import Stopped
 from rl.monitoring.callbacks import MetricsFile
+from tests.factories import json_lines
 
 
 def send_at(monkeypatch: pytest.MonkeyPatch, step: int, *signals: signal.Signals) -> None:
@@ -116,6 +116,6 @@ def test_a_log_has_a_line_at_every_tenth_and_at_each_checkpoint_and_no_bar(
     assert [line for line in lines if "saved" in line] == [
         f"short_grpo: step {step}, checkpoint-{step} saved" for step in (15, 30)
     ]
-    alarms = [json.loads(line) for line in (out / "alarms.jsonl").read_text().splitlines()]
+    alarms = json_lines(out / "alarms.jsonl")
     assert len([line for line in lines if line.startswith("candor: alarm ")]) == len(alarms)
     assert len(lines) == len(steps) + 2 + len(alarms) + 1, "and where the policy is"

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from experiments.cli import main
 from experiments.replay import replay
 from rl.saved_batches import MicroBatch, random_states, read_micro_batches, write_batches, write_micro_batches
+from tests.factories import json_lines
 
 METHODS = ("grpo", "sft")
 
@@ -90,7 +91,7 @@ def test_any_update_can_be_saved_and_saving_changes_nothing(
     assert files_in(tmp_path / "saved" / "batches") == {"step-2", "step-5"}
     weights = [(tmp_path / name / "final" / "model.safetensors").read_bytes() for name in ("plain", "saved")]
     assert weights[0] == weights[1]
-    records = [json.loads(line) for line in (tmp_path / "plain" / "metrics.jsonl").read_text().splitlines()]
+    records = json_lines(tmp_path / "plain" / "metrics.jsonl")
     again = replay(tmp_path / "saved" / "batches" / "step-5")
     assert again.grad_norm == pytest.approx(records[4]["grad_norm"], rel=1e-5)
     assert again.loss == pytest.approx(records[4]["loss"], rel=1e-5, abs=1e-7)
