@@ -3,7 +3,8 @@ r"""Reads an answer that is a sentence: every word, or not at all.
 A text is a sequence of words and of pieces of mathematics. Words of the lists in :mod:`rewards.verifiers.words` change
 nothing; "million" and "negative" change the piece beside them; "and" and "or" join pieces to a list. All other words
 are kept, and count: an answer has to have those of its gold, and no others. What stands before the last "is" says
-what is meant, and may use more words."""
+what is meant, and may use more words.
+"""
 
 from __future__ import annotations
 
