@@ -3,7 +3,8 @@ r"""Reads an answer that is a sentence: every word, or not at all.
 A text is a sequence of words and of pieces of mathematics. Words of the lists in :mod:`rewards.verifiers.words` change
 nothing; "million" and "negative" change the piece beside them; "and" and "or" join pieces to a list. All other words
 are kept, and count: an answer has to have those of its gold, and no others. What stands before the last "is" says
-what is meant, and may use more words."""
+what is meant, and may use more words.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +57,7 @@ _UNIT_LETTERS = frozenset("shmglLdNJWV")
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
 _DIGIT = re.compile(r"\d")
 _EMPTY = re.compile(rf"[\s,;:.!()\"'{IN_TEXT}]*")
+_STOP = re.compile(r"[.;:!]\s*$")
 _APPROXIMATE = re.compile(r"\\approx(?![A-Za-z])\s*")
 
 
@@ -76,7 +78,7 @@ def read_sentence(text: str) -> Sentence | None:
     if verbs:
         subject, statement = items[: verbs[-1]], items[verbs[-1] + 1 :]
         if any(kind == "piece" for _, kind in statement):
-            read = _is_subject(subject)
+            read = _is_subject(subject, {_trimmed(content) for content, kind in statement if kind == "piece"})
             if read is None:
                 return None
             items = statement if read else [*subject, ("=", "piece"), *statement]
@@ -97,8 +99,8 @@ def _items(text: str) -> list[Item]:
         piece = text[start:end]
         if not _EMPTY.fullmatch(piece):
             items.append((piece, "piece"))
-        elif "," in piece or ";" in piece:
-            items.append((",", "mark"))
+        if _STOP.search(piece):
+            items.append((".", "stop"))
 
     for match in RUN.finditer(text):
         if match.start() < position or match[0].startswith("\\") or not _is_word(text, match):
@@ -162,7 +164,7 @@ def in_subject(word: str) -> bool:
     return _is_harmless(word, as_gold=False) or word in SUBJECT or len(word) == 1
 
 
-def _is_subject(items: list[Item]) -> bool | None:
+def _is_subject(items: list[Item], said: set[str]) -> bool | None:
     """Whether the items say what something is; False where they are mathematics alone, None where they say more."""
     named = announced = stated = False
     for content, kind in items:
@@ -172,6 +174,8 @@ def _is_subject(items: list[Item]) -> bool | None:
             named = named or content not in _COPULAS
             announced = announced or content == "answer"
             stated = stated or (announced and content in _COPULAS)
+        elif kind == "piece" and len(items) > 1 and _trimmed(content) in said:
+            continue  # the answer itself, said before
         elif kind == "piece" and _DIGIT.search(content) and stated:
             return None  # another answer before this one
         elif kind == "piece" and _DIGIT.search(content) and not named:
@@ -219,17 +223,18 @@ def _listed(items: list[Item]) -> Sentence | None:
     pieces: list[str] = []
     words: list[str] = []
     joint = ""
-    direct = False  # whether only a comma or a joining word has come since the last piece
+    direct = False  # whether only words that say nothing have come since the last piece
+    stopped = False  # whether a sentence has ended since: only then may a piece be said again
     for number, (content, kind) in enumerate(items):
-        if kind == "mark":
-            continue
-        if kind == "piece":
+        if kind == "stop":
+            direct, stopped = False, True
+        elif kind == "piece":
             if pieces and direct and (joint or pieces[-1].endswith("=") or content == "="):
                 pieces[-1] += _joint(joint, pieces[-1], content) + content
-            elif content not in pieces:
+            elif content not in pieces or not stopped:
                 pieces.append(content)
                 words.append(HERE)
-            joint, direct = "", True
+            joint, direct, stopped = "", True, False
         elif content in _JOINS:
             before = bool(pieces) and direct
             after = number + 1 < len(items) and any(kind == "piece" for _, kind in items[number + 1 :])

@@ -92,7 +92,7 @@ kittens knife knit knives knocked know knowing knows lab labor ladder lady laid 
 latest lattes laundry lawn lawnmower lawns lay layer lays leaf league leak learn learning leftover leg lego legos legs
 lemon lemonade lemons length leopards lesson lessons letter letters lettuce levels library life lift lifting light
 lights liked likes lilies lily line lines lion lions lipstick liquid litter little living lizards load loaded loads loaf
-loan loaves local located locker log logs lollipop lollipops looked looking lot lottery loves lunch macarons macaroons
+loan loaves local located locker logs lollipop lollipops looked looking lot lottery loves lunch macarons macaroons
 machine machines magazine magazines magnets mail makeup male males mall man managed manager manages mango mangoes
 marathon marble marbles markers market markets marks married marshmallows masks mason master match matches matchsticks
 material materials math maths meal meals measure measures measuring meat meatballs mechanic medals medicine meet meeting
