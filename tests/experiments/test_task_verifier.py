@@ -53,7 +53,7 @@ def test_one_verifier_is_a_pool_and_several_are_combined(choice: dict[str, Any],
     assert task.graded == graded
     with task.open_verifier() as verifier:
         assert type(verifier) is kind
-        right, respelled = verifier.verify(golds=["10", "10"], answers=["10", "10.0"])
+        right, respelled = verifier.verify(golds=["10", "10"], answers=["10", "20/2"])
     assert right.correct == 1.0
     by_value = task.verifier_names == ("math",)
     assert respelled.correct == (1.0 if by_value else pytest.approx(0.069, abs=1e-3) if task.verifier_beta else 0.0)
