@@ -44,10 +44,11 @@ class Outcomes:
             "length": self.length,
             "abstained": self.abstained,
         }
-        taken = sorted(self.signals.keys() & arrays.keys())
+        # The estimator of this name gives the fact itself, which is no ambiguity.
+        taken = sorted(self.signals.keys() & arrays.keys() - {"length"})
         if taken:
             raise ValueError(f"Outcomes.signals must not reuse the names of facts: {', '.join(taken)}")
-        for name, values in {**arrays, **self.signals}.items():
+        for name, values in (*arrays.items(), *self.signals.items()):
             if np.shape(values) != (size,):
                 raise ValueError(f"Outcomes.{name} has shape {np.shape(values)}, expected ({size},) like status")
         for name in ("correct", "confidence"):
