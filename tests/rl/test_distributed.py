@@ -274,7 +274,7 @@ def signals_of_a_split_policy(policy: Path, out: Path) -> None:
     batch["attention_mask"] = (batch["input_ids"] != tokenizer.pad_token_id).long()
 
     def read(model: Any, score: Any) -> dict[str, list[float]]:
-        reader = SignalReader(SIGNALS, model, tokenizer, generates=False)
+        reader = SignalReader(SIGNALS, model, tokenizer, template, generates=False)
         with reader.watching():
             with torch.no_grad():
                 score(**batch)
