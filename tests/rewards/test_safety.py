@@ -134,13 +134,11 @@ def test_the_chances_of_all_outcomes_add_up_to_one() -> None:
 
 def test_the_facts_of_a_recipe_have_the_trainers_defaults() -> None:
     template = AnswerTemplate(levels=("0.0", "0.5", "1.0"))
-    assert training_facts("grpo", {}, template) == TrainingFacts(
-        credit="segment", levels=(0.0, 0.5, 1.0), loss_type="dapo"
-    )
-    assert training_facts("sft", {"credit": "segment"}, template) == TrainingFacts(levels=(0.0, 0.5, 1.0))
-    assert training_facts("ppo", {"num_generations": None}, template).group_size == 8
+    assert training_facts({}, template) == TrainingFacts(credit="segment", levels=(0.0, 0.5, 1.0), loss_type="dapo")
+    assert training_facts({"credit": "segment"}, template, rollouts=False) == TrainingFacts(levels=(0.0, 0.5, 1.0))
+    assert training_facts({"num_generations": None}, template).group_size == 8
     refused_later = {"credit": "segmnt", "scaling": "std", "trained_tokens": [], "num_generations": "many"}
-    assert training_facts("grpo", refused_later, template).credit == "sequence"
+    assert training_facts(refused_later, template).credit == "sequence"
     for key, value in {"credit": "token", "scaling": "std", "trained_tokens": "answer", "group_size": 1}.items():
         with pytest.raises(ValueError, match=r"trainer\.(credit|scaling|trained_tokens|num_generations)"):
             TrainingFacts(**{key: value})

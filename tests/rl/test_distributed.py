@@ -275,8 +275,9 @@ def signals_of_a_split_policy(policy: Path, out: Path) -> None:
 
     def read(model: Any, score: Any) -> dict[str, list[float]]:
         reader = SignalReader(SIGNALS, model, tokenizer, template, generates=False)
+        written = batch["input_ids"][:, -width:], batch["attention_mask"][:, -width:]
         with reader.watching():
-            with torch.no_grad():
+            with torch.no_grad(), reader.scoring(*written):
                 score(**batch)
             read = reader.read(rollout, prompts, ids, [GOLD] * len(ids))
         return {name: values.tolist() for name, values in read.items()}
