@@ -56,5 +56,6 @@ class AnswerMinProbability:
     def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
         """The smallest token probability (B,) of each answer."""
         answer_BT = completions.answer_BT
-        lowest_B = torch.where(answer_BT, statistics.log_prob.double(), 0.0).amin(dim=1)
+        log_prob_BT = torch.where(answer_BT, statistics.log_prob.double(), 0.0)
+        lowest_B = torch.nn.functional.pad(log_prob_BT, (0, 1)).amin(dim=1)  # where there is no token at all
         return Estimate.where(answer_BT.any(dim=1), lowest_B.exp().clamp(max=1.0))

@@ -32,12 +32,14 @@ class _TokenMean:
         return mean_over(getattr(statistics, self.statistic), self.reads(completions))
 
 
+@dataclass(frozen=True)
 class MeanLogProb(_TokenMean):
     """Mean log-probability of the completion's tokens, in nats, at most 0: the log of the inverse perplexity."""
 
     statistic = "log_prob"
 
 
+@dataclass(frozen=True)
 class Entropy(_TokenMean):
     """Mean entropy of the distributions that the completion was drawn from, in nats; lower is surer."""
 
@@ -45,6 +47,7 @@ class Entropy(_TokenMean):
     higher_is_surer = False
 
 
+@dataclass(frozen=True)
 class SelfCertainty(_TokenMean):
     """Mean self-certainty of the completion, KL(uniform || p) in nats, at least 0 (arXiv 2505.19590)."""
 
@@ -52,30 +55,35 @@ class SelfCertainty(_TokenMean):
     source = "arXiv 2505.19590"
 
 
+@dataclass(frozen=True)
 class AnswerLogProb(_TokenMean):
     """Mean log-probability of the answer's tokens, in nats, at most 0."""
 
     statistic, of_answer = "log_prob", True
 
 
+@dataclass(frozen=True)
 class AnswerEntropy(_TokenMean):
     """Mean entropy over the answer's tokens, in nats; lower is surer."""
 
     statistic, of_answer, higher_is_surer = "entropy", True, False
 
 
+@dataclass(frozen=True)
 class AnswerSelfCertainty(_TokenMean):
     """Mean self-certainty over the answer's tokens, in nats, at least 0 (arXiv 2505.19590)."""
 
     statistic, of_answer, source = "self_certainty", True, "arXiv 2505.19590"
 
 
+@dataclass(frozen=True)
 class AnswerMaxProbability(_TokenMean):
     """Mean probability in [0, 1] of the likeliest token at each of the answer's tokens."""
 
     statistic, of_answer, is_probability = "max_probability", True, True
 
 
+@dataclass(frozen=True)
 class AnswerMargin(_TokenMean):
     """Mean difference in [0, 1] between the two likeliest tokens over the answer: CoT-decoding's (arXiv 2402.10200)."""
 

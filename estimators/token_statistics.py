@@ -48,11 +48,11 @@ class TokenStatistics:
         """The statistics with each field indexed over its leading shape, as a tensor is."""
         return TokenStatistics(*(getattr(self, each.name)[index] for each in fields(self)))
 
-    def spread(self, mask: torch.Tensor) -> TokenStatistics:
-        """Statistics (P,) of the P true places of ``mask`` (*), in the shape of it; 0 in the others."""
+    def spread(self, mask: torch.Tensor, fill: float = 0.0) -> TokenStatistics:
+        """Statistics (P,) of the P true places of ``mask`` (*), in the shape of it; ``fill`` in the others."""
 
         def placed(values: torch.Tensor) -> torch.Tensor:
-            spread = values.new_zeros((*mask.shape, *values.shape[1:]))
+            spread = values.new_full((*mask.shape, *values.shape[1:]), fill)
             spread[mask] = values
             return spread
 

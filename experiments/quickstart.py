@@ -60,19 +60,19 @@ def _quickstart(out: Path, recipes: dict[str, Recipe], seed: int, resume: bool, 
     folder = out / "probe"
     folder.mkdir(exist_ok=True)
     frames = []
-    with recommended.task.open_verifier() as judge:
+    with recommended.task.open_verifier() as verifier:
         large: list[float | None] | None = None
         for method, path in policies.items():
             kept = folder / f"{method}.parquet"
             if not kept.exists():
                 if large is None:
-                    large = large_verdicts(recommended, judge)
+                    large = large_verdicts(recommended, verifier)
                 recipe = recipes.get(method, recipes[CONTROL])  # the warm start is read as the control is
                 records = probe_checkpoint(
                     path,
                     recipe,
                     method,
-                    judge,
+                    verifier,
                     confidence=recipe.probe.confidence,
                     others=other_estimators(recipe) if method in recipes else (),
                     large_correct=large,

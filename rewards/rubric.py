@@ -115,18 +115,18 @@ class Rubric:
         terms: list[Term] = []
         weights: list[float] = []
         schedules: list[TermSchedule] = []
-        of_placing = [each.name for each in dataclasses.fields(TermSchedule)]
+        of_schedule = [each.name for each in dataclasses.fields(TermSchedule)]
         for name, entry in config.items():
             key = f"rubric.{name}"
             if name not in TERMS:
                 raise ValueError(f"{key} is no reward term; {_one_of(TERMS, name)}")
             if not isinstance(entry, Mapping):
                 raise ValueError(f"{key} is {entry!r}, expected a mapping such as {{weight: 1.0}}")
-            options = {option: value for option, value in entry.items() if option not in ("weight", *of_placing)}
+            options = {option: value for option, value in entry.items() if option not in ("weight", *of_schedule)}
             allowed = [each.name for each in dataclasses.fields(TERMS[name])]
             for option in options:
                 if option not in allowed:
-                    listed = ["weight", *of_placing, *allowed]
+                    listed = ["weight", *of_schedule, *allowed]
                     raise ValueError(f"{key}.{option} is no option of {name}; {_one_of(listed, option)}")
             if "segments" in options:
                 _check_segments(f"{key}.segments", options["segments"])
@@ -134,7 +134,7 @@ class Rubric:
             terms.append(TERMS[name](**options))
             weights.append(_weight(f"{key}.weight", entry.get("weight", 1.0)))
             try:
-                schedules.append(TermSchedule(**{option: entry[option] for option in of_placing if option in entry}))
+                schedules.append(TermSchedule(**{option: entry[option] for option in of_schedule if option in entry}))
             except ValueError as error:
                 raise ValueError(f"{key}.{error}") from error
         return cls(

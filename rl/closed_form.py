@@ -56,7 +56,7 @@ class ConfidenceLoss:
             for scheme in (term.scheme() for term in self._terms)
         ]
         # What a token that is not a level earns, which leaves the confidence unparsed.
-        self._unread = [term.unparsed for term in self._terms]
+        self._unparsed = [term.unparsed for term in self._terms]
         self._positions_B: torch.Tensor | None = None
         self._log_probabilities_BL: torch.Tensor | None = None
         head, config = policy.get_output_embeddings(), policy.config.get_text_config()
@@ -124,7 +124,7 @@ class ConfidenceLoss:
                 probabilities_BL,
                 right_L.to(probabilities_BL.device),
                 wrong_L.to(probabilities_BL.device),
-                self._unread[term],
+                self._unparsed[term],
                 targets_BC[:, term].nan_to_num(),
             )
             total_B = total_B + weights_C[term] * losses_B * known_B

@@ -197,4 +197,5 @@ class GenerationStatistics:
             read = hidden_statistics(
                 hidden_PH, ids_BL[:, -length:][read_BT], project, self._config.vocab_size, self._level_ids
             )
-        self._scored.append(read.spread(read_BT))
+        # An estimator that reads what was not read is not valid.
+        self._scored.append(read.spread(read_BT, fill=torch.nan))

@@ -141,6 +141,11 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         return self._metrics["train" if self.model.training else "eval"]
 
     @property
+    def _stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion."""
+        return (*self.eos_token_ids, self.processing_class.pad_token_id)
+
+    @property
     def _group_size(self) -> int:
         return self.num_generations if self.model.training else self.num_generations_eval
 
@@ -175,11 +180,10 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
 
     def _score(self, inputs, prompts, completion_ids_list) -> torch.Tensor:
         golds = [row["answer"] for row in inputs]
-        stop_ids = (*self.eos_token_ids, self.processing_class.pad_token_id)
         rollout = verify_rollout(
-            self.processing_class, self.template, self.verifier, completion_ids_list, golds, stop_ids
+            self.processing_class, self.template, self.verifier, completion_ids_list, golds, self._stop_ids
         )
-        prompt_ids = self._tokenize_prompts(prompts)[0] if self._reader.asks else []
+        prompt_ids = self._tokenize_prompts(prompts)[0] if self.rubric.signals else []
         references = [row.get("reference", row["answer"]) for row in inputs]
         signals = self._reader.read(rollout, prompt_ids, completion_ids_list, golds, references)
         outcomes = gather_outcomes(rollout, self._group_size, self.accelerator, signals)
@@ -306,7 +310,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, *arguments, **options
     ):
-        completions = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        completions = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:], self._stop_ids
         # Not "generate", where the policy and its reference score a rollout.
         with self.stopwatch.running("update"), self._reader.scoring(*completions):
             read = super()._get_per_token_logps_and_entropies(

@@ -18,7 +18,7 @@ The critic is a value head on the policy's trunk, which it does not train unless
 Overrides of transformers' ``Trainer``, beside those of :mod:`rl.grpo`: ``create_optimizer``, ``_save``,
 ``_load_from_checkpoint``.
 
-Launch: ``candor train ppo`` or ``accelerate launch --num_processes 2 -m experiments train ppo``.
+Launch: ``candor train candor_ppo`` or ``accelerate launch --num_processes 2 -m experiments train candor_ppo``.
 
 Shapes: N completions of the global batch, B of this rank, T completion tokens, K terms, S segments, R credit streams.
 """

@@ -237,10 +237,10 @@ def _step_numbers(
         span = completion.spans.get("reasoning")
         if span is None:
             continue
-        start, step = span.start, 0
+        start, step = span.start, -1
         for line in tokens.text[span.start : span.end].splitlines(keepends=True):
+            step += bool(line.strip())  # a blank line belongs to the step before it
             inside = tokens_inside(start, start + len(line), tokens)
-            free = [token for token in inside if numbers[row, token] < 0]
-            numbers[row, free] = step
-            start, step = start + len(line), step + bool(line.strip())
+            numbers[row, [token for token in inside if numbers[row, token] < 0]] = max(step, 0)
+            start += len(line)
     return torch.from_numpy(numbers)

@@ -10,7 +10,7 @@ Shapes: B completions of this rank, T completion tokens (padded).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -128,16 +128,19 @@ class SignalReader:
             yield
 
     @contextmanager
-    def scoring(self, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> Iterator[None]:
+    def scoring(
+        self, ids_BT: torch.Tensor, mask_BT: torch.Tensor, stop_ids: Collection[int] | None = None
+    ) -> Iterator[None]:
         """Context manager: the passes inside it are over completions (B, T) that others have generated.
 
-        Only the tokens that an estimator reads go through the head, whose text is parsed for that.
+        Only the tokens that an estimator reads go through the head, whose text is parsed for that. A completion whose
+        mask is 0 throughout is not seen by the model, and has no signals. ``stop_ids`` are the tokens that end one.
         """
         if self._statistics is None or not self._statistics.expects_scores:
             yield
             return
         ids = [row[seen == 1].tolist() for row, seen in zip(ids_BT, mask_BT, strict=True)]
-        decoded = [decode_completion(self._tokenizer, each) for each in ids]
+        decoded = [decode_completion(self._tokenizer, each, stop_ids) for each in ids]
         parsed = [self._template.parse(each.text, truncated=not each.finished) for each in decoded]
         completions = as_completions([[]] * len(ids), ids, parsed, decoded, self._levels)
         read_BT = torch.zeros_like(mask_BT, dtype=torch.bool)

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     if options.markdown:
         print("\n".join([f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]))
         for row in rows:
-            print("| " + " | ".join(_cell(row, column) for column in columns) + " |")
+            print("| " + " | ".join(_cell(row, column).replace("|", r"\|") for column in columns) + " |")
         return 0
     table = Table(*columns, box=None, header_style="bold")
     for row in rows:

@@ -219,8 +219,8 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     task = TASKS[one_of("task.name", task_source.pop("name", None), TASKS)]
     trainer = _section(source, "trainer")
     method = one_of("trainer.method", trainer.pop("method", DEFAULT_METHOD), METHODS)
-    readers = _section(source, "estimators", required=False)
-    known_keys("estimators", readers, ESTIMATORS)
+    asked = _section(source, "estimators", required=False)
+    known_keys("estimators", asked, ESTIMATORS)
     monitors = _section(source, "monitors", required=False)
     if monitors and not METHODS[method].rollouts:
         raise ConfigError(f"monitors: watch the rollouts of reinforcement learning, method {method} has none")
@@ -246,18 +246,24 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         )
     checked = check_trainer(method, trainer, recipe.template, recipe.rubric)
     # After all that needs no torch, which estimators do.
-    estimators = {each: from_mapping(ESTIMATORS[each], readers[each] or {}, f"estimators.{each}") for each in readers}
+    estimators = {
+        each: from_mapping(ESTIMATORS[each], {} if values is None else values, f"estimators.{each}")
+        for each, values in asked.items()
+    }
     _check_estimators(recipe, estimators)
     return dataclasses.replace(recipe, trainer=checked, estimators=estimators)
 
 
 def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
     """Raise ConfigError where a template lacks what an estimator needs, or a probe would read no probability."""
-    from estimators.estimator import LEVELS
+    from estimators.estimator import LEVELS, TOKEN_STATISTICS
 
-    for name, estimator in estimators.items():
-        if LEVELS in estimator.needs and recipe.template.levels is None:
+    for name in dict.fromkeys((*estimators, *(name for name in recipe.rubric.signals if name in ESTIMATORS))):
+        needs = ESTIMATORS[name].needs
+        if LEVELS in needs and recipe.template.levels is None:
             raise ConfigError(f"estimators.{name}: needs task.template.levels, a known set of confidences")
+        if beyond := needs - {TOKEN_STATISTICS, LEVELS}:
+            raise ConfigError(f"estimators.{name}: needs {', '.join(sorted(beyond))}, which a recipe does not give")
     probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]
     one_of("probe.confidence", recipe.probe.confidence, dict.fromkeys((VERBALIZED, *probabilities)))
 

@@ -36,7 +36,7 @@ class StopOnSignal(TrainerCallback):
             yield
             return
         before = {each: signal.getsignal(each) for each in ENDING}
-        heard = {each: handler for each, handler in before.items() if handler != signal.SIG_IGN}
+        heard = {each: handler for each, handler in before.items() if handler not in (signal.SIG_IGN, None)}
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
 
         def hear(number: int, _: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers import LlamaForCausalLM
 from estimators import ESTIMATORS
 from estimators.estimator import Completions
 from estimators.recorded import RecordedToken, recorded_statistics
-from estimators.token_statistics import CHUNK, TokenStatistics, completion_statistics, token_statistics
+from estimators.token_statistics import TokenStatistics, completion_statistics, token_statistics
 from rl.generation_statistics import GenerationStatistics
 from rl.signals import ESTIMATED
 from tests.factories import tiny_model
@@ -109,7 +109,8 @@ def test_completions_of_others_are_read_where_they_are_scored_and_once() -> None
         assert sum(rows) == 7, "what is not read does not go through the head"
         read = reader.take(completions)
     expected = completion_statistics(model, PROMPTS, completions, pad_token_id=PAD, level_ids=LEVELS, read_BT=read_BT)
-    assert_same(read, expected)
+    assert_same(read[read_BT], expected[read_BT])
+    assert read.log_prob[~read_BT].isnan().all()
 
 
 def test_other_completions_than_those_that_were_made_are_an_error() -> None:
@@ -254,17 +255,44 @@ def test_a_pass_never_holds_the_logits_of_all_tokens(monkeypatch: pytest.MonkeyP
     assert counted.peak < logits / 4
 
 
-def test_watching_a_generation_keeps_neither_hidden_states_nor_logits_of_more_than_a_pass() -> None:
-    vocabulary = 4096
-    model = tiny_model(**SHAPE | {"vocabulary": vocabulary}).eval()
+def test_the_peak_of_a_watched_generation_does_not_grow_by_states_or_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten times as many tokens it keeps five numbers each, not their hidden states, let alone their logits."""
+    vocabulary, hidden, rows = 4096, 64, 8
+    monkeypatch.setattr("estimators.token_statistics.CHUNK", rows * vocabulary)
+    model = tiny_model(**SHAPE | {"vocabulary": vocabulary, "hidden": hidden}).eval()
     reader = GenerationStatistics(model, generates=True)
-    kept = []
+    peaks = []
     for tokens in (4, 40):
-        with reader.watching():
-            sample(model, [[5, 6, 7]] * 8, max_new_tokens=tokens, min_new_tokens=tokens)
-            _, logits = reader._pending
-            statistics = [getattr(each, f.name) for each in reader._columns.values() for f in fields(each)]
-            kept.append((logits.numel(), sum(each.numel() for each in statistics)))
-    assert kept[0][0] == kept[1][0] == 8 * vocabulary, "one pass's logits, however long the completions"
-    assert kept[1][1] == 8 * 5 * 39, "five numbers a token"
-    assert CHUNK * 4 * 4 < 2**29
+        for watched in (False, True):
+            with live() as counted, reader.watching() if watched else nullcontext():
+                sample(model, [[5, 6, 7]] * rows, max_new_tokens=tokens, min_new_tokens=tokens)
+                peaks.append(counted.peak)
+    short, long = peaks[1] - peaks[0], peaks[3] - peaks[2]
+    assert long - short < 36 * rows * hidden * 4 / 2, "half of the hidden states of the tokens more"
+    assert not reader._columns and reader._pending is None, "nothing is kept behind the watch"
+
+
+def test_the_peak_of_a_watched_scoring_pass_is_below_the_logits_of_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = 4096
+    monkeypatch.setattr("estimators.token_statistics.CHUNK", 8 * vocabulary)
+    model = tiny_model(**SHAPE | {"vocabulary": vocabulary}).eval()
+    reader = GenerationStatistics(model, generates=False)
+    ids = torch.randint(2, vocabulary, (32, 66))
+    read_BT = torch.ones(32, 64, dtype=torch.bool)
+    with torch.no_grad(), live() as counted, reader.watching(), reader.scoring(read_BT):
+        model.base_model(input_ids=ids)
+    assert counted.peak < 32 * 64 * vocabulary * 4 / 4
+
+
+def test_what_was_not_read_where_others_generate_has_no_value() -> None:
+    """TRL hides truncated completions from the policy where it masks them: their estimates are not valid, not sure."""
+    model, name = tiny_model(**SHAPE).eval(), "mean_log_prob"
+    completions = [[7, 8, END], [9, 10, 11], [13, END]]
+    read_BT = torch.tensor([[True] * 3, [False] * 3, [True, True, False]])
+    reader = GenerationStatistics(model, generates=False)
+    with torch.no_grad(), reader.watching():
+        with reader.scoring(read_BT):
+            for batch in scored(model, completions):
+                model.base_model(**batch)
+        read = reader.take(completions)
+    assert ESTIMATORS[name]()(of_answers(completions), read).valid_B.tolist() == [True, False, True]

@@ -14,7 +14,7 @@ from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.advantages import segment_advantages
-from rl.segments import DecodedCompletion, decode_completion, field_mask, segment_masks, tokens_inside
+from rl.segments import DecodedCompletion, as_completions, decode_completion, field_mask, segment_masks, tokens_inside
 
 TEMPLATE = AnswerTemplate(thinking="optional", analysis="optional")
 THOUGHTS = [
@@ -320,3 +320,21 @@ def test_accuracy_never_reaches_confidence_tokens_nor_calibration_the_others(see
         expected = overconfident if segment in ("confidence", "analysis") else right
         assert advantages_T[column] == expected, (segment, column)
     assert advantages_T[len(decoded.ends) :].abs().sum() == 0
+
+
+def test_steps_are_lines_of_the_thought_and_blank_ones_belong_to_the_line_before() -> None:
+    """Every token of the thought has a step, numbers have no gap, and what is no thought has none."""
+    text = "<think>\nfirst 1\n\nsecond\n 2\n\n</think><answer>3</answer>"
+    parsed = AnswerTemplate().parse(text)
+    decoded = DecodedCompletion(text, tuple(range(1, len(text) + 1)), True)  # a token a character
+    completions = as_completions([[1]], [list(range(len(text)))], [parsed], [decoded])
+    span = parsed.spans["reasoning"]
+    (steps,) = completions.steps_BT.tolist()
+    assert all(step == -1 for place, step in enumerate(steps) if not span.start <= place < span.end)
+    assert torch.equal(completions.reasoning_BT, completions.steps_BT >= 0)
+    by_step = ["".join(c for c, step in zip(text, steps, strict=True) if step == n) for n in range(max(steps) + 1)]
+    assert [each.strip() for each in by_step] == ["first 1", "second", "2"]
+    assert text[span.start : span.end] == "".join(by_step)
+    assert completions.answer_BT.sum() == 1 and completions.written_BT.all()
+    with pytest.raises(ValueError, match="completion 0 has 3 ids"):
+        as_completions([[1]], [[1, 2, 3]], [parsed], [decoded])

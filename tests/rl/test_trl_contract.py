@@ -153,7 +153,7 @@ def test_methods_still_do_what_the_overrides_rely_on(name: str, needed: set[str]
 
 
 def test_trl_still_scores_what_others_generate_with_the_policy_before_it_asks_for_rewards() -> None:
-    """The hidden states that :class:`rl.signals.SignalReader` reads are those of the first pass, the policy's."""
+    """What :class:`rl.generation_statistics.GenerationStatistics` reads is the first pass, the policy's."""
     source = source_of(GRPOTrainer._generate_and_score_completions)
     passes = [source.index(each) for each in ("old_per_token_logps, _, _ =", "ref_per_token_logps, _, _ =")]
     assert passes == sorted(passes) and passes[-1] < source.index("self._calculate_rewards("), (
@@ -174,7 +174,7 @@ def test_closed_form_reads_the_hidden_state_that_the_loss_reads() -> None:
     fused = source_of(add_fused_lm_head)
     for part in ("backbone_outputs.last_hidden_state", "final_logit_softcapping", "logit_scale", "logits_scaling",
                  "lm_head_multiplier", "output_multiplier", 'backbone_attr = "base_model"'):  # fmt: skip
-        assert part in fused, f"TRL's fused head has no {part!r} any more: check rl.losses.model_logits and the hook"
+        assert part in fused, f"TRL's fused head has no {part!r} any more: check model_logits in estimators"
 
 
 def test_batches_carry_extra_tensors_through_shuffling_and_splitting() -> None:
