@@ -40,6 +40,10 @@ def test_the_main_readme_is_short_and_there_is_one_for_each_room() -> None:
     assert all(readme.is_file() for readme in READMES)
     assert len(READMES[0].read_text(encoding="utf-8").splitlines()) <= 200
     assert len(COMMANDS) >= 15
+    assert not any("@@" in readme.read_text(encoding="utf-8") for readme in READMES), "a place that was to be filled"
+    promised = READMES[0].read_text(encoding="utf-8").partition("Expect this")[2].partition("## ")[0]
+    measured = ("accuracy", "brier", "ece", "auroc", "escalation_rate_to_parity")
+    assert all(f"| `{metric}` |" in promised for metric in measured)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
