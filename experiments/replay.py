@@ -121,7 +121,7 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def replay_page(replayed: Replayed) -> Group:
-    """A replayed update for the terminal: the largest gradients and losses, those that are no numbers first."""
+    """A replayed update for the terminal: the largest gradients and losses, those that are not numbers first."""
     recorded = replayed.recorded
     lines = [
         f"step {recorded['step']}, weights {recorded['weights']}: {recorded['reason'] or 'saved on request'}",
@@ -135,12 +135,12 @@ def replay_page(replayed: Replayed) -> Group:
     for text, loss in sorted(replayed.completions, key=lambda item: _size(item[1]), reverse=True)[:_SHOWN]:
         completions.add_row(f"{loss:.4g}", Text(text))
     broken = [name for name, norm in replayed.gradients.items() if not math.isfinite(norm)]
-    lines.append(f"{len(broken)} of {len(replayed.gradients)} parameters have gradients that are no finite numbers")
+    lines.append(f"{len(broken)} of {len(replayed.gradients)} parameters have gradients that are not finite numbers")
     return Group(*map(Text, lines), Text(), gradients, Text(), completions)
 
 
 def _recorded_loss(recorded: dict[str, Any]) -> str:
-    """Sum over the micro-batches, as of the main process; nan where one is no number."""
+    """Sum over the micro-batches, as of the main process; nan where one is not a number."""
     return "nan" if None in recorded["loss"] else f"{sum(recorded['loss']):.6g}"
 
 

@@ -110,7 +110,7 @@ def checked_fields(kind: type, values: Any, key: str, *, required: bool = True, 
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:  # dates, bytes, sets and what holds itself
-            raise ConfigError(f"{key}.{name}: {value!r} is no number, text, list or mapping: {error}") from error
+            raise ConfigError(f"{key}.{name}: {value!r} is not a number, text, list or mapping: {error}") from error
     # Of the given fields alone: a configuration of TRL has two hundred.
     section: Any = TypedDict(kind.__name__, asked)  # type: ignore[operator]
     section.__pydantic_config__ = _STRICT  # dataclasses in it take it over
@@ -202,7 +202,9 @@ def _in_one_line(problem: Any, kind: Any, values: Any, key: str) -> str:
     if all(option is type(None) or typing.get_origin(option) is Literal for option in options):
         names = [str(name) for option in options for name in typing.get_args(option)]
         return f"{key}: {values!r} is not one of {', '.join(names)}{nearest(values, names)}"
-    return f"{key}: {values!r} is no {' or '.join(dict.fromkeys(map(_in_words, options)))}"
+    expected = " or ".join(dict.fromkeys(map(_in_words, options)))
+    article = "" if expected.startswith(("true", "null", "'")) else "a "
+    return f"{key}: {values!r} is not {article}{expected}"
 
 
 def _member(hint: Any, part: Any) -> Any:

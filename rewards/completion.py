@@ -24,7 +24,7 @@ class ParseStatus(StrEnum):
     MISSING_CONFIDENCE = "missing_confidence"
     """No closed confidence field, or an empty one."""
     NOT_A_NUMBER = "not_a_number"
-    """The confidence is no finite ASCII decimal."""
+    """The confidence is not a finite ASCII decimal."""
     OUT_OF_RANGE = "out_of_range"
     """The confidence is a number outside [0, 1]."""
     NOT_A_LEVEL = "not_a_level"

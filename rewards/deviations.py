@@ -83,7 +83,7 @@ class Played:
 def play(terms: tuple[Term, ...], group_size: int, levels: tuple[float, ...] | None) -> tuple[Played, ...]:
     """Let every deviation state each of its confidences among honest siblings, at each of :data:`PROBABILITIES`.
 
-    Confidences that are no level become the nearest one.
+    Confidences that are not level become the nearest one.
     """
     anything = tuple(np.linspace(0.0, 1.0, 11).tolist()) if levels is None else levels
     # Under a verifier that errs at a rate e, terms hold the confidence to p (1 - 2e) + e, so that is what is honest.

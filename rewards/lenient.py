@@ -138,7 +138,7 @@ def _one_line(text: str, fields: Sequence[_Field]) -> Block | None:
 
 
 def _confidence(text: str, fields: Sequence[_Field], end: int) -> tuple[float, Block] | None:
-    """The last confidence, None where it is no probability.
+    """The last confidence, None where it is not a probability.
 
     One that is not closed must be nothing but a number, and the last thing said or the only thing to go by.
     """

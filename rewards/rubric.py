@@ -119,7 +119,7 @@ class Rubric:
         for name, entry in config.items():
             key = f"rubric.{name}"
             if name not in TERMS:
-                raise ValueError(f"{key} is no reward term; {_one_of(TERMS, name)}")
+                raise ValueError(f"{key} is not a reward term; {_one_of(TERMS, name)}")
             if not isinstance(entry, Mapping):
                 raise ValueError(f"{key} is {entry!r}, expected a mapping such as {{weight: 1.0}}")
             options = {option: value for option, value in entry.items() if option not in ("weight", *of_schedule)}
@@ -127,7 +127,7 @@ class Rubric:
             for option in options:
                 if option not in allowed:
                     listed = ["weight", *of_schedule, *allowed]
-                    raise ValueError(f"{key}.{option} is no option of {name}; {_one_of(listed, option)}")
+                    raise ValueError(f"{key}.{option} is not an option of {name}; {_one_of(listed, option)}")
             if "segments" in options:
                 _check_segments(f"{key}.segments", options["segments"])
                 options["segments"] = tuple(options["segments"])

@@ -31,7 +31,7 @@ def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: str) -> 
     (``capo``). NaN rewards are left out of every mean and get advantage 0; so does, but for ``raw``, the only judged
     sibling of a group. Where ``raw`` advantages have a mean, NaN gets that: 0 would be better than it, or worse.
 
-    Raises ValueError where N is no multiple of ``group_size`` or the scaling is unknown.
+    Raises ValueError where N is not a multiple of ``group_size`` or the scaling is unknown.
 
     >>> centred_rewards(torch.tensor([[1.0], [0.0], [0.0], [0.0]]), 4, "none").flatten().tolist()
     [0.75, -0.25, -0.25, -0.25]

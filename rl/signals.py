@@ -78,7 +78,7 @@ class SignalReader:
     ``options`` are the estimators as a recipe configures them; those it leaves out have their defaults. ``generates``
     says whether the policy itself generates, token by token; if not, its scoring pass is read, see :meth:`scoring`.
     Passes of the reader's own take ``batch_size`` completions at a time, all at once where it is left out. Raises
-    ValueError for a name that is no signal, and for an estimator that needs confidence levels where the template has
+    ValueError for a name that is not a signal, and for an estimator that needs confidence levels where the template has
     none of one token each.
     """
 
@@ -95,7 +95,7 @@ class SignalReader:
     ) -> None:
         unknown = [name for name in names if name not in SIGNALS]
         if unknown:
-            raise ValueError(f"rubric: {', '.join(unknown)} is no signal, allowed: {', '.join(SIGNALS)}")
+            raise ValueError(f"rubric: {', '.join(unknown)} is not a signal, allowed: {', '.join(SIGNALS)}")
         self._names, self._policy, self._tokenizer, self._template = names, policy, tokenizer, template
         self._batch_size = batch_size
         self._estimators = {

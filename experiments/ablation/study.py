@@ -55,7 +55,7 @@ class Study:
                 raise ConfigError(f"study.variants.{name}: a variant names a folder, use letters, digits, _ . and -")
         for key, values in self.grid.items():
             if not isinstance(values, list) or not values:
-                raise ConfigError(f"study.grid.{key}: {values!r} is no list of values to try")
+                raise ConfigError(f"study.grid.{key}: {values!r} is not a list of values to try")
         one_of("study.select", self.select, MEASURED)
 
     def settings(self) -> list[dict[str, Any]]:

@@ -124,7 +124,7 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
     if named is None:
         saved = folder / "calibration" / "recipe.yaml"
         if not saved.is_file():
-            found = "carries no calibration/recipe.yaml" if folder.is_dir() else "is no folder here"
+            found = "carries no calibration/recipe.yaml" if folder.is_dir() else "is not a folder here"
             raise ConfigError(f"probe: {checkpoint} {found}; a recipe has to say which task to probe: --recipe RECIPE")
         named = load_recipe(str(saved), overrides)
     named.task.require_binary()

@@ -92,7 +92,8 @@ def open_policy(
         if os.environ.get("HF_HUB_OFFLINE") == "1":
             reason = "the hub is not asked unless HF_HUB_OFFLINE=0 is set"
         raise ConfigError(
-            f"{key}: {name} is no folder here and was not found in the hub's cache ({reason}){nearest(name, POLICIES)}"
+            f"{key}: {name} is not a folder here and was not found in the hub's cache ({reason})"
+            f"{nearest(name, POLICIES)}"
         ) from error
 
 

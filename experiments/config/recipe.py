@@ -170,7 +170,7 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     if parent is None:
         return source
     if not isinstance(parent, str):
-        raise ConfigError(f"{path}: extends: {parent!r} is no text, expected the name of a recipe or a YAML file")
+        raise ConfigError(f"{path}: extends: {parent!r} is not a text, expected the name of a recipe or a YAML file")
     if Path(parent).suffix in SUFFIXES:
         parent = str(path.parent / parent)
     if parent in seen:
@@ -286,7 +286,7 @@ def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:
     terms = _section(source, "rubric")
     allowed = terms.pop("allow_hackable", False)
     if not isinstance(allowed, bool):
-        raise ConfigError(f"rubric.allow_hackable: {allowed!r} is no true or false")
+        raise ConfigError(f"rubric.allow_hackable: {allowed!r} is not true or false")
     try:
         return Rubric.from_config(terms, allow_hackable=allowed or hackable, facts=recipe_facts(source))
     except ValueError as error:

@@ -22,8 +22,8 @@ _GIVEN_TO_SCHEDULES = {"optimizer", "num_warmup_steps", "num_training_steps", "l
 def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate, rubric: Rubric) -> dict[str, Any]:
     """The section's values in the types of their fields.
 
-    Raises ConfigError for what is no field of the method's configuration or not of its type, for the run's folder, for
-    an evaluation, for options of the learning rate's schedule that it does not take, for a closed-form loss with
+    Raises ConfigError for what is not a field of the method's configuration or not of its type, for the run's folder,
+    for an evaluation, for options of the learning rate's schedule that it does not take, for a closed-form loss with
     nothing to take in closed form, for a signal of the rubric that training does not read, and for a rubric that asks
     for groups where the method has none.
     """
@@ -83,7 +83,7 @@ def _check_schedule(trainer: dict[str, Any], kind: type) -> None:
     if not options:
         return
     if not isinstance(options, dict):
-        raise ConfigError(f"{key}: {options!r} is no mapping")
+        raise ConfigError(f"{key}: {options!r} is not a mapping")
     import torch  # which the configuration's class has imported by now
     from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION, SchedulerType, get_scheduler
 

@@ -46,7 +46,7 @@ def open_executor(cluster: str, request: Mapping[str, Any], folder: Path) -> Any
     if cluster == "slurm":
         minutes = request.get("timeout_min")
         if not isinstance(minutes, int) or minutes < 1:
-            given = "is missing" if minutes is None else f"{minutes!r} is no whole number from 1"
+            given = "is missing" if minutes is None else f"{minutes!r} is not a whole number from 1"
             raise ConfigError(f"--request timeout_min: {given}; the minutes after which Slurm may end a job")
         for name in _ONE:
             if request.get(name, 1) not in (0, 1):

@@ -75,7 +75,7 @@ def memory(
     """Bytes that the states of a policy take under a launch; a separate critic is another policy of the same size.
 
     ``reference`` is the frozen policy that a KL needs (``trainer.beta`` above 0, without LoRA). Raises ConfigError
-    for a launch that does not exist and for numbers that are no sizes.
+    for a launch that does not exist and for numbers that are not sizes.
 
     >>> states = memory(7e9, "zero3", 64)
     >>> round(states.update / GIB, 1), round(states.peak / GIB, 1)

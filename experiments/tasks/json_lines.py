@@ -39,7 +39,7 @@ class LocalQuestions(VerifiedTask, ABC):
         super().__post_init__()
         for name in ("train_path", "test_path"):
             if not os.path.isfile(getattr(self, name)):
-                raise ValueError(f"task.{name}: {getattr(self, name)} is no file; expected {self.contents}")
+                raise ValueError(f"task.{name}: {getattr(self, name)} is not a file; expected {self.contents}")
         if self.train_size is not None and self.train_size < 1:
             raise ValueError(f"task.train_size: {self.train_size} is below 1")
 

@@ -7,7 +7,7 @@ option's text. Letters go from A to Z.
 An answer names an option by its letter, alone or as a label ("B", "(b)", "B.", "B) a cat"), after a word that announces
 it ("Option B which is", "the answer is B", "I choose B", and the like in some other languages), or by the option's text
 where that is known; options that are numbers or formulas are compared as such, where no option has the very text. The
-article in "A cat" and the pronoun in "I think" are no letters, nor is in a sentence one behind both J and the gold's
+article in "A cat" and the pronoun in "I think" are not letters, nor is in a sentence one behind both J and the gold's
 last ("T cells", "X = 5"). An answer that names two options, or turns one down ("not B", "B is wrong"), is "ambiguous",
 one that names none "unparsed"; both are wrong. Once an option is stated, the sentences after it may turn others down.
 """

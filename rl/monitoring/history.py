@@ -41,7 +41,7 @@ class History:
         """Step, held-out Brier score and mean training reward of each held-out probe."""
 
     def add(self, step: int, record: Mapping[str, Any]) -> None:
-        """Take in one log record; what is no finite number in it is left out."""
+        """Take in one log record; what is not a finite number in it is left out."""
         for name, value in record.items():
             if isinstance(value, (int, float)) and math.isfinite(value) and _watched(name):
                 series = self.series.setdefault(name, Series())

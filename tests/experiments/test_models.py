@@ -92,7 +92,7 @@ def test_a_hub_name_is_not_asked_for_offline(monkeypatch: pytest.MonkeyPatch, re
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     message = refusal.of(open_policy, "tiny-smal", "model.path")
     assert message == (
-        "model.path: tiny-smal is no folder here and was not found in the hub's cache "
+        "model.path: tiny-smal is not a folder here and was not found in the hub's cache "
         "(the hub is not asked unless HF_HUB_OFFLINE=0 is set) (did you mean tiny-small?)"
     )
 

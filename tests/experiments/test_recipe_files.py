@@ -181,10 +181,13 @@ def test_a_file_that_is_no_recipe_is_refused(
 @pytest.mark.parametrize(
     ("parent", "message"),
     [
-        (3, "mine.yaml: extends: 3 is no text, expected the name of a recipe or a YAML file"),
-        (["rlvr", "rlcr"], "mine.yaml: extends: ['rlvr', 'rlcr'] is no text, expected the name of a recipe or a YAML"),
-        ({"name": "rlvr"}, "mine.yaml: extends: {'name': 'rlvr'} is no text"),
-        (False, "mine.yaml: extends: False is no text"),
+        (3, "mine.yaml: extends: 3 is not a text, expected the name of a recipe or a YAML file"),
+        (
+            ["rlvr", "rlcr"],
+            "mine.yaml: extends: ['rlvr', 'rlcr'] is not a text, expected the name of a recipe or a",
+        ),
+        ({"name": "rlvr"}, "mine.yaml: extends: {'name': 'rlvr'} is not a text"),
+        (False, "mine.yaml: extends: False is not a text"),
         ("x" * 5000, f"recipe '{'x' * 5000}' is not one of candor, "),
         ("x" * 5000 + ".yaml", "xxx.yaml: no such file"),
         ("a\0b.yaml", "b.yaml: no such file"),

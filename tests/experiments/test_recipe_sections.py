@@ -25,8 +25,8 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ),
         ("task.template.thinkin=none", "task.template.thinkin: unknown key, allowed: thinking, "),
         ("model.dtyp=float32", "model.dtyp: unknown key, allowed: path, gguf_file, dtype, "),
-        ("rubric.brir.weight=1", "rubric.brir is no reward term; expected one of accuracy, brier, "),
-        ("rubric.brier.wieght=1", "rubric.brier.wieght is no option of brier; expected one of weight, "),
+        ("rubric.brir.weight=1", "rubric.brir is not a reward term; expected one of accuracy, brier, "),
+        ("rubric.brier.wieght=1", "rubric.brier.wieght is not an option of brier; expected one of weight, "),
         (
             "estimators.answer_probabilty={}",
             "estimators.answer_probabilty: unknown key, allowed: verbalized, expected_confidence, answer_probability, ",
@@ -51,30 +51,30 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ("task.style=word", "task.style: 'word' is not one of symbols, words (did you mean words?)"),
         ("task.train_split=test", "task.train_split: 'test' is not one of warmup, train"),
         ("task.max_digits=9", "task.max_digits: 9 is not from 1 to 5"),
-        ("task.max_digits=two", "task.max_digits: 'two' is no whole number"),
+        ("task.max_digits=two", "task.max_digits: 'two' is not a whole number"),
         ("task.train_size=0", "task.train_size: 0 is below 1"),
-        ("task.chat=maybe", "task.chat: 'maybe' is no true or false"),
-        ("task.template.levels=[0.1, null]", "task.template.levels: [0.1, None] is no list of texts or null"),
-        ("task.template.levels=0.1", "task.template.levels: 0.1 is no list of texts or null"),
-        ("task.template=0.1", "task.template: 0.1 is no mapping"),
+        ("task.chat=maybe", "task.chat: 'maybe' is not true or false"),
+        ("task.template.levels=[0.1, null]", "task.template.levels: [0.1, None] is not a list of texts or null"),
+        ("task.template.levels=0.1", "task.template.levels: 0.1 is not a list of texts or null"),
+        ("task.template=0.1", "task.template: 0.1 is not a mapping"),
         ("task.train_path=2024-01-01", "task.train_path: unknown key"),
-        ("model.path=2024-01-01", "model.path: datetime.date(2024, 1, 1) is no number, text, list or mapping"),
+        ("model.path=2024-01-01", "model.path: datetime.date(2024, 1, 1) is not a number, text, list or mapping"),
         ("task.verifier_workers=0", "task.verifier_workers: 0 is below 1"),
         ("task.verifier_timeout_s=0", "task.verifier_timeout_s: 0.0 is not above 0 and finite"),
         ("task.verifier_timeout_s=.inf", "task.verifier_timeout_s: inf is not above 0 and finite"),
         ("task.template.levels=[high, low]", "task.template: AnswerTemplate.levels holds ['high', 'low']"),
         ("task.template.thinking=maybe", "expected one of ('none', 'optional', 'required')"),
         ("model.path=null", "model.path: missing, and it has no default"),
-        ("model.path=3", "model.path: 3 is no text"),
+        ("model.path=3", "model.path: 3 is not a text"),
         (
             "model.dtype=float31",
             "model.dtype: 'float31' is not one of float32, bfloat16, float16 (did you mean float32?)",
         ),
-        ("model.lora=16", "model.lora: 16 is no mapping or null"),
+        ("model.lora=16", "model.lora: 16 is not a mapping or null"),
         ("rubric.brier=0.5", "rubric.brier is 0.5, expected a mapping such as {weight: 1.0}"),
         ("rubric.accuracy.weight=-1", "rubric.accuracy.weight is -1, expected a finite number of at least 0"),
         ("rubric.accuracy.segments=[answr]", "rubric.accuracy.segments names 'answr'"),
-        ("rubric.allow_hackable=perhaps", "rubric.allow_hackable: 'perhaps' is no true or false"),
+        ("rubric.allow_hackable=perhaps", "rubric.allow_hackable: 'perhaps' is not true or false"),
         (
             "estimators.answer_probability.reduction=median",
             "estimators.answer_probability.reduction: 'median' is not one of product, mean",
@@ -85,9 +85,9 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ),
         ("trainer.method=gropo", "trainer.method: 'gropo' is not one of grpo, ppo, sft"),
         ("trainer.method=gropo", "(did you mean grpo?)"),
-        ("trainer.max_steps=many", "trainer.max_steps: 'many' is no whole number"),
-        ("trainer.learning_rate=fast", "trainer.learning_rate: 'fast' is no number"),
-        ("trainer.num_generations=8.5", "trainer.num_generations: 8.5 is no whole number"),
+        ("trainer.max_steps=many", "trainer.max_steps: 'many' is not a whole number"),
+        ("trainer.learning_rate=fast", "trainer.learning_rate: 'fast' is not a number"),
+        ("trainer.num_generations=8.5", "trainer.num_generations: 8.5 is not a whole number"),
         ("trainer.lr_scheduler_type=cosin", "trainer.lr_scheduler_type: 'cosin' is not one of linear, cosine, "),
         ("trainer.lr_scheduler_type=cosin", "(did you mean cosine?)"),
         ("trainer.save_strategy=setps", "trainer.save_strategy: 'setps' is not one of no, steps, "),
@@ -95,7 +95,7 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ("probe.split=tset", "probe.split: 'tset' is not one of warmup, train, validation, test, shifted"),
         ("probe.size=0", "probe.size: 0 is below 1"),
         ("probe.batch_size=-2", "probe.batch_size: -2 is below 1"),
-        ("probe.size=all", "probe.size: 'all' is no whole number"),
+        ("probe.size=all", "probe.size: 'all' is not a whole number"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(override: str, message: str, refusal: Refusal) -> None:
@@ -160,7 +160,7 @@ def test_a_split_has_to_be_the_tasks_own(tmp_path: Path, refusal: Refusal) -> No
 def test_missing_data_names_the_key_and_the_file(tmp_path: Path, refusal: Refusal) -> None:
     paths = gsm8k_lines(tmp_path)
     message = refusal.recipe("smollm2_gsm8k", paths[0], "task.test_path=absent.jsonl")
-    assert message == "task.test_path: absent.jsonl is no file; expected GSM8K in JSON lines"
+    assert message == "task.test_path: absent.jsonl is not a file; expected GSM8K in JSON lines"
 
 
 def test_the_closed_form_needs_levels_and_a_term_to_take(refusal: Refusal) -> None:

@@ -33,8 +33,8 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ("polynomial", "{lr_end: 1.0}", "does not suit lr_scheduler_type polynomial: "),
         ("cosine_with_min_lr", "{num_cycles: 0.5}", "does not suit lr_scheduler_type cosine_with_min_lr: "),
         ("cosine", "'{num_cycles'", "trainer.lr_scheduler_kwargs: '{num_cycles' is neither a mapping nor JSON"),
-        ("cosine", "'[1]'", "trainer.lr_scheduler_kwargs: [1] is no mapping"),
-        ("cosine", "[1]", "trainer.lr_scheduler_kwargs: [1] is no mapping or text or null"),
+        ("cosine", "'[1]'", "trainer.lr_scheduler_kwargs: [1] is not a mapping"),
+        ("cosine", "[1]", "trainer.lr_scheduler_kwargs: [1] is not a mapping or text or null"),
     ],
 )
 def test_options_that_the_schedule_does_not_take_are_refused(

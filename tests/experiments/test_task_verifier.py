@@ -20,7 +20,7 @@ from tests.factories import Refusal
         (["task.verifier=[math, txt]"], ["task.verifier: 'txt' is not one of", "did you mean text?"]),
         (["task.verifier=[math, math]"], ["task.verifier: math, math names one twice"]),
         (["task.verifier=[]"], ["task.verifier: names none", "allowed: math, text, token_f1"]),
-        (["task.verifier=3"], ["task.verifier: 3 is no text or list"]),
+        (["task.verifier=3"], ["task.verifier: 3 is not a text or list"]),
         (["task.verifer=math"], ["task.verifer: unknown key", "did you mean verifier?"]),
         (["task.verifier=[math, text]", "task.verifier_beta=-1"], ["task.verifier_beta: -1.0 is not from 0 up"]),
         (["task.verifier_beta=0.5"], ["task.verifier_beta: 0.5 has no effect with one verifier"]),

@@ -285,7 +285,7 @@ def test_gsm8k_names_file_and_line_of_what_is_broken(tmp_path: Path, broken: str
 
 def test_gsm8k_names_the_file_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text(line())
-    with pytest.raises(ValueError, match=r"task\.test_path: .*absent\.jsonl is no file"):
+    with pytest.raises(ValueError, match=r"task\.test_path: .*absent\.jsonl is not a file"):
         Gsm8k(str(tmp_path / "train.jsonl"), str(tmp_path / "absent.jsonl"))
     with pytest.raises(ValueError, match=r"task\.train_size: 0 is below 1"):
         Gsm8k(str(tmp_path / "train.jsonl"), str(tmp_path / "train.jsonl"), train_size=0)

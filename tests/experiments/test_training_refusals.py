@@ -30,7 +30,7 @@ def training_refusal(refusal: Refusal) -> Callable[..., str]:
 def test_a_path_that_no_file_can_have_is_refused_in_one_line(
     tmp_path: Path, training_refusal: Callable[..., str], refusal: Refusal
 ) -> None:
-    assert "is no file; expected GSM8K" in refusal.recipe(
+    assert "is not a file; expected GSM8K" in refusal.recipe(
         "smollm2_gsm8k", f"task.train_path={'x' * 5000}", "task.test_path=x"
     )
     message = training_refusal(tmp_path / "run", "rlvr", f"model.path={'x/' * 3000}y")

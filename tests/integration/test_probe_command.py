@@ -284,7 +284,7 @@ def test_what_is_wrong_with_a_checkpoint_is_known_before_a_model_loads(
     bare = refusal.command("probe", policy.path, *out)
     say = "; a recipe has to say which task to probe: --recipe RECIPE"
     assert bare == f"probe: {policy.path} carries no calibration/recipe.yaml{say}"
-    assert refusal.command("probe", "org/model", *out) == f"probe: org/model is no folder here{say}"
+    assert refusal.command("probe", "org/model", *out) == f"probe: org/model is not a folder here{say}"
     run = refusal.command("probe", tmp_path, *out)
     assert run == f"probe: {tmp_path} holds no model, there is no config.json in it (did you mean {checkpoint}?)"
     assert "recipe 'absent' is not one of" in refusal.command("probe", checkpoint, "--recipe", "absent", *out)
@@ -301,7 +301,7 @@ def test_a_hub_name_that_cannot_be_reached_is_one_line(recipe: Path, tmp_path: P
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     override = "probe.escalate_to=null"
     message = refusal.command("probe", "org/model", "--recipe", recipe, override, "--out", tmp_path / "out")
-    assert message.startswith("probe checkpoint: org/model is no folder here and was not found in the hub's cache")
+    assert message.startswith("probe checkpoint: org/model is not a folder here and was not found in the hub's cache")
 
 
 def test_completions_are_judged_by_the_verifier_asked_for(tmp_path: Path, refusal: Refusal) -> None:

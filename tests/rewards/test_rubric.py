@@ -111,11 +111,11 @@ def test_segments_follow_the_recipe_and_default_to_those_of_the_term() -> None:
     [
         (
             {"acuracy": {}},
-            "rubric.acuracy is no reward term; expected one of accuracy, brier, .*format.* \\(did you mean accuracy",
+            "rubric.acuracy is not a reward term; expected one of accuracy, brier, .*format.* \\(did you mean accuracy",
         ),
         (
             {"brier": {"wieght": 1}},
-            "rubric.brier.wieght is no option of brier; .* weight, scaling, .*segments.* \\(did you mean weight",
+            "rubric.brier.wieght is not an option of brier; .* weight, scaling, .*segments.* \\(did you mean weight",
         ),
         ({"brier": {"segments": ["confidnce"]}}, "names 'confidnce'; .* \\(did you mean confidence"),
         ({"brier": {"segments": "confidence"}}, "rubric.brier.segments is 'confidence', expected a list"),

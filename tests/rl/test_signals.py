@@ -239,10 +239,10 @@ def test_nothing_is_watched_where_no_signal_needs_it(tokenizer: Any) -> None:
 
 
 def test_an_unknown_name_is_refused(tokenizer: Any, make_trainer: Any) -> None:
-    with pytest.raises(ValueError, match=r"rubric: answer_margn, sureness is no signal, allowed: verbalized, "):
+    with pytest.raises(ValueError, match=r"rubric: answer_margn, sureness is not a signal, allowed: verbalized, "):
         SignalReader(
             ["entropy", "answer_margn", "sureness"], policy_of("llama", tokenizer), tokenizer, TEMPLATE, generates=True
         )
     rubric = Rubric.from_config({"accuracy": {}, "rlsf": {"signal": "answer_margn"}})
-    with pytest.raises(ValueError, match="answer_margn is no signal"):
+    with pytest.raises(ValueError, match="answer_margn is not a signal"):
         make_trainer(rubric=rubric)

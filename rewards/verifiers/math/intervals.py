@@ -63,7 +63,7 @@ class Union(NamedTuple):
 def solutions(latex: str) -> Union | None:
     r"""The set of numbers that ``latex`` names: intervals, unions of them, inequalities joined by "or" or "and".
 
-    None for anything else, for parts that touch, and for ends that are no real numbers of
+    None for anything else, for parts that touch, and for ends that are not real numbers of
     :mod:`rewards.verifiers.math.exact`. An ordinary pair in round brackets reads as an interval too.
 
     >>> solutions(r"x < -1 \lor x > 1").equals(solutions(r"(-\infty, -1) \cup (1, \infty)"), lambda a, b: a == b)
