@@ -124,6 +124,20 @@ def lora_config(recipe: Any) -> Any:
     return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | recipe.model.lora, "model.lora")
 
 
+def check_lora(model: Any) -> None:
+    """Raise ConfigError for adapters that could not be loaded again: their base is not the model that they fit."""
+    if model.add_template_tokens:
+        raise ConfigError(
+            "model.lora: an adapter does not hold the new tokens of model.add_template_tokens; add them in a "
+            "supervised warm start without lora, and start from its final folder"
+        )
+    if model.gguf_file is not None or model.path in PACKAGED:
+        raise ConfigError(
+            f"model.lora: an adapter on {model.path} finds no base, which is a GGUF file; train it whole first (method "
+            "sft without lora), and start from its final folder"
+        )
+
+
 def _check_levels(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ConfigError, before weights load, where the run needs levels of one token each and they are not."""
     from estimators.estimator import LEVELS

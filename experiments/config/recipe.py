@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from estimators import ESTIMATORS
 from experiments.config.facts import recipe_facts
 from experiments.config.methods import DEFAULT_METHOD, METHODS
-from experiments.config.models import PACKAGED
+from experiments.config.models import check_lora
 from experiments.config.trainer import check_trainer
 from experiments.errors import ConfigError
 from experiments.schema import DEEPEST, AtLeastOne, AtLeastZero, from_mapping, known_keys, one_of, parse_yaml, read_yaml
@@ -238,7 +238,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     )
     one_of("probe.split", recipe.probe.split, task.splits)
     if recipe.model.lora is not None:
-        _check_lora(recipe.model)
+        check_lora(recipe.model)
     if recipe.model.critic_path and not (METHODS[method].critic and trainer.get("value_model") == "separate"):
         raise ConfigError(
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
@@ -266,20 +266,6 @@ def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
             raise ConfigError(f"estimators.{name}: needs {', '.join(sorted(beyond))}, which a recipe does not give")
     probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]
     one_of("probe.confidence", recipe.probe.confidence, dict.fromkeys((VERBALIZED, *probabilities)))
-
-
-def _check_lora(model: ModelSection) -> None:
-    """Raise ConfigError for adapters that could not be loaded again: their base is not the model that they fit."""
-    if model.add_template_tokens:
-        raise ConfigError(
-            "model.lora: an adapter does not hold the new tokens of model.add_template_tokens; add them in a "
-            "supervised warm start without lora, and start from its final folder"
-        )
-    if model.gguf_file is not None or model.path in PACKAGED:
-        raise ConfigError(
-            f"model.lora: an adapter on {model.path} finds no base, which is a GGUF file; train it whole first (method "
-            "sft without lora), and start from its final folder"
-        )
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:

@@ -24,6 +24,7 @@ import torch
 import yaml
 
 from experiments.cli import main
+from experiments.files import LOCK
 from rl.files import last_complete_checkpoint
 from rl.monitoring.callbacks import MetricsFile
 from rl.monitoring.progress import Progress
@@ -341,7 +342,8 @@ def test_a_run_changes_its_weights_on_the_way(uninterrupted: Path, policy: Any) 
 
 def test_a_finished_run_is_left_as_it_is(recipe: Path, uninterrupted: Path) -> None:
     def state() -> dict[str, int]:
-        return {str(path): path.stat().st_mtime_ns for path in uninterrupted.rglob("*") if path.is_file()}
+        files = [path for path in uninterrupted.rglob("*") if path.is_file() and path.name != LOCK]
+        return {str(path): path.stat().st_mtime_ns for path in files}
 
     before = state()
     assert main(["train", str(recipe), "--out", str(uninterrupted), "--resume"]) == 0
