@@ -159,7 +159,7 @@ class SignalReader:
     ) -> dict[str, torch.Tensor]:
         """Every signal asked for, in the order of the rubric, each (B,); NaN where it is not valid.
 
-        ``prompt_ids`` are looked at only where the reader :attr:`asks`; it asks for ``references``, answers as a policy
+        Where the reader :attr:`asks`, it asks for ``references``, answers as a policy
         would write them, or the golds themselves. Raises RuntimeError where the policy was not watched as it wrote.
         """
         values: dict[str, torch.Tensor] = {}
