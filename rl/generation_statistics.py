@@ -7,8 +7,8 @@ time.
 
 What is kept, for B completions of T tokens and a vocabulary V: of a generation the statistics, B x T x (5 + levels)
 float32, and the logits of the last forward pass as the model made them, B x V for one token a pass; of a scoring pass
-the statistics alone. Beside them at most four copies of :data:`estimators.token_statistics.CHUNK` logits are alive, and where a
-model scales or caps its logits one copy of those of a pass. Hidden states are not kept.
+the statistics alone. Beside them at most four copies of :data:`estimators.token_statistics.CHUNK` logits are alive,
+and where a model scales or caps its logits one copy of those of a pass. Hidden states are not kept.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ class GenerationStatistics:
     def take(self, completion_ids: Sequence[Sequence[int]]) -> TokenStatistics:
         """Statistics (B, T) of completions that were watched as they were made; T is the length of the longest.
 
-        They are 0 behind a completion's end, and NaN where :meth:`scoring` read no token. Forgets them. Raises RuntimeError where the passes that were seen are not those of these completions.
+        They are 0 behind a completion's end, and NaN where :meth:`scoring` read no token. Forgets them. Raises
+        RuntimeError where the passes that were seen are not those of these completions.
         """
         length = max(map(len, completion_ids), default=0)
         try:
