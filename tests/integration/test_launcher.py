@@ -311,7 +311,7 @@ def test_the_slurm_script_starts_accelerate_on_every_node(tmp_path: Path) -> Non
 
     parsed = launch_command_parser().parse_args(expected[2:])
     assert (parsed.machine_rank, parsed.num_processes, parsed.training_script) == (1, 8, "experiments")
-    assert parsed.module and parsed.training_script_args == given
+    assert parsed.module and parsed.training_script_args == ["train", *given]
     assert run().returncode == 2, "no recipe"
     assert "own.yaml: no such file" in run("candor", LAUNCH="own.yaml").stderr
     assert load_recipe(given[0], given[1:2]).trainer["max_steps"] == 5
