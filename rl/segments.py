@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,8 @@ from rewards.template import AnswerTemplate
 _AS_WRITTEN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
 _WINDOW = 6
 """Tokens decoded together to place a boundary: more than any one character spans in a byte-level vocabulary."""
+_STRAY = "\N{REPLACEMENT CHARACTER}"
+"""What bytes that are no whole character decode to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +62,42 @@ def decode_completion(
     def decode(start: int, stop: int) -> str:
         return tokenizer.decode(ids[start:stop], **_AS_WRITTEN)
 
-    # Where tokens decode to the same text alone as together, as they mostly do, one decoding of each is enough.
     for token in set(ids[:length]).difference(alone):
         alone[token] = tokenizer.decode([token], **_AS_WRITTEN)
-    text = decode(0, length)
-    if "".join(alone[token] for token in ids[:length]) == text:
-        ends = list(itertools.accumulate(len(alone[token]) for token in ids[:length]))
-        return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
+    text, ends = decode(0, length), list[int]()
+    for split, run in itertools.groupby(range(length), key=lambda index: _STRAY in alone[ids[index]]):
+        places, at = list(run), ends[-1] if ends else 0
+        if split:  # bytes of characters that are whole only together
+            ends += [at + end for end in _ends_together(decode, places[0], places[-1] + 1)]
+        else:
+            ends += [at + end for end in itertools.accumulate(len(alone[ids[index]]) for index in places)]
+    if not _are_ends_of(text, ends, [alone[token] for token in ids[:length]]):
+        ends = _ends_together(decode, 0, length)  # a tokenizer whose tokens depend on what stands before them
+    return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
 
-    text, ends, anchor, settled = "", [], 0, 0
-    # `anchor` starts the window that is decoded for context, `settled` is the first token not yet in `text`.
-    for stop in range(1, length + 1):
+
+def _ends_together(decode: Callable[[int, int], str], first: int, length: int) -> list[int]:
+    """Where each token from ``first`` to ``length`` ends in the text of them all, decoding windows of them together."""
+    ends, size, anchor, settled = list[int](), 0, first, first
+    # `anchor` starts the window that is decoded for context, `settled` is the first token not yet counted in `size`.
+    for stop in range(first + 1, length + 1):
         start = max(anchor, stop - _WINDOW)  # enough to see an unfinished character, however long a run of them is
         now = decode(start, stop)
-        if now.endswith("\N{REPLACEMENT CHARACTER}") and stop < length:
-            ends.append(len(text))
+        if now.endswith(_STRAY) and stop < length:
+            ends.append(size)
             continue
         now = now if start == anchor else decode(anchor, stop)
-        text += now[len(decode(anchor, settled)) :]
-        ends.append(len(text))
+        size += len(now) - len(decode(anchor, settled))
+        ends.append(size)
         anchor, settled = settled, stop
-    return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
+    return ends
+
+
+def _are_ends_of(text: str, ends: Sequence[int], alone: Sequence[str]) -> bool:
+    """Whether tokens that hold whole characters stand in ``text`` as they are written alone, and nothing behind."""
+    starts = (0, *ends)
+    whole = zip(starts, alone, strict=False)
+    return starts[-1] == len(text) and all(_STRAY in each or text.startswith(each, start) for start, each in whole)
 
 
 def segment_masks(
