@@ -9,7 +9,6 @@ update failed.
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from experiments.config.methods import METHODS
 from experiments.config.models import find_model, lora_config, open_weights
 from experiments.config.recipe import Recipe
 from experiments.config.trainer import check_batch, check_generation
-from experiments.errors import ConfigError, RunError, Stopped
+from experiments.errors import FULL, ConfigError, RunError, Stopped
 from experiments.files import locked, writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import parse_yaml
@@ -108,9 +107,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         monitors = _monitors(recipe, arguments)
         if monitors is not None:  # first of all, so that every logger writes what it adds to a record
             trainer.callback_handler.callbacks.insert(0, monitors)
-        if main_process:
-            write_text(out / KEPT_RECIPE, _as_yaml(recipe))
         try:
+            if main_process:
+                write_text(out / KEPT_RECIPE, _as_yaml(recipe))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             if stop.received and trainer.state.global_step < trainer.state.max_steps:
                 raise Stopped(stop.received, f"checkpoint-{trainer.state.global_step}")
@@ -133,7 +132,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         except (FailedUpdateError, CheckpointError) as error:
             raise RunError(str(error)) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno not in FULL:
                 raise
             raise RunError(could_not_be_written(out, error)) from error
     trainer.accelerator.wait_for_everyone()

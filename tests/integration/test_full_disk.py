@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from experiments.cli import main
 from rl.files import last_complete_checkpoint
+from rl.monitoring.callbacks import MetricsFile
 from tests.integration.runs import records_in, same_run, steps_in
 
 SAVE = 3
@@ -118,3 +120,34 @@ def test_a_disk_that_fills_up_under_a_log_ends_the_run_in_one_line_and_loses_not
     assert not (out / "final").exists() and all("step" in each for each in records_in(out))
     assert main(["train", recipe, "--out", str(out), "--resume"]) == 0
     same_run(whole, out)
+
+
+def test_any_command_ends_in_one_line_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "records.parquet")
+
+    monkeypatch.setattr("experiments.commands.probe.probe", full)
+    assert main(["probe", "x", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "candor: records.parquet could not be written: No space left on device\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no device that is always full")
+def test_metrics_on_a_device_that_is_full_end_the_run(
+    write_recipe: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin = MetricsFile.on_train_begin
+
+    def onto_the_full_device(self: MetricsFile, args: Any, *rest: Any, **kwargs: Any) -> None:
+        begin(self, args, *rest, **kwargs)
+        (Path(args.output_dir) / "metrics.jsonl").unlink()
+        (Path(args.output_dir) / "metrics.jsonl").symlink_to("/dev/full")
+
+    monkeypatch.setattr(MetricsFile, "on_train_begin", onto_the_full_device)
+    assert main(["train", str(write_recipe()), "--out", str(tmp_path / "run")]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in line and line.endswith("with --resume starts again")
