@@ -108,14 +108,16 @@ def test_a_disk_that_fills_up_under_a_log_ends_the_run_in_one_line_and_loses_not
         to_parquet(table, path, **options)
         if Path(path) == out / "completions" / name:
             Path(path).write_bytes(Path(path).read_bytes()[:100])
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+            # As pyarrow says it, without the file.
+            raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28] No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", open_full)
         patch.setattr(pd.DataFrame, "to_parquet", to_parquet_full)
         assert main(["train", recipe, "--out", str(out)]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"candor: {out} ") and f"{name}: No space left on device" in line
+    assert line.startswith(f"candor: {out} could not be written (") and "No space left on device; make room" in line
+    assert (f"{out / name}: " in line) == (name == "metrics.jsonl")
     assert line.endswith(f"make room, and the same command with --resume goes on from checkpoint-{SAVE}")
     assert not (out / "final").exists() and all("step" in each for each in records_in(out))
     assert main(["train", recipe, "--out", str(out), "--resume"]) == 0
