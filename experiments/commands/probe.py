@@ -141,6 +141,7 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
     """
     from experiments.config.models import find_model
     from experiments.config.recipe import load_recipe
+    from experiments.routing.large import check_large
 
     named = None if recipe is None else load_recipe(recipe, overrides)
     gguf_file = named.model.gguf_file if named is not None and named.model.path == checkpoint else None
@@ -152,13 +153,13 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
             raise ConfigError(f"probe: {checkpoint} {found}; a recipe has to say which task to probe: --recipe RECIPE")
         named = load_recipe(str(saved), overrides)
     named.task.require_binary()
-    if named.probe.escalate_to is not None:
-        find_model(named.probe.escalate_to, "probe.escalate_to")
+    check_large(named)
     return named
 
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
-    from experiments.probe.checkpoint import large_verdicts, other_estimators, probe_checkpoint
+    from experiments.probe.checkpoint import other_estimators, probe_checkpoint
+    from experiments.routing.large import large_verdicts
 
     with settings.task.open_verifier() as verifier:
         large = None if settings.probe.escalate_to is None else large_verdicts(settings, verifier)
