@@ -45,7 +45,7 @@ class StepRules:
             raise ValueError(f"tags is {self.tags!r}, expected two different texts")
         if not 1 <= self.min_tokens <= self.max_tokens:
             raise ValueError(
-                f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}, expected 1 or more, max not below min"
+                f"min_tokens is {self.min_tokens} and max_tokens {self.max_tokens}, expected 1 <= min <= max"
             )
 
 
