@@ -28,6 +28,7 @@ from experiments.commands import (
     replay,
     report,
     rewards,
+    route,
     train,
 )
 from experiments.errors import FULL, ConfigError, DataError, RunError, Stopped
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Any] = {
     "quickstart": quickstart,
     "train": train,
     "probe": probe,
+    "route": route,
     "ablate": ablate,
     "report": report,
     "build-tiny": build_tiny,

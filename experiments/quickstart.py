@@ -16,10 +16,11 @@ import pandas as pd
 from experiments.config.recipe import Recipe, load_recipe
 from experiments.errors import ConfigError
 from experiments.files import locked
-from experiments.probe.checkpoint import large_verdicts, other_estimators, probe_checkpoint
+from experiments.probe.checkpoint import other_estimators, probe_checkpoint
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
+from experiments.routing.large import large_verdicts
 from experiments.train import train
 
 CONTROL, RECOMMENDED = "rlvr", "candor"

@@ -9,20 +9,20 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from estimators.decoding import AS_WRITTEN, StreamDecoder
 from estimators.estimator import Completions
+from estimators.segmentation import NO_STEP, StepRules, StepSegmenter
 from rewards.completion import SEGMENTS, ParsedCompletion
+from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate
 
-_AS_WRITTEN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-_WINDOW = 6
-"""Tokens decoded together to place a boundary: more than any one character spans in a byte-level vocabulary."""
 _STRAY = "\N{REPLACEMENT CHARACTER}"
 """What bytes that are no whole character decode to."""
 
@@ -59,38 +59,25 @@ def decode_completion(
     length = stops[0] if stops else len(ids)
     finished = bool(stops)
 
-    def decode(start: int, stop: int) -> str:
-        return tokenizer.decode(ids[start:stop], **_AS_WRITTEN)
-
     for token in set(ids[:length]).difference(alone):
-        alone[token] = tokenizer.decode([token], **_AS_WRITTEN)
-    text, ends = decode(0, length), list[int]()
+        alone[token] = tokenizer.decode([token], **AS_WRITTEN)
+    text, ends = tokenizer.decode(ids[:length], **AS_WRITTEN), list[int]()
     for split, run in itertools.groupby(range(length), key=lambda index: _STRAY in alone[ids[index]]):
         places, at = list(run), ends[-1] if ends else 0
         if split:  # bytes of characters that are whole only together
-            ends += [at + end for end in _ends_together(decode, places[0], places[-1] + 1)]
+            ends += [at + end for end in _ends_together(tokenizer, ids[places[0] : places[-1] + 1])]
         else:
             ends += [at + end for end in itertools.accumulate(len(alone[ids[index]]) for index in places)]
     if not _are_ends_of(text, ends, [alone[token] for token in ids[:length]]):
-        ends = _ends_together(decode, 0, length)  # a tokenizer whose tokens depend on what stands before them
+        ends = _ends_together(tokenizer, ids[:length])  # a tokenizer whose tokens depend on what stands before them
     return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
 
 
-def _ends_together(decode: Callable[[int, int], str], first: int, length: int) -> list[int]:
-    """Where each token from ``first`` to ``length`` ends in the text of them all, decoding windows of them together."""
-    ends, size, anchor, settled = list[int](), 0, first, first
-    # `anchor` starts the window that is decoded for context, `settled` is the first token not yet counted in `size`.
-    for stop in range(first + 1, length + 1):
-        start = max(anchor, stop - _WINDOW)  # enough to see an unfinished character, however long a run of them is
-        now = decode(start, stop)
-        if now.endswith(_STRAY) and stop < length:
-            ends.append(size)
-            continue
-        now = now if start == anchor else decode(anchor, stop)
-        size += len(now) - len(decode(anchor, settled))
-        ends.append(size)
-        anchor, settled = settled, stop
-    return ends
+def _ends_together(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
+    """Where each token ends in the text of them all, decoded in the context of those before."""
+    stream = StreamDecoder(tokenizer)
+    pieces = (stream.push(token, last=place == len(ids)) for place, token in enumerate(ids, 1))
+    return list(itertools.accumulate(map(len, pieces)))
 
 
 def _are_ends_of(text: str, ends: Sequence[int], alone: Sequence[str]) -> bool:
@@ -212,11 +199,12 @@ def as_completions(
     parsed: Sequence[ParsedCompletion],
     decoded: Sequence[DecodedCompletion],
     levels: LevelTokens | None = None,
+    rules: StepRules | None = None,
 ) -> Completions:
     """What estimators are given: the tokens of completions and what they wrote, from one parse of their text.
 
-    ``completion_ids`` may be padded behind the token that ends them. A step is a line of the thought that holds more
-    than white space. Raises ValueError where a completion has fewer ids than its text has tokens.
+    ``completion_ids`` may be padded behind the token that ends them. ``rules`` say what a step is, see
+    :func:`step_rules`. Raises ValueError where a completion has fewer ids than its text has tokens.
     """
     ids = [list(each[: len(tokens.ends)]) for each, tokens in zip(completion_ids, decoded, strict=True)]
     for row, (each, tokens) in enumerate(zip(ids, decoded, strict=True)):
@@ -229,12 +217,12 @@ def as_completions(
         found = [confidence_token(*each, levels.ids) for each in zip(parsed, decoded, ids, strict=True)]
         places = [-1 if place is None else place for place in found]
     stated = [math.nan if each.confidence is None else each.confidence for each in parsed]
-    steps_BT = _step_numbers(parsed, decoded, length)
+    steps_BT, reasoning_BT = _steps(parsed, decoded, length, rules or StepRules())
     return Completions(
         prompt_ids=prompt_ids,
         completion_ids=ids,
         written_BT=torch.arange(length) < counts.unsqueeze(1),
-        reasoning_BT=steps_BT >= 0,
+        reasoning_BT=reasoning_BT,
         answer_BT=field_mask(parsed, decoded, "answer", length),
         confidence_BT=field_mask(parsed, decoded, "confidence", length),
         steps_BT=steps_BT,
@@ -245,19 +233,31 @@ def as_completions(
     )
 
 
-def _step_numbers(
-    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int
-) -> torch.Tensor:
-    """Number of the step (B, T) that each token of a thought belongs to, by its first character; -1 elsewhere."""
-    numbers = np.full((len(parsed), length), -1, dtype=np.int64)
+def step_rules(template: AnswerTemplate) -> StepRules:
+    """What a step of the thought is, in completions that follow a template."""
+    tag = TAG_NAMES["reasoning"]
+    return StepRules(
+        template.step_separators, template.step_min_tokens, template.step_max_tokens, (f"<{tag}>", f"</{tag}>")
+    )
+
+
+def _steps(
+    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int, rules: StepRules
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Number of each token's step (B, T), and whether the token stands in the thought, closed or not (B, T)."""
+    numbers = np.full((len(parsed), length), NO_STEP, dtype=np.int64)
+    inside = np.zeros((len(parsed), length), dtype=bool)
     for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
-        span = completion.spans.get("reasoning")
-        if span is None:
-            continue
-        start, step = span.start, -1
-        for line in tokens.text[span.start : span.end].splitlines(keepends=True):
-            step += bool(line.strip())  # a blank line belongs to the step before it
-            inside = tokens_inside(start, start + len(line), tokens)
-            numbers[row, [token for token in inside if numbers[row, token] < 0]] = max(step, 0)
-            start += len(line)
-    return torch.from_numpy(numbers)
+        thought = completion.blocks.get("reasoning")
+        opened_before = thought is not None and not tokens.text.startswith(rules.tags[0], thought.start)
+        segmenter = StepSegmenter(rules, inside=opened_before)
+        bounds = itertools.pairwise((0, *tokens.ends))
+        for column, (start, end) in enumerate(itertools.islice(bounds, len(tokens.ends) - tokens.finished)):
+            before = segmenter.inside
+            numbers[row, column] = segmenter.push(tokens.text[start:end]).step
+            inside[row, column] = before and segmenter.inside
+        if thought is None:  # it was never closed: what the parser has read as another field is no thought
+            for block in completion.blocks.values():
+                field = tokens_inside(block.start, block.end, tokens)
+                numbers[row, field], inside[row, field] = NO_STEP, False
+    return torch.from_numpy(numbers), torch.from_numpy(inside)

@@ -120,8 +120,9 @@ def _train_and_measure(run: Run) -> None:
 
 
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
-    from experiments.probe.checkpoint import large_verdicts, probe_checkpoint
+    from experiments.probe.checkpoint import probe_checkpoint
     from experiments.probe.measure import measure
+    from experiments.routing.large import large_verdicts
 
     on_test, on_validation = measured_by(run)
     checkpoints = sorted(run.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))

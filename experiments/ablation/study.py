@@ -16,7 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from experiments.config.models import find_model
 from experiments.config.recipe import SUFFIXES, Recipe, load_recipe
 from experiments.errors import ConfigError
 from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, read_yaml
@@ -128,9 +127,9 @@ def measured_by(run: Run) -> tuple[Recipe, Recipe]:
 def check_measuring(*recipes: Recipe) -> None:
     """Raise ConfigError where the probe of a recipe cannot be made, before anything is trained."""
     from experiments.probe.checkpoint import probe_rows
+    from experiments.routing.large import check_large
 
     for recipe in recipes:
         recipe.task.require_binary()
         probe_rows(recipe)
-        if recipe.probe.escalate_to is not None:
-            find_model(recipe.probe.escalate_to, "probe.escalate_to")
+        check_large(recipe)

@@ -25,6 +25,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500; for a checkpoint")
     parser.add_argument("--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion")
     parser.add_argument("--records", type=Path, metavar="FILE", help="parquet or JSONL of confidence, correct")
+    parser.add_argument(
+        "--logs", type=Path, metavar="PATH", help="log of lm-eval, inspect_ai or lighteval, or a folder"
+    )
+    parser.add_argument("--metric", metavar="NAME", help="metric or scorer of --logs whose verdict counts (the first)")
+    parser.add_argument("--filter", metavar="NAME", help="filter of lm-eval whose rows count (the first)")
+    parser.add_argument(
+        "--export", choices=["inspect"], help="confidences of --logs for inspect_ai's precomputed_scores"
+    )
     parser.add_argument("--verifier", help="what judges the completions: math (default), choice, text, state")
     parser.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
@@ -38,6 +46,10 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         completions=options.completions,
         records=options.records,
+        logs=options.logs,
+        metric=options.metric,
+        filter_name=options.filter,
+        export=options.export,
         verifier=options.verifier,
         recipe=options.recipe,
         overrides=options.overrides,
@@ -54,6 +66,10 @@ def probe(
     checkpoint: str | None = None,
     completions: Path | None = None,
     records: Path | None = None,
+    logs: Path | None = None,
+    metric: str | None = None,
+    filter_name: str | None = None,
+    export: str | None = None,
     verifier: str | None = None,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
@@ -61,9 +77,10 @@ def probe(
 ) -> Metrics:
     """Measure one source and write ``records.parquet``, ``metrics.json`` and ``report.html`` into ``out``.
 
-    Exactly one of ``checkpoint``, ``completions`` and ``records`` is given; ``verifier`` (math if left out)
-    judges completions. Raises ConfigError where it is not or the folder cannot be written, DataError for files that
-    cannot be read.
+    Exactly one of ``checkpoint``, ``completions``, ``records`` and ``logs`` is given; ``verifier`` (math if left out)
+    judges completions. ``metric`` and ``filter_name`` say what counts in the logs of a harness, of which it is printed
+    which column became what; ``export`` writes their confidences for inspect_ai as well. Raises ConfigError where what
+    is asked for does not go together or the folder cannot be written, DataError for files that cannot be read.
     """
     # Imported here: the command line answers without pandas, and two of the sources are measured without torch.
     from experiments.files import writable
@@ -74,10 +91,11 @@ def probe(
     from rewards.template import AnswerTemplate
     from rewards.verifiers.pool import VERIFIERS, VerifierPool
 
-    given = [name for name, value in _named(checkpoint, completions, records) if value is not None]
+    sources = {"CHECKPOINT": checkpoint, "--completions": completions, "--records": records, "--logs": logs}
+    given = [name for name, value in sources.items() if value is not None]
     if len(given) != 1:
         raise ConfigError(
-            "probe: expected one of CHECKPOINT, --completions FILE, --records FILE; "
+            "probe: expected one of CHECKPOINT, --completions FILE, --records FILE, --logs PATH; "
             f"got {' and '.join(given) or 'none of them'}"
         )
     if checkpoint is None and (recipe or overrides):
@@ -86,6 +104,9 @@ def probe(
         if completions is None:
             raise ConfigError(f"probe: --verifier is for --completions, not for {given[0]}")
         one_of("--verifier", verifier, [name for name, kind in VERIFIERS.items() if not kind.graded])
+    for option, value in {"--metric": metric, "--filter": filter_name, "--export": export}.items():
+        if value is not None and logs is None:
+            raise ConfigError(f"probe: {option} is for --logs, not for {given[0]}")
     settings = None if checkpoint is None else checkpoint_recipe(checkpoint, recipe, overrides)
     out = writable(out)
     resamples = 1000
@@ -99,6 +120,9 @@ def probe(
         with VerifierPool(verifier or "math", workers=2) as pool:
             frame = from_completions(read_completions(completions), AnswerTemplate(analysis="optional"), pool)
         meta["completions"] = completions.name
+    elif logs is not None:
+        frame = _read_logs(logs, metric, filter_name, out if export else None)
+        meta["logs"] = logs.name
     else:
         assert records is not None
         frame = read_records(records)
@@ -117,6 +141,7 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
     """
     from experiments.config.models import find_model
     from experiments.config.recipe import load_recipe
+    from experiments.routing.large import check_large
 
     named = None if recipe is None else load_recipe(recipe, overrides)
     gguf_file = named.model.gguf_file if named is not None and named.model.path == checkpoint else None
@@ -128,13 +153,13 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
             raise ConfigError(f"probe: {checkpoint} {found}; a recipe has to say which task to probe: --recipe RECIPE")
         named = load_recipe(str(saved), overrides)
     named.task.require_binary()
-    if named.probe.escalate_to is not None:
-        find_model(named.probe.escalate_to, "probe.escalate_to")
+    check_large(named)
     return named
 
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
-    from experiments.probe.checkpoint import large_verdicts, other_estimators, probe_checkpoint
+    from experiments.probe.checkpoint import other_estimators, probe_checkpoint
+    from experiments.routing.large import large_verdicts
 
     with settings.task.open_verifier() as verifier:
         large = None if settings.probe.escalate_to is None else large_verdicts(settings, verifier)
@@ -149,5 +174,18 @@ def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
         )
 
 
-def _named(checkpoint: Any, completions: Any, records: Any) -> list[tuple[str, Any]]:
-    return [("CHECKPOINT", checkpoint), ("--completions", completions), ("--records", records)]
+def _read_logs(path: Path, metric: str | None, filter_name: str | None, export: Path | None) -> pd.DataFrame:
+    """Records of a harness's logs; prints which column became what, and writes scores below ``export``."""
+    from experiments.commands.terminal import print_logs
+    from experiments.probe.logs.read import log_records, read_logs
+    from experiments.probe.logs.scores import write_inspect_scores
+
+    logs = read_logs(path, metric=metric, filter_name=filter_name)
+    foreign = [f"{log.path} is one of {log.harness}" for log in logs if log.harness != "inspect_ai"]
+    if export is not None and foreign:
+        raise ConfigError(f"probe: --export inspect is for logs of inspect_ai, {foreign[0]}")
+    frame = log_records(logs)
+    print_logs(logs)
+    for file in write_inspect_scores(logs, frame, export) if export is not None else ():
+        print(file)
+    return frame

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from experiments.probe.logs.sample import Log
 
 
 class Terminal(Console):
@@ -25,3 +28,15 @@ def print_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     narrowest = console.measure(table, options=console.options.update(max_width=1000)).minimum
     console.width = max(console.width, narrowest + 2 * len(table.columns))
     console.print(table)
+
+
+def print_logs(logs: Sequence[Log]) -> None:
+    """Print of each log what it is, which of its columns became what, and what was left out."""
+    from experiments.report.glossary import plain
+
+    for log in logs:
+        print(plain(f"{log.path.name}: {log.harness}, {log.task} by {log.model}, {len(log.samples):,} rows", 300))
+        for column, origin in log.columns.items():
+            print(plain(f"  {column:<17} {origin}", 300))
+        for notice in log.notices:
+            print(plain(f"  {notice}", 300))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from estimators import ESTIMATORS
+from experiments.config.endpoint import EndpointSection
 from experiments.config.facts import recipe_facts
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.config.models import check_lora, lora_config
@@ -66,7 +67,9 @@ class ProbeSection:
     batch_size: AtLeastOne = 250
     max_new_tokens: AtLeastOne = 16
     escalate_to: str | None = None
-    """Model that questions are escalated to; None leaves the routing metrics out."""
+    """What questions are escalated to: a model, the URL of an endpoint, or a file of outcomes; None: nothing."""
+    endpoint: EndpointSection | None = None
+    """How to ask the endpoint."""
     resamples: AtLeastOne = 1000
     confidence: str = "verbalized"
     """The estimator by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""

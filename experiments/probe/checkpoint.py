@@ -100,14 +100,6 @@ def other_estimators(recipe: Recipe) -> list[str]:
     return [each for each in dict.fromkeys((VERBALIZED, *recipe.estimators)) if each != recipe.probe.confidence]
 
 
-def large_verdicts(recipe: Recipe, verifier: Verifier) -> list[float | None]:
-    """Whether the model that questions are escalated to answers each probe question correctly."""
-    if recipe.probe.escalate_to is None:
-        raise ConfigError("probe.escalate_to: names no model to escalate to")
-    records = probe_checkpoint(recipe.probe.escalate_to, recipe, "large", verifier)
-    return [None if pd.isna(value) else float(value) for value in records["correct"]]
-
-
 def probe_rows(recipe: Recipe) -> list[dict[str, Any]]:
     """The recipe's held-out questions. Raises ConfigError where the task has no such split or too few questions."""
     return _rows(recipe, recipe.probe.split, recipe.probe.size)

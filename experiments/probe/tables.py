@@ -137,7 +137,7 @@ def read_table(path: str | Path) -> Table:
     if path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     if path.suffix == ".jsonl":
-        rows, places = _read_jsonl(path)
+        rows, places = read_jsonl(path)
         frame = pd.DataFrame(rows, dtype="object")
     else:
         try:
@@ -161,7 +161,12 @@ def _with_index_as_columns(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.set_axis([str(name) for name in frame.columns], axis="columns")
 
 
-def _read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def read_jsonl(path: Path, *, constants: bool = False) -> tuple[list[dict[str, Any]], list[str]]:
+    """The objects of a JSON-lines file, and the line that each stands in.
+
+    ``constants`` says that NaN and Infinity, which Python writes and JSON does not have, are read as numbers. Raises
+    DataError, naming file and line, for a line that is not a JSON object.
+    """
     rows: list[dict[str, Any]] = []
     places: list[str] = []
     with path.open("rb") as stream:
@@ -170,7 +175,7 @@ def _read_jsonl(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
                 text = line.decode("utf-8-sig")  # some programs put a byte order mark first
                 if not text.strip():
                     continue
-                row = json.loads(text, parse_constant=_refuse_constant)
+                row = json.loads(text, parse_constant=float if constants else _refuse_constant)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not valid JSON: {error}") from error
             if not isinstance(row, dict):

@@ -143,7 +143,7 @@ def test_outcomes_are_measured_without_torch(tmp_path: Path) -> None:
 
 # -- what is refused -------------------------------------------------------------------------------------------------
 def test_exactly_one_source_is_measured(tmp_path: Path, refusal: Refusal) -> None:
-    expected = "probe: expected one of CHECKPOINT, --completions FILE, --records FILE; got "
+    expected = "probe: expected one of CHECKPOINT, --completions FILE, --records FILE, --logs PATH; got "
     assert refusal.command("probe", "--out", tmp_path / "out") == f"{expected}none of them"
     given = ["--records", "a.jsonl", "--completions", "b.jsonl"]
     assert refusal.command("probe", *given, "--out", tmp_path / "out") == f"{expected}--completions and --records"

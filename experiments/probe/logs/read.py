@@ -1,0 +1,136 @@
+"""From the log of a harness, or a folder of logs, to the records table."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.errors import ConfigError, DataError
+from experiments.probe.logs.inspect_ai import read_inspect
+from experiments.probe.logs.lighteval import read_lighteval
+from experiments.probe.logs.lm_eval import read_lm_eval
+from experiments.probe.logs.sample import Log, NoConfidenceError, Sample, probability, softmax
+from experiments.probe.records import as_records
+from experiments.probe.tables import plain_text
+from rewards.template import AnswerTemplate
+
+PATTERNS = ("**/samples_*.jsonl", "**/*.eval", "**/details_*.parquet")
+TOKENS = "token_probability"
+"""What is added to a method's name where it is read by its tokens' log-probabilities."""
+
+
+def read_logs(path: Path, *, metric: str | None = None, filter_name: str | None = None) -> list[Log]:
+    """Read a log of lm-eval, inspect_ai or lighteval, or every such file below a folder.
+
+    ``metric`` is the metric or scorer whose verdict counts, ``filter_name`` the filter of lm-eval; without them it is
+    the first of each file. Of several runs of a task by a model, the latest is read, and the log says so. Raises
+    DataError, naming the file and the line, row or sample, and ConfigError for a metric or filter that is not there.
+    """
+    if not path.is_dir():
+        return [_read(path, metric, filter_name)]
+    files = sorted((file for pattern in PATTERNS for file in path.glob(pattern)), key=_date_and_name)
+    if not files:
+        raise DataError(f"{path}: holds no log, expected {', '.join(each.removeprefix('**/') for each in PATTERNS)}")
+    latest: dict[tuple[str, ...], Log] = {}
+    left_out: list[str] = []
+    for file in files:
+        try:
+            log = _read(file, metric, filter_name)
+        except NoConfidenceError as error:  # a folder may hold perplexities too
+            left_out.append(f"left out: {error}")
+            continue
+        run = (log.harness, log.model, log.task)
+        if run in latest:
+            left_out.append(f"left out: {latest.pop(run).path}, an older run of {log.task} by {log.model}")
+        latest[run] = log
+    if not latest:
+        raise DataError(left_out[0].removeprefix("left out: "))
+    first, *rest = latest.values()
+    return [dataclasses.replace(first, notices=(*first.notices, *left_out)), *rest]
+
+
+def _date_and_name(path: Path) -> tuple[str, str]:
+    """The date of the run, which is in the names that the harnesses give their files, and the path."""
+    dated = re.search(r"\d{4}-\d\d-\d\dT[\d.-]+", path.name)
+    return (dated[0] if dated else "", str(path))
+
+
+def _read(path: Path, metric: str | None, filter_name: str | None) -> Log:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.suffix in (".eval", ".json"):
+        log = read_inspect(path, metric)
+    elif path.suffix == ".parquet":
+        log = read_lighteval(path, metric)
+    elif path.suffix == ".jsonl":
+        return read_lm_eval(path, metric, filter_name)
+    else:
+        raise DataError(f"{path}: unsupported suffix {path.suffix!r}, expected .jsonl, .eval or .parquet")
+    if filter_name is not None:
+        raise ConfigError(f"--filter: is for logs of lm-eval, {path} is one of {log.harness}")
+    return log
+
+
+def log_records(logs: Sequence[Log]) -> pd.DataFrame:
+    """The records table of logs, one method a model; a question is named by its task and its id.
+
+    The confidence of a chosen answer is its softmax probability (``computed``); of a written one it is what the text
+    states, or else what the log records. Where there are log-probabilities of the tokens, a second method,
+    ``<model>_token_probability``, has the same answers with the geometric mean of the tokens' probabilities. Verdicts
+    are the harness's.
+    """
+    template = AnswerTemplate(analysis="optional")
+    names = _method_names(logs)
+    rows = [{"method": names[log.model], **_row(sample, template)} for log in logs for sample in log.samples]
+    by_tokens = [
+        {"method": f"{names[log.model]}_{TOKENS}", **_row(sample, template), **_by_tokens(sample)}
+        for log in logs
+        if any(sample.log_probs for sample in log.samples)
+        for sample in log.samples
+    ]
+    return as_records(pd.DataFrame([*rows, *by_tokens]))
+
+
+def _method_names(logs: Sequence[Log]) -> dict[str, str]:
+    """Model as the log names it -> name of the method: without the folders of a local path, where that stays unique."""
+    models = list(dict.fromkeys(log.model for log in logs))
+    short = [Path(model).name if model.count("/") > 1 else model for model in models]
+    return dict(zip(models, short if len(set(short)) == len(models) else models, strict=True))
+
+
+def _row(sample: Sample, template: AnswerTemplate) -> dict[str, object]:
+    row: dict[str, object] = {
+        "question_id": sample.id,
+        "prompt": _plain(sample.prompt),
+        "gold": _plain(sample.gold),
+        "completion": _plain(sample.completion),
+        "answer": _plain(sample.answer),
+        "correct": sample.correct,
+        "group": _plain(sample.group),
+        "completion_tokens": sample.tokens,
+    }
+    if sample.options is not None:
+        return row | {"confidence": max(softmax(sample.options)), "confidence_source": "computed"}
+    if sample.completion is None:
+        return row | {"confidence": None, "confidence_source": "unparsed"}
+    parsed = template.parse(sample.completion, lenient=True)
+    recorded = parsed.confidence is None and sample.confidence is not None
+    confidence = sample.confidence if recorded else parsed.confidence
+    source = "recorded" if recorded else "unparsed" if confidence is None else "stated"
+    answer = row["answer"] if parsed.answer is None else _plain(parsed.answer)
+    row |= {"answer": answer, "status": str(parsed.status), "lenient": parsed.lenient}
+    return row | {"confidence": confidence, "confidence_source": source}
+
+
+def _by_tokens(sample: Sample) -> dict[str, object]:
+    if not sample.log_probs:
+        return {"confidence": None, "confidence_source": "unparsed"}
+    return {"confidence": probability(sample.log_probs), "confidence_source": "computed"}
+
+
+def _plain(text: str | None) -> str | None:
+    return None if text is None else plain_text(text)

@@ -1,0 +1,88 @@
+"""Recorded outcomes of a pair, split into questions that routers are fitted on and questions they are measured on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.errors import DataError
+from experiments.probe.records import as_records
+from experiments.probe.tables import read_table
+from experiments.routing.routers import ROUTERS, Embedding
+
+SMALL, LARGE = ("correct", "small_correct", "weak_correct"), ("large_correct", "strong_correct")
+FEWEST = 20
+"""Questions that either part has to have."""
+
+
+def read_outcomes(path: str | Path) -> pd.DataFrame:
+    """Read outcomes of a pair: ``prompt`` (or ``problem``), ``correct`` and ``large_correct``, each 0 or 1.
+
+    The small model's verdict may also be named ``small_correct`` or ``weak_correct``, the large one's
+    ``strong_correct``. Taken where present: ``question_id`` (else the row number), ``group``, and, from the records of
+    a probe, ``method`` with ``confidence``. Rows without one of the verdicts are left out. Raises DataError.
+    """
+    table = read_table(path)
+    table.require([("prompt", "problem"), SMALL, LARGE], ("question_id", "group", "confidence", "method"))
+    has = table.frame.columns
+    small, large = (next(name for name in names if name in has) for names in (SMALL, LARGE))
+    row = pd.Series(range(len(table.frame))).astype("string")
+    frame = pd.DataFrame(
+        {
+            "question_id": table.text("question_id") if "question_id" in has else row,
+            "prompt": table.text("prompt" if "prompt" in has else "problem"),
+            "correct": table.binary(small, nullable=True),
+            "large_correct": table.binary(large, nullable=True),
+            "group": table.text("group", nullable=True) if "group" in has else None,
+            "method": table.text("method") if "method" in has else "recorded",
+            "confidence": table.number("confidence", 0, 1, nullable=True) if "confidence" in has else np.nan,
+        }
+    )
+    judged = frame[frame["correct"].notna() & frame["large_correct"].notna()]
+    if judged.empty:
+        raise DataError(f"{path}: no row has a verdict of both models")
+    return judged.reset_index(drop=True)
+
+
+def is_test(question_id: str, share: float, seed: int) -> bool:
+    """Whether a question is measured on: a fixed lot by its id, so that all its rows fall on one side.
+
+    >>> sum(is_test(str(number), 0.5, 0) for number in range(1000))
+    503
+    """
+    digest = hashlib.sha256(f"{seed}/{question_id}".encode("utf-8", "replace")).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def routed_records(
+    outcomes: pd.DataFrame, embedding: Callable[[], Embedding], *, test_share: float = 0.5, seed: int = 0
+) -> pd.DataFrame:
+    """The records table of every router on the test questions, after fitting on the others; a method a router.
+
+    The confidences that the outcomes bring, of the same completions, are methods beside them, on the same questions.
+    Raises DataError where a part has fewer than ``FEWEST`` questions.
+    """
+    first = outcomes[outcomes["method"] == outcomes["method"].iloc[0]]
+    questions = first.drop_duplicates("question_id")
+    chosen = np.array([is_test(each, test_share, seed) for each in questions["question_id"]])
+    train, test = questions[~chosen], questions[chosen]
+    if min(len(train), len(test)) < FEWEST:
+        raise DataError(
+            f"{len(train)} questions to fit on and {len(test)} to measure on found, expected at least {FEWEST} of each"
+        )
+    frames = []
+    for name, make in ROUTERS.items():
+        router = make(embedding())
+        router.fit(train["prompt"].tolist(), train["correct"].to_numpy(), train["large_correct"].to_numpy())
+        said = np.clip(router(test["prompt"].tolist()), 0.0, 1.0)
+        frames.append(test.assign(method=name, confidence=said, confidence_source="computed"))
+    verdicts = questions.set_index("question_id")["correct"]
+    for name, rows in outcomes[outcomes["confidence"].notna()].groupby("method", sort=False):
+        mine = rows[rows["question_id"].isin(test["question_id"])]
+        if (verdicts.reindex(mine["question_id"]).to_numpy() == mine["correct"].to_numpy()).all() and len(mine):
+            frames.append(mine.assign(method=str(name), confidence_source="recorded"))
+    return as_records(pd.concat(frames, ignore_index=True))
