@@ -73,7 +73,6 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ("model.lora=16", "model.lora: 16 is not a mapping or null"),
         ("model.lora={rank: 4}", "model.lora.rank: unknown key, allowed: "),
         ("model.lora={r: many}", "model.lora.r: 'many' is not a whole number"),
-        ("model.lora={r: -4}", "model.lora: "),
         ("rubric.brier=0.5", "rubric.brier is 0.5, expected a mapping such as {weight: 1.0}"),
         ("rubric.accuracy.weight=-1", "rubric.accuracy.weight is -1, expected a finite number of at least 0"),
         ("rubric.accuracy.segments=[answr]", "rubric.accuracy.segments names 'answr'"),
