@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.commands.probe import checkpoint_recipe
-from experiments.commands.terminal import print_metrics
+from experiments.commands.terminal import Terminal
 from experiments.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from experiments.probe.measure import Metrics
+
+_SHOWN = ("auroc", "brier", "ece", "unparsed")
 
 HELP = "read estimators off a checkpoint's completions, or off recorded log-probabilities"
 
@@ -52,9 +56,23 @@ def run(options: argparse.Namespace) -> int:
     write_records(frame, out / "records.parquet")
     metrics = measure(frame)
     write_metrics(metrics, out / "metrics.json")
-    print_metrics(metrics)
+    _print(metrics)
     print(out / "records.parquet")
     return 0
+
+
+def _print(metrics: Metrics) -> None:
+    """Print a row an estimator: there are many of them, and few of the metrics tell them apart."""
+    from rich.table import Table
+
+    from experiments.report.glossary import interval_text, shown_entry, shown_metrics, value_text
+
+    shown = [each for each in shown_metrics(metrics) if each.key in _SHOWN]
+    table = Table("estimator", *(f"{each.label} {each.arrow}" for each in shown), box=None, header_style="bold")
+    for name, entries in metrics.items():
+        found = [(metric, shown_entry(metric, entries)) for metric in shown]
+        table.add_row(name, *(f"{value_text(m, e['value'])}  {interval_text(m, e) or ''}" for m, e in found))
+    Terminal(width=200).print(table)
 
 
 def _asked_for(names: str | None) -> list[str] | None:
