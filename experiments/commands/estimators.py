@@ -67,5 +67,6 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if column == "range":
-        return " to ".join("any" if each is None else f"{each:g}" for each in value)
+        low, high = value
+        return f"{'(-inf' if low is None else f'[{low:g}'}, {'inf)' if high is None else f'{high:g}]'}"
     return ", ".join(value) or "nothing" if isinstance(value, list) else str(value)
