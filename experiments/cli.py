@@ -31,7 +31,7 @@ from experiments.commands import (
     rewards,
     train,
 )
-from experiments.errors import ConfigError, DataError, RunError, Stopped
+from experiments.errors import FULL, ConfigError, DataError, RunError, Stopped
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
@@ -79,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except RunError as error:
         print(f"candor: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"candor: {error.filename or 'a file'} could not be written: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt as interrupt:
         if os.environ.get("RANK", "0") == "0":  # of several ranks one speaks

@@ -5,7 +5,11 @@ A run that fails on its way, RunError, ends with status 1.
 
 from __future__ import annotations
 
+import errno
 import signal
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that say that a disk, a quota or a file is full."""
 
 
 class ConfigError(ValueError):

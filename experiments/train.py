@@ -2,14 +2,16 @@
 
     accelerate launch --num_processes 2 -m experiments train candor --out runs/candor
 
-The run's folder holds ``recipe.yaml``, ``metrics.jsonl``, ``alarms.jsonl``, ``completions/`` (a table of every sampled
-completion), ``checkpoint-N/`` while it trains and ``final/`` when it is done; ``failed_batch/`` where an update failed.
+The run's folder holds ``recipe.yaml``, ``metrics.jsonl``, ``alarms.jsonl``, ``completions/`` (a table a
+step of what was sampled), ``checkpoint-N/`` while it trains and ``final/`` when it is done; ``failed_batch/`` where an
+update failed.
 """
 
 from __future__ import annotations
 
-import errno
 import os
+import pickle
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from typing import Any
 import torch
 import yaml
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -24,19 +27,29 @@ from experiments.config.methods import METHODS
 from experiments.config.models import find_model, lora_config, open_weights
 from experiments.config.recipe import Recipe
 from experiments.config.trainer import check_batch, check_generation
-from experiments.errors import ConfigError, RunError, Stopped
+from experiments.errors import FULL, ConfigError, RunError, Stopped
 from experiments.files import locked, writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.schema import parse_yaml
 from rl.checkpoint import write_calibration
 from rl.deepspeed import reduce_through_gloo
-from rl.files import CheckpointError, is_complete, last_complete_checkpoint, mark_complete, write_text, writing
+from rl.files import (
+    CheckpointError,
+    could_not_be_written,
+    is_complete,
+    last_complete_checkpoint,
+    mark_complete,
+    write_text,
+    writing,
+)
 from rl.heldout import HeldOutProbe
 from rl.monitoring.alarms import RunFacts
 from rl.monitoring.callbacks import MetricsFile, WholeCheckpoints
+from rl.monitoring.completion_tables import CompletionTables
 from rl.monitoring.monitors import Monitors
 from rl.monitoring.progress import Progress
 from rl.monitoring.stopping import StopOnSignal
+from rl.resume import check_layout, check_policy
 from rl.trainer import FailedUpdateError
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
@@ -67,7 +80,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         reduce_through_gloo()
     # Before the weights: under ZeRO-3 they are split over the ranks while they load only if the arguments are there.
     arguments = run_arguments(recipe, out)
-    lora_config(recipe)
+    checkpoint = last_complete_checkpoint(out) if resume else None
+    if checkpoint is not None:
+        _check_fit(check_layout, checkpoint, arguments)
     dataset = training_set(recipe, arguments.seed)
     _check_groups(recipe, arguments, len(dataset))
     heldout = validation_rows(recipe) if recipe.probe.every else []
@@ -82,16 +97,19 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     with recipe.task.open_verifier() as verifier, closing(progress), stop.listening():
         callbacks = [MetricsFile(), stop, whole, progress]
         trainer = build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks)
+        if checkpoint is not None:
+            _check_fit(check_policy, checkpoint, trainer.processing_class)
         if heldout:
             answer = answer_validation(recipe, heldout, tokenizer, verifier)
             trainer.add_callback(HeldOutProbe(trainer, answer, size=len(heldout), every=recipe.probe.every))
+        if METHODS[recipe.method].rollouts:
+            trainer.add_callback(CompletionTables(trainer))
         monitors = _monitors(recipe, arguments)
         if monitors is not None:  # first of all, so that every logger writes what it adds to a record
             trainer.callback_handler.callbacks.insert(0, monitors)
-        if main_process:
-            write_text(out / KEPT_RECIPE, _as_yaml(recipe))
-        checkpoint = last_complete_checkpoint(out) if resume else None
         try:
+            if main_process:
+                write_text(out / KEPT_RECIPE, _as_yaml(recipe))
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
             if stop.received and trainer.state.global_step < trainer.state.max_steps:
                 raise Stopped(stop.received, f"checkpoint-{trainer.state.global_step}")
@@ -104,18 +122,30 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
             with writing(out / FINAL):
                 trainer.save_model(str(out / FINAL))
                 if trainer.is_world_process_zero():
-                    write_calibration(out / FINAL, recipe.template, recipe.rubric, recipe.source)
+                    write_calibration(out / FINAL, recipe.template, recipe.rubric, recipe.source, tokenizer)
                     mark_complete(out / FINAL, trainer.state.global_step)
+        except pickle.UnpicklingError as error:
+            said = str(error).strip().partition("\n")[0]
+            raise RunError(
+                f"{checkpoint} cannot be gone on from, it holds what is not plain tensors: {said}"
+            ) from error
         except (FailedUpdateError, CheckpointError) as error:
             raise RunError(str(error)) from error
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno not in FULL:
                 raise
-            raise RunError(f"{out}: {error}; make room, and the same command with --resume goes on") from error
+            raise RunError(could_not_be_written(out, error)) from error
     trainer.accelerator.wait_for_everyone()
     if stop.received:  # in the last step
         raise Stopped(stop.received, FINAL)
     return out / FINAL
+
+
+def _check_fit(check: Callable[[Path, Any], None], checkpoint: Path, run: Any) -> None:
+    try:
+        check(checkpoint, run)
+    except (ValueError, OSError, SafetensorError) as error:
+        raise ConfigError(f"--resume: {' '.join(str(error).split())}") from error
 
 
 def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
@@ -166,7 +196,7 @@ def _check_groups(recipe: Recipe, arguments: Any, prompts: int) -> None:
 def build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks=()) -> Trainer:
     """The trainer of a recipe's method, without transformers' own progress on the terminal."""
     build = METHODS[recipe.method].trainer
-    trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, list(callbacks), lora_config(recipe))
+    trainer = build(recipe, arguments, model, tokenizer, dataset, verifier, list(callbacks), lora_config(recipe.model))
     trainer.recipe = recipe.source
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)

@@ -17,5 +17,15 @@ def nearest(name: object, allowed: Iterable[str]) -> str:
     >>> nearest("xyz", ["accuracy", "brier"])
     ''
     """
-    close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=_LEAST_SIMILARITY)
-    return f" (did you mean {close[0]}?)" if close else ""
+    close = closest(name, allowed)
+    return f" (did you mean {close}?)" if close else ""
+
+
+def closest(name: object, allowed: Iterable[str], similarity: float = _LEAST_SIMILARITY) -> str | None:
+    """The allowed name that is closest to ``name``, of at least that ratio in [0, 1]; None if none is.
+
+    >>> closest("confidense", ["correct", "confidence"], 0.85)
+    'confidence'
+    """
+    close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=similarity)
+    return close[0] if close else None

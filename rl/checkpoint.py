@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
@@ -25,6 +27,9 @@ from rewards.template import AnswerTemplate
 from rl.files import write_json
 
 CALIBRATION_FOLDER = "calibration"
+_WEIGHTS = ("model*.safetensors", "adapter_model.safetensors", "critic/*.safetensors")
+_VERSIONS = "versions.json"
+_WIDE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _PACKAGES = ("candor-rl", "torch", "trl", "transformers", "accelerate", "deepspeed", "math-verify")
 
 
@@ -60,6 +65,34 @@ def load_policy(
     return model, tokenizer
 
 
+def check_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raise ValueError naming the first tensor that holds a value which is not a finite number.
+
+    >>> check_finite([("head", torch.tensor([1.0, float("nan")]))])
+    Traceback (most recent call last):
+    ValueError: the weights head hold values that are not finite numbers
+    """
+    for name, tensor in weights:
+        here = getattr(tensor, "ds_tensor", tensor)  # under ZeRO-3 each rank looks at its share
+        bounds = torch.aminmax(here.detach()) if here.dtype in _WIDE and here.numel() else ()
+        if not all(bound.isfinite() for bound in bounds):
+            raise ValueError(f"the weights {name} hold values that are not finite numbers")
+
+
+def saved_weights(folder: str | Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Name and tensor of each weight in a checkpoint's safetensors, one at a time: of policy, adapter and critic."""
+    for pattern in _WEIGHTS:
+        for path in sorted(Path(folder).glob(pattern)):
+            with safe_open(path, framework="pt") as file:
+                yield from ((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
+
+
+def vocabulary_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text that is the same for tokenizers whose tokens have the same ids, and end completions by the same one."""
+    known = [sorted(tokenizer.get_vocab().items()), tokenizer.eos_token_id]
+    return f"sha256:{hashlib.sha256(json.dumps(known).encode()).hexdigest()}"
+
+
 def add_template_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, template: AnswerTemplate
 ) -> list[str]:
@@ -93,16 +126,24 @@ def _whole(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
 
 
 def write_calibration(
-    folder: str | Path, template: AnswerTemplate, rubric: Rubric | None, recipe: Mapping[str, Any]
+    folder: str | Path,
+    template: AnswerTemplate,
+    rubric: Rubric | None,
+    recipe: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
-    """Write what a router needs beside the weights: how to ask and read, what was rewarded, and the recipe."""
+    """Write what a router needs beside the weights: how to ask and read, what was rewarded, and the recipe.
+
+    With the versions of packages stands a digest of the tokenizer that the weights were trained with, where given.
+    """
     calibration = Path(folder) / CALIBRATION_FOLDER
     calibration.mkdir(parents=True, exist_ok=True)
     write_json(calibration / "template.json", dataclasses.asdict(template))
     if rubric is not None:
         write_json(calibration / "rubric.json", rubric.describe())
     (calibration / "recipe.yaml").write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
-    write_json(calibration / "versions.json", {name: _version(name) for name in _PACKAGES})
+    trained_with = {} if tokenizer is None else {"tokenizer": vocabulary_digest(tokenizer)}
+    write_json(calibration / _VERSIONS, {name: _version(name) for name in _PACKAGES} | trained_with)
 
 
 def read_template(folder: str | Path) -> AnswerTemplate | None:
@@ -113,6 +154,16 @@ def read_template(folder: str | Path) -> AnswerTemplate | None:
     fields = json.loads(path.read_text(encoding="utf-8"))
     levels = fields.get("levels")
     return AnswerTemplate(**{**fields, "levels": None if levels is None else tuple(levels)})
+
+
+def check_tokenizer(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ValueError for another tokenizer than the one that a checkpoint says its weights were trained with."""
+    path = Path(folder) / CALIBRATION_FOLDER / _VERSIONS
+    written = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "tokenizer" in written and written["tokenizer"] != vocabulary_digest(tokenizer):
+        raise ValueError(
+            f"its tokenizer, of {len(tokenizer)} tokens, is not the one that its weights were trained with"
+        )
 
 
 def _dequantized(model: PreTrainedModel) -> PreTrainedModel:

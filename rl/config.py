@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from trl import GRPOConfig, SFTConfig
 
@@ -22,6 +23,8 @@ GROUP_FILTERS = ("none", "mixed")
 class GuardConfig:
     """The fields of :class:`rl.trainer.GuardedTrainer`, to stand before a configuration of TRL's among the bases."""
 
+    layout: ClassVar[tuple[str, ...]] = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    """Fields that split a batch over steps; with another split a resume would not be exact."""
     exploding_grad_norm: float = field(
         default=0.0,
         metadata={
@@ -51,6 +54,14 @@ class CalibratedSFTConfig(GuardConfig, SFTConfig):
 class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
     """TRL's ``GRPOConfig`` with the choices that calibration adds."""
 
+    layout: ClassVar[tuple[str, ...]] = (*GuardConfig.layout, "steps_per_generation", "num_generations")
+    log_completions_rows: int | None = field(
+        default=None,
+        metadata={"help": "Completions in each table of log_completions, drawn by the seed and the step; None: all."},
+    )
+    log_completions_files: int | None = field(
+        default=None, metadata={"help": "Tables that are kept, the newest of them; None: all."}
+    )
     credit: str = field(
         default="segment",
         metadata={"help": "sequence: one advantage a completion, as in GRPO; segment: each term on its own tokens."},
@@ -135,6 +146,10 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:
             raise ValueError(f"trainer.confidence_loss_weight: {self.confidence_loss_weight} is below 0")
+        for name in ("log_completions_rows", "log_completions_files"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"trainer.{name}: {number} is below 1; null is all, log_completions: false is none")
         for name in ("confidence_entropy_coef", "confidence_entropy_end"):
             if (getattr(self, name) or 0.0) < 0:
                 raise ValueError(f"trainer.{name}: {getattr(self, name)} is below 0")

@@ -100,14 +100,22 @@ def writing(checkpoint: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        folder = Path(checkpoint)
-        last = last_complete_checkpoint(folder.parent)
-        if last is None:
-            how = "there is no complete checkpoint before it"
-        else:
-            how = f"make room, and the same command with --resume goes on from {last.name}"
-        reason, free = str(error).strip().partition("\n")[0], shutil.disk_usage(folder.parent).free / 1e6
-        raise CheckpointError(f"{folder} could not be written ({free:.0f} MB are free): {reason}; {how}") from error
+        raise CheckpointError(could_not_be_written(Path(checkpoint).parent, error, Path(checkpoint))) from error
+
+
+def could_not_be_written(run: Path, error: Exception, checkpoint: Path | None = None) -> str:
+    """A line that says what of a run could not be written, and how to go on."""
+    last = last_complete_checkpoint(run)
+    if last is not None:
+        how = f"make room, and the same command with --resume goes on from {last.name}"
+    elif checkpoint is not None:
+        how = "there is no complete checkpoint before it"
+    else:
+        how = "make room, and the same command with --resume starts again"
+    reason, free = str(error).strip().partition("\n")[0], shutil.disk_usage(run).free / 1e6
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        reason = f"{error.filename}: {error.strerror}"
+    return f"{checkpoint or run} could not be written ({free:.0f} MB are free): {reason}; {how}"
 
 
 def _step_of_line(line: str) -> float:

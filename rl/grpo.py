@@ -78,7 +78,6 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     _name = "candor GRPO"
     _tag_names: ClassVar[list[str]] = ["trl", "grpo", "candor"]
     counters: ClassVar[tuple[str, ...]] = ("_step",)
-    layout: ClassVar[tuple[str, ...]] = (*GuardedTrainer.layout, "steps_per_generation", "num_generations")
 
     def __init__(
         self,
@@ -180,8 +179,9 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
 
     def _score(self, inputs, prompts, completion_ids_list) -> torch.Tensor:
         golds = [row["answer"] for row in inputs]
+        known = self._reader.take_read()
         rollout = verify_rollout(
-            self.processing_class, self.template, self.verifier, completion_ids_list, golds, self._stop_ids
+            self.processing_class, self.template, self.verifier, completion_ids_list, golds, self._stop_ids, known
         )
         prompt_ids = self._tokenize_prompts(prompts)[0] if self.rubric.signals else []
         references = [row.get("reference", row["answer"]) for row in inputs]

@@ -23,6 +23,8 @@ from rewards.verifiers.verifier import Verdict, Verifier
 from rl.segments import DecodedCompletion, decode_completion
 
 _STATUSES = tuple(ParseStatus)
+ReadCompletions = dict[tuple[int, ...], tuple[DecodedCompletion, ParsedCompletion]]
+"""Token ids of completions -> what they say."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,27 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Any) -> list[int]:
     ]
 
 
+def read_completions(
+    tokenizer: PreTrainedTokenizerBase,
+    template: AnswerTemplate,
+    completion_ids: Sequence[Sequence[int]],
+    stop_ids: Collection[int] | None = None,
+    known: ReadCompletions | None = None,
+) -> tuple[tuple[DecodedCompletion, ...], tuple[ParsedCompletion, ...]]:
+    """Decode and parse completions; ``stop_ids`` as in :func:`rl.segments.decode_completion`.
+
+    What ``known`` holds already is not read again, and what is read is added to it.
+    """
+    known = {} if known is None else known
+    alone: dict[int, str] = {}
+    for ids in map(tuple, completion_ids):
+        if ids not in known:
+            decoded = decode_completion(tokenizer, ids, stop_ids, alone)
+            known[ids] = decoded, template.parse(decoded.text, truncated=not decoded.finished)
+    read = [known[tuple(ids)] for ids in completion_ids]
+    return tuple(decoded for decoded, _ in read), tuple(parsed for _, parsed in read)
+
+
 def verify_rollout(
     tokenizer: PreTrainedTokenizerBase,
     template: AnswerTemplate,
@@ -59,11 +82,10 @@ def verify_rollout(
     completion_ids: Sequence[Sequence[int]],
     golds: Sequence[str],
     stop_ids: Collection[int] | None = None,
+    known: ReadCompletions | None = None,
 ) -> VerifiedRollout:
-    """Decode, parse and verify completions; ``stop_ids`` as in :func:`rl.segments.decode_completion`."""
-    alone: dict[int, str] = {}
-    decoded = tuple(decode_completion(tokenizer, ids, stop_ids, alone) for ids in completion_ids)
-    parsed = tuple(template.parse(each.text, truncated=not each.finished) for each in decoded)
+    """Decode, parse and verify completions; ``stop_ids`` and ``known`` as in :func:`read_completions`."""
+    decoded, parsed = read_completions(tokenizer, template, completion_ids, stop_ids, known)
     verdicts = tuple(verifier.verify(golds=golds, answers=[each.answer for each in parsed]))
     return VerifiedRollout(decoded, parsed, verdicts)
 

@@ -23,6 +23,9 @@ from rewards.completion import SEGMENTS, ParsedCompletion
 from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate
 
+_STRAY = "\N{REPLACEMENT CHARACTER}"
+"""What bytes that are no whole character decode to."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodedCompletion:
@@ -56,18 +59,31 @@ def decode_completion(
     length = stops[0] if stops else len(ids)
     finished = bool(stops)
 
-    # Where tokens decode to the same text alone as together, as they mostly do, one decoding of each is enough.
     for token in set(ids[:length]).difference(alone):
         alone[token] = tokenizer.decode([token], **AS_WRITTEN)
-    text = tokenizer.decode(ids[:length], **AS_WRITTEN)
-    if "".join(alone[token] for token in ids[:length]) == text:
-        ends = list(itertools.accumulate(len(alone[token]) for token in ids[:length]))
-        return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
-
-    stream = StreamDecoder(tokenizer)
-    pieces = [stream.push(token, last=place == length) for place, token in enumerate(ids[:length], 1)]
-    text, ends = "".join(pieces), list(itertools.accumulate(map(len, pieces)))
+    text, ends = tokenizer.decode(ids[:length], **AS_WRITTEN), list[int]()
+    for split, run in itertools.groupby(ids[:length], key=lambda token: _STRAY in alone[token]):
+        tokens, at = list(run), ends[-1] if ends else 0
+        # Bytes of characters that are whole only together, or tokens that mean the same alone.
+        own = _ends_together(tokenizer, tokens) if split else itertools.accumulate(len(alone[each]) for each in tokens)
+        ends += [at + end for end in own]
+    if not _are_ends_of(text, ends, [alone[token] for token in ids[:length]]):
+        ends = _ends_together(tokenizer, ids[:length])  # a tokenizer whose tokens depend on what stands before them
     return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
+
+
+def _ends_together(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
+    """Where each token ends in the text of them all."""
+    stream = StreamDecoder(tokenizer)
+    pieces = (stream.push(token, last=place == len(ids)) for place, token in enumerate(ids, 1))
+    return list(itertools.accumulate(len(piece) for piece in pieces))
+
+
+def _are_ends_of(text: str, ends: Sequence[int], alone: Sequence[str]) -> bool:
+    """Whether tokens that hold whole characters stand in ``text`` as they are written alone, and nothing behind."""
+    starts = (0, *ends)
+    whole = zip(starts, alone, strict=False)
+    return starts[-1] == len(text) and all(_STRAY in each or text.startswith(each, start) for start, each in whole)
 
 
 def segment_masks(

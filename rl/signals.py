@@ -25,8 +25,8 @@ from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate
 from rewards.verifiers.text import token_f1
 from rl.generation_statistics import GenerationStatistics
-from rl.rollout import VerifiedRollout
-from rl.segments import DecodedCompletion, LevelTokens, as_completions, decode_completion, first_token, step_rules
+from rl.rollout import ReadCompletions, VerifiedRollout, read_completions
+from rl.segments import DecodedCompletion, LevelTokens, as_completions, first_token, step_rules
 
 _NGRAM = 4
 
@@ -110,6 +110,7 @@ class SignalReader:
             raise ValueError(f"rubric: {', '.join(unknown)} is not a signal, allowed: {', '.join(SIGNALS)}")
         self._names, self._policy, self._tokenizer, self._template = names, policy, tokenizer, template
         self._batch_size = batch_size
+        self._read: ReadCompletions = {}
         self._estimators = {
             name: (options or {}).get(name) or ESTIMATORS[name]() for name in names if name in ESTIMATED
         }
@@ -153,14 +154,18 @@ class SignalReader:
             yield
             return
         ids = [row[seen == 1].tolist() for row, seen in zip(ids_BT, mask_BT, strict=True)]
-        decoded = [decode_completion(self._tokenizer, each, stop_ids) for each in ids]
-        parsed = [self._template.parse(each.text, truncated=not each.finished) for each in decoded]
+        decoded, parsed = read_completions(self._tokenizer, self._template, ids, stop_ids, self._read)
         completions = as_completions([[]] * len(ids), ids, parsed, decoded, self._levels, self._rules)
         read_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
         found_BT = read_by(list(self._estimators.values()), completions)
         read_BT[:, : found_BT.size(1)] = found_BT.to(read_BT.device)
         with self._statistics.scoring(read_BT):
             yield
+
+    def take_read(self) -> ReadCompletions:
+        """The completions that :meth:`scoring` has parsed, to be verified without parsing them again; forgets them."""
+        read, self._read = self._read, {}
+        return read
 
     def read(
         self,

@@ -10,7 +10,6 @@ Overrides of transformers' ``Trainer``: ``compute_loss``, ``_get_grad_norm``, ``
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Mapping
@@ -23,11 +22,11 @@ import yaml
 from accelerate.utils import DistributedType
 from transformers import Trainer
 
-from rl.files import CheckpointError, write_json, writing
+from rl.files import write_json, writing
+from rl.resume import read_counters, write_progress
 from rl.saved_batches import MicroBatch, random_states, write_micro_batches
 
 FAILED_BATCH, SAVED_BATCHES = "failed_batch", "batches"
-PROGRESS_FILE = "progress.json"
 
 
 class FailedUpdateError(RuntimeError):
@@ -57,8 +56,6 @@ class GuardedTrainer(Trainer):
     """Whether an update may end the run; off where one is made again to look at it."""
     counters: ClassVar[tuple[str, ...]] = ()
     """Attributes that a subclass counts in, which a resumed run counts on from."""
-    layout: ClassVar[tuple[str, ...]] = ("per_device_train_batch_size", "gradient_accumulation_steps")
-    """Fields of the configuration that split a batch over steps; with another split a resume would not be exact."""
     _update: OpenUpdate | None = None
 
     # -- guarded updates -----------------------------------------------------------------------------------------------
@@ -134,36 +131,15 @@ class GuardedTrainer(Trainer):
         with writing(folder):
             super()._save_checkpoint(model, trial)
             if self.args.should_save:
-                counters = {name: getattr(self, name) for name in self.counters}
-                write_json(folder / PROGRESS_FILE, {"layout": self._layout(), "counters": counters})
+                write_progress(folder, self.args, {name: getattr(self, name) for name in self.counters})
             self.save_progress(folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            for name, count in self._checked_progress(Path(checkpoint))["counters"].items():
+            for name, count in read_counters(Path(checkpoint)).items():
                 setattr(self, name, count)
             self.load_progress(Path(checkpoint))
-
-    def _layout(self) -> dict[str, int]:
-        """How a global batch is split: key -> number, by which a resume knows that it is the same."""
-        by_key = {f"trainer.{name}": getattr(self.args, name) for name in self.layout}
-        return {"processes": self.accelerator.num_processes} | by_key
-
-    def _checked_progress(self, checkpoint: Path) -> dict[str, Any]:
-        """The progress file of a checkpoint. Raises CheckpointError naming the key in which its run was another's."""
-        path = checkpoint / PROGRESS_FILE
-        if not path.is_file():
-            raise CheckpointError(f"{checkpoint} cannot be gone on from: it holds no {PROGRESS_FILE}")
-        progress = json.loads(path.read_text(encoding="utf-8"))
-        for key, ours in self._layout().items():
-            theirs = progress["layout"].get(key)
-            if theirs != ours:
-                raise CheckpointError(
-                    f"{checkpoint} cannot be gone on from with {key}: {ours}, it was written with {key}: {theirs}; "
-                    "only the same number gives the run that was never stopped"
-                )
-        return progress
 
     def save_progress(self, checkpoint: Path) -> None:
         """Write what else the next step of this trainer depends on; called on every rank, to be extended."""

@@ -70,19 +70,27 @@ def open_policy(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a policy and its tokenizer, which ``check`` sees before the weights are loaded.
 
-    Raises ConfigError, naming ``key`` and the reason, where that cannot be done, and what ``check`` raises.
+    Raises ConfigError, naming ``key`` and the reason, where that cannot be done, for weights that are not finite
+    numbers and for another tokenizer than they were trained with; and what ``check`` raises.
     """
     found = find_model(name, key, gguf_file)
     gguf_file = PACKAGED[str(name)][1] if str(name) in PACKAGED else gguf_file
     # Imported here: finding a model needs none of it.
     from safetensors import SafetensorError
 
-    from rl.checkpoint import load_policy
+    from rl.checkpoint import check_finite, check_tokenizer, load_policy
+
+    def check_all(tokenizer: PreTrainedTokenizerBase) -> None:
+        check_tokenizer(found, tokenizer)
+        if check is not None:
+            check(tokenizer)
 
     try:
-        return load_policy(
-            found, gguf_file=gguf_file, dtype=dtype, attn_implementation=attn_implementation, check=check
+        model, tokenizer = load_policy(
+            found, gguf_file=gguf_file, dtype=dtype, attn_implementation=attn_implementation, check=check_all
         )
+        check_finite(model.named_parameters())
+        return model, tokenizer
     except ConfigError:
         raise
     except (OSError, ValueError, ImportError, SafetensorError) as error:
@@ -115,17 +123,20 @@ def open_weights(recipe: Any, path: str, key: str) -> tuple[PreTrainedModel, Pre
     return model, tokenizer
 
 
-def lora_config(recipe: Any) -> Any:
-    """peft's configuration, None without one. Raises ConfigError for fields that it does not have."""
-    if recipe.model.lora is None:
+def lora_config(model: Any) -> Any:
+    """peft's configuration from a ``model`` section, None without one.
+
+    Raises ConfigError for fields that peft does not have, and for values that are not of their types.
+    """
+    if model.lora is None:
         return None
     from peft import LoraConfig
 
-    return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | recipe.model.lora, "model.lora")
+    return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | model.lora, "model.lora")
 
 
 def check_lora(model: Any) -> None:
-    """Raise ConfigError for adapters that could not be loaded again: their base is not the model that they fit."""
+    """Raise ConfigError for adapters that could not be loaded again, as their base is not the model that they fit."""
     if model.add_template_tokens:
         raise ConfigError(
             "model.lora: an adapter does not hold the new tokens of model.add_template_tokens; add them in a "

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from estimators import ESTIMATORS
 from experiments.config.facts import recipe_facts
 from experiments.config.methods import DEFAULT_METHOD, METHODS
-from experiments.config.models import check_lora
+from experiments.config.models import check_lora, lora_config
 from experiments.config.trainer import check_trainer
 from experiments.errors import ConfigError
 from experiments.schema import DEEPEST, AtLeastOne, AtLeastZero, from_mapping, known_keys, one_of, parse_yaml, read_yaml
@@ -245,7 +245,8 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "trainer.value_model: separate"
         )
     checked = check_trainer(method, trainer, recipe.template, recipe.rubric)
-    # After all that needs no torch, which estimators do.
+    # After all that needs no torch, which adapters and estimators do.
+    lora_config(recipe.model)
     estimators = {
         each: from_mapping(ESTIMATORS[each], {} if values is None else values, f"estimators.{each}")
         for each, values in asked.items()

@@ -77,10 +77,11 @@ def process_count(path: Path, asked: int | None) -> int:
             f"--launch {path}: num_machines: {settings['num_machines']} is not 1; many machines are started by "
             "multinode_slurm.sh, or by accelerate launch on each of them"
         )
-    count = asked or settings.get("num_processes")
-    if not isinstance(count, int) or count < 2:
-        shown = "missing, and the launch file names none" if count is None else f"{count!r} is below 2"
-        raise ConfigError(f"--num-processes: {shown}; expected one process for each GPU, at least 2")
+    count = settings.get("num_processes") if asked is None else asked
+    fewest = 1 if settings["distributed_type"] == "DEEPSPEED" else 2  # which moves states off a single GPU too
+    if not isinstance(count, int) or count < fewest:
+        shown = "missing, and the launch file names none" if count is None else f"{count!r} is below {fewest}"
+        raise ConfigError(f"--num-processes: {shown}; expected one process for each GPU, at least {fewest}")
     return count
 
 
@@ -138,7 +139,7 @@ def _start(arguments: Sequence[str], path: Path, count: int, logs: Path) -> None
     ]
     parsed = launch_command_parser().parse_args(options)
     # Accelerate hands these on to torch's launcher: every rank but 0 writes into files, standard output and error.
-    parsed.log_dir, parsed.redirects = str(logs), ",".join(f"{rank}:3" for rank in range(1, count))
+    parsed.log_dir, parsed.redirects = str(logs), ",".join(f"{rank}:3" for rank in range(1, count)) or "0"
     # Ctrl-C interrupts this process alone, which then ends the ranks by SIGTERM: they save and say nothing.
     handled = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     parsed.signals_to_handle = ",".join(each.name for each in handled if signal.getsignal(each) != signal.SIG_IGN)

@@ -20,7 +20,6 @@ verdict and the recorded one are the same.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +32,7 @@ from estimators.metrics.resampling import Interval, bootstrap, wilson
 from estimators.metrics.summary import summarize
 from experiments.probe.records import untagged
 from experiments.probe.tables import DataError
-from rl.files import replacing
+from rl.files import write_json
 
 ESCALATION = "escalation_rate_to_parity"
 RANKED = "ranked"
@@ -69,10 +68,8 @@ def measure(frame: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> Metric
 
 def write_metrics(metrics: Metrics, path: str | Path) -> Path:
     """Write metrics as JSON, whole or not at all, with null for what is undefined; returns the path."""
-    path = Path(path)
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(_without_nan(metrics), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return path
+    write_json(path, _without_nan(metrics))
+    return Path(path)
 
 
 def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Interval]:
@@ -98,8 +95,8 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
         intervals["outside_text"] = _share(rows["parsed"] & (rows["confidence_source"] != "stated"))
     read_here = rows[rows["status"].notna() & rows["completion"].notna()] if "status" in rows.columns else rows.iloc[:0]
     if len(read_here):
-        unread = read_here["answer"].isna() | ~read_here["parsed"].astype(bool)
-        intervals["untagged"] = _share(unread & read_here["completion"].map(untagged).astype(bool))
+        incomplete = read_here["answer"].isna() | ~read_here["parsed"].astype(bool)
+        intervals["untagged"] = _share(incomplete & read_here["completion"].map(untagged).astype(bool))
     return intervals | _recorded(rows, settings)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import difflib
 import json
 import math
 import sys
@@ -22,13 +21,14 @@ import numpy as np
 import pandas as pd
 
 from experiments.errors import DataError
+from rewards.nearest import closest
 
 SUFFIXES = (".parquet", ".jsonl")
 FLOAT_NOISE = 1e-5
 """A number this little outside of a range counts as being on its edge: sums of float32 probabilities exceed 1."""
 LARGEST = sys.float_info.max
 MISSPELT = 0.85
-"""Similarity (difflib ratio) from which an unknown column counts as a misspelling of an optional one."""
+"""Similarity from which an unknown column counts as a misspelling of an optional one."""
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ class Table:
         unknown = [column for column in self.frame.columns if column not in known]
         for names in alternatives:
             if not any(name in self.frame.columns for name in names):
-                near = [(column, name) for name in names for column in difflib.get_close_matches(name, unknown, n=1)]
+                near = [(column, name) for name in names if (column := closest(name, unknown))]
                 hint = f" ({near[0][0]!r} is there; did you mean {near[0][1]!r}?)" if near else ""
                 found = ", ".join(map(repr, self.frame.columns))
                 raise DataError(f"{self.path}: no column {_either(names)}{hint}, only {found}")
         absent = [name for name in optional if name not in self.frame.columns]
         for column in unknown:
-            near = difflib.get_close_matches(column, absent, n=1, cutoff=MISSPELT)
-            if near:
-                raise DataError(f"{self.path}: unknown column {column!r}; did you mean {near[0]!r}?")
+            meant = closest(column, absent, MISSPELT)
+            if meant:
+                raise DataError(f"{self.path}: unknown column {column!r}; did you mean {meant!r}?")
 
     def text(self, column: str, *, nullable: bool = False) -> pd.Series:
         """A column of text; numbers, dates and times are taken as they are written, nulls only if ``nullable``."""

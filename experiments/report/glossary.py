@@ -130,7 +130,7 @@ def interval_text(metric: Metric, entry: Entry) -> str:
     return f"{factor * low:.{digits}f}\N{EN DASH}{factor * high:.{digits}f}"
 
 
-def unread_share(entries: Mapping[str, Entry]) -> float:
+def unparsed_share(entries: Mapping[str, Entry]) -> float:
     """Share of a method's confidences that could not be read; 0 where that is not known."""
     return entries.get("unparsed", {}).get("value") or 0.0
 
@@ -140,13 +140,13 @@ def shown_entry(metric: Metric, entries: Mapping[str, Entry]) -> Entry:
 
     A confidence of 0 on every answer has a Brier score of its accuracy, which looks good where that is low.
     """
-    silent = metric.of_confidence and unread_share(entries) == 1
+    silent = metric.of_confidence and unparsed_share(entries) == 1
     return {"value": None} if silent else entries.get(metric.key, {"value": None})
 
 
 def undefined_text(metric: Metric, entries: Mapping[str, Entry]) -> str:
     """Why :func:`shown_entry` has no value."""
-    return "no confidence could be read" if metric.of_confidence and unread_share(entries) == 1 else metric.undefined
+    return "no confidence could be read" if metric.of_confidence and unparsed_share(entries) == 1 else metric.undefined
 
 
 def best_methods(metric: Metric, metrics: Mapping[str, Mapping[str, Entry]]) -> frozenset[str]:
@@ -159,13 +159,13 @@ def best_methods(metric: Metric, metrics: Mapping[str, Mapping[str, Entry]]) -> 
         method: entry["value"]
         for method, entries in metrics.items()
         if (entry := shown_entry(metric, entries))["value"] is not None
-        and not (metric.of_confidence and unread_share(entries) > 0.5)
+        and not (metric.of_confidence and unparsed_share(entries) > 0.5)
     }
     if len(values) < 2:
         return frozenset()
     best = (max if metric.better == "higher" else min)(values.values())
     winners = {method for method, value in values.items() if value_text(metric, value) == value_text(metric, best)}
-    stating = {method for method in winners if unread_share(metrics[method]) < 1}
+    stating = {method for method in winners if unparsed_share(metrics[method]) < 1}
     return frozenset(stating) if len(winners) < len(values) else frozenset()
 
 

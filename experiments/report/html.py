@@ -19,7 +19,7 @@ from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
 from experiments.report import sections
 from experiments.report.glossary import plain, shown_metrics
-from rl.files import replacing
+from rl.files import write_json, write_text
 
 RECORDS, METRICS, META, REPORT = "records.parquet", "metrics.json", "report.json", "report.html"
 CHECKPOINTS = "checkpoints"
@@ -40,11 +40,9 @@ def write_report(run_dir: str | Path, title: str | None = None, meta: Mapping[st
     kept = _read_object(run_dir / META) if (run_dir / META).is_file() else {}
     title = title if title is not None else str(kept.get("title", "Routing probe"))
     meta = dict(meta if meta is not None else kept.get("meta", {}))
-    with replacing(run_dir / META) as partial:
-        partial.write_text(json.dumps({"title": title, "meta": meta}, indent=2, default=str) + "\n", encoding="utf-8")
-    page = _page(records, metrics, title, meta)
-    with replacing(run_dir / REPORT) as partial:
-        partial.write_text(page, encoding="utf-8")
+    shown = {str(key): value if isinstance(value, str | int | float) else str(value) for key, value in meta.items()}
+    write_json(run_dir / META, {"title": title, "meta": shown})
+    write_text(run_dir / REPORT, _page(records, metrics, title, meta))
     return run_dir / REPORT
 
 

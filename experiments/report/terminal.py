@@ -16,7 +16,7 @@ from experiments.report.glossary import (
     share_count,
     shown_entry,
     shown_metrics,
-    unread_share,
+    unparsed_share,
     value_text,
 )
 
@@ -32,7 +32,7 @@ def terminal_table(metrics: Metrics) -> Table:
     as rich markup, nor by the terminal as commands. Beneath the table stands what could not be read.
     """
     caption = Text("95% intervals; bold is best, arrows point to better", style="dim")
-    for notice in unread_notices(metrics):
+    for notice in parse_notices(metrics):
         caption.append(f"\n{notice}", style="not dim bold yellow")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.add_column("", no_wrap=True)
@@ -52,16 +52,16 @@ def terminal_table(metrics: Metrics) -> Table:
     return table
 
 
-def unread_notices(metrics: Metrics) -> list[str]:
+def parse_notices(metrics: Metrics) -> list[str]:
     """A line for each method from which no confidence could be read, and for each that wrote no tags.
 
-    >>> unread_notices({"a": {"unparsed": {"value": 1.0, "n": 60}}})
+    >>> parse_notices({"a": {"unparsed": {"value": 1.0, "n": 60}}})
     ['a: none of 60 confidences could be read, so nothing is measured of them']
     """
     notices = []
     for method, entries in metrics.items():
         name = plain(method, LONGEST_NAME)
-        if unread_share(entries) == 1:
+        if unparsed_share(entries) == 1:
             count = f"{entries['unparsed']['n']:,}"
             notices.append(f"{name}: none of {count} confidences could be read, so nothing is measured of them")
         if "untagged" in entries and share_count(entries["untagged"]):

@@ -104,7 +104,6 @@ train_runtime | all | last record: seconds since the run was started or resumed;
 train_samples_per_second | all | last record
 train_steps_per_second | all | last record
 total_flos | all | last record: floating-point operations, as transformers counts them
-train_loss | all | last record: mean loss of the steps since the start or the resume
 """.format(alarms=", ".join(ALARMS))
 
 TRAINING_METRICS = tuple(

@@ -209,7 +209,7 @@ class VerifierPool:
         self._lock = threading.Lock()
         self._events: queue.SimpleQueue[tuple[_Worker, str]] = queue.SimpleQueue()
         for worker in self._workers:
-            worker.process.returncode = 0  # the parent's to wait for, not ours
+            worker.leave()
         self._workers.clear()
 
 
@@ -254,6 +254,16 @@ class _Worker:
         with contextlib.suppress(OSError):  # a worker that has ended is reported by its thread
             self.process.stdin.write(json.dumps(pair) + "\n")
             self.process.stdin.flush()
+
+    def leave(self) -> None:
+        """In a forked child: let go of the parent's process, whose pipes would keep it alive after the parent."""
+        self.process.returncode = 0  # the parent's to wait for, not ours
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None and not pipe.closed:
+                # Not closed: a thread of the parent may have held the pipe's lock, or left a text in its buffer.
+                os.dup2(nothing, pipe.fileno(), inheritable=False)
+        os.close(nothing)
 
     def end(self) -> None:
         assert self.process.stdin is not None

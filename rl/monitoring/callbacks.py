@@ -16,6 +16,8 @@ from rl.checkpoint import write_calibration
 from rl.files import keep_last_checkpoints, keep_lines_up_to, mark_complete, writing
 
 METRICS_FILE = "metrics.jsonl"
+_OF_THE_PROCESS = frozenset({"train_loss"})
+"""What the last record says of the steps since this process started, which a resumed run would say otherwise."""
 
 
 class MetricsFile(TrainerCallback):
@@ -27,7 +29,8 @@ class MetricsFile(TrainerCallback):
 
     def on_log(self, args, state, control, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and logs:
-            record = {"step": state.global_step} | {name: _json_number(value) for name, value in logs.items()}
+            kept = {name: _json_number(value) for name, value in logs.items() if name not in _OF_THE_PROCESS}
+            record = {"step": state.global_step} | kept
             with (Path(args.output_dir) / METRICS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record, allow_nan=False) + "\n")
 
@@ -54,7 +57,8 @@ class WholeCheckpoints(TrainerCallback):
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             with writing(checkpoint):
-                write_calibration(checkpoint, self.template, self.rubric, self.recipe)
+                tokenizer = kwargs.get("processing_class")
+                write_calibration(checkpoint, self.template, self.rubric, self.recipe, tokenizer)
                 mark_complete(checkpoint, state.global_step)
             keep_last_checkpoints(args.output_dir, self.limit)
 

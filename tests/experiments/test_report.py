@@ -20,7 +20,7 @@ from experiments.probe.tables import DataError
 from experiments.report import sections
 from experiments.report.glossary import METRICS, best_methods, interval_text, plain, value_text
 from experiments.report.html import report_runs, write_report
-from experiments.report.terminal import terminal_table, unread_notices
+from experiments.report.terminal import parse_notices, terminal_table
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.com/x onerror=alert(1)>\u202e\x00 {{ 7 * 7 }} $\\frac{$"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -237,9 +237,9 @@ def shown(metrics: Any, width: int = 140) -> str:
 
 def test_the_terminal_says_what_could_not_be_read() -> None:
     silent = mute(completion="It is 4.", status="missing_answer")
-    assert unread_notices(measure(table(), resamples=20)) == []
+    assert parse_notices(measure(table(), resamples=20)) == []
     metrics = measure(pd.concat([table("ours"), silent]), resamples=20)
-    none_read, no_tags = unread_notices(metrics)
+    none_read, no_tags = parse_notices(metrics)
     assert none_read == "mute: none of 60 confidences could be read, so nothing is measured of them"
     assert no_tags.startswith("mute: 60 of 60 completions have no tags")
     assert all(tag in no_tags for tag in ("<answer>", "</answer>", "<confidence>", "Confidence: 85%"))

@@ -48,7 +48,6 @@ def test_a_path_that_no_file_can_have_is_refused_in_one_line(
         ("trainer.confidence_loss_weight=0", "trainer.confidence_entropy_coef: has no effect without the closed form"),
         ("trainer.confidence_loss_weight=-1", "trainer.confidence_loss_weight: -1.0 is below 0"),
         ("trainer.auto_find_batch_size=true", "trainer: auto_find_batch_size is not supported by GRPO"),
-        ("model.lora={rank: 4}", "model.lora.rank: unknown key, allowed: "),
         ("model.path=./absent", "model.path: ./absent: no such folder"),
     ],
 )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +21,8 @@ from experiments.ablation.summary import markdown_summary
 from experiments.cli import main
 from experiments.errors import ConfigError
 from tests.factories import json_lines
+
+ROOT = Path(__file__).parents[2]
 
 
 def write(path: Path, **sections: Any) -> str:
@@ -128,3 +136,43 @@ def test_a_run_that_fails_names_its_log(
     assert main(["ablate", study, "--out", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
     assert "seed-0 failed: model.path: " in message and message.endswith("log.txt")
+
+
+def running(folder: Path) -> list[str]:
+    """Command lines of the processes that have a folder in theirs."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            line = each.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found += [line] if str(folder) in line else []
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_an_interrupt_ends_a_study_and_its_jobs_in_one_line(whole_group: bool, recipe: str, tmp_path: Path) -> None:
+    """A terminal sends it to every process of the command, ``kill -INT`` to one."""
+    changes = {"trainer.max_steps": 100_000}
+    variants = {"a": {"recipe": recipe, "set": changes}, "b": {"recipe": recipe, "set": changes}}
+    study = write(tmp_path / "study.yaml", variants=variants, seeds=[0], every=50_000)
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments", "ablate", study, "--jobs", "2", "--out", str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 250
+    while len(list(out.glob("*/*/seed-0/metrics.jsonl"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    if whole_group:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.split("\n") == ["", "candor: interrupted; the same command goes on with what is left", ""], errors
+    assert "Traceback" not in said
+    while running(out):
+        assert time.monotonic() < deadline, "jobs outlive their study"
+        time.sleep(0.1)

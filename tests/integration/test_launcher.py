@@ -109,7 +109,8 @@ def test_what_cannot_be_launched_is_refused(recipe: Path, tmp_path: Path, refusa
     )
     assert refusal.command(*train, "--launch", "zero4.yaml") == "--launch zero4.yaml: no such file"
     assert "expected one process for each GPU" in refusal.command(*train, "--launch", "zero3")
-    assert "1 is below 2" in refusal.command(*train, "--launch", "zero3", "--num-processes", 1)
+    assert "0 is below 1" in refusal.command(*train, "--launch", "zero3", "--num-processes", 0)
+    assert "1 is below 2" in refusal.command(*train, "--launch", "ddp", "--num-processes", 1)
     assert refusal.command(*train, "--num-processes", 2).startswith("--num-processes: has no effect without --launch")
     batch = refusal.command(*train, "--launch", "ddp", "--num-processes", 3)
     assert "6 completions, 2 a device x 3 processes x 1 steps a generation; use a batch of 4 or 8" in batch
@@ -145,6 +146,7 @@ def test_the_shipped_files_are_accelerates_and_leave_the_number_of_processes_ope
         assert isinstance(settings, ClusterConfig)
         assert settings.num_processes == (2 if name == "cpu2" else -1)
         assert process_count(launch_file(name), 7) == 7
+        assert not name.startswith("zero") or process_count(launch_file(name), 1) == 1, "states of one GPU may move too"
         stage = {"zero2": 2, "zero3": 3, "zero3_offload": 3}.get(name)
         assert settings.deepspeed_config.get("zero_stage") == stage
         # Anything else starts many nodes over ssh.
@@ -256,6 +258,17 @@ def test_under_zero_2_the_other_methods_go_on_as_if_they_had_not_stopped(
         before = load_file(whole / "checkpoint-3" / name)
         assert any((weights[key] != before[key]).any() for key in weights), "they moved after the checkpoint"
     assert records(halved) == records(whole)
+
+
+@pytest.mark.slow
+def test_deepspeed_may_have_one_process(start: Any, tmp_path: Path) -> None:
+    process = start(
+        "experiments", "train", "RECIPE", "trainer.per_device_train_batch_size=4", "trainer.max_steps=2",
+        "--launch", "zero3", "--num-processes", 1, "--out", "run",
+    )  # fmt: skip
+    assert process.wait(200) == 0, (tmp_path / "err").read_text()[-4000:]
+    assert [record["step"] for record in records(tmp_path / "run")] == [1, 2]
+    assert (tmp_path / "run" / "final" / "model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -17,9 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
-import safetensors.torch
 import torch
 import yaml
 
@@ -28,12 +25,10 @@ from experiments.files import LOCK
 from rl.files import last_complete_checkpoint
 from rl.monitoring.callbacks import MetricsFile
 from rl.monitoring.progress import Progress
+from tests.integration.runs import TIMES, files_in, records_in, same_run, steps_in
 
 ROOT = Path(__file__).parents[2]
 STEPS, SAVE = 24, 3
-TIMES = {"step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
-TIMES |= {"time/generate", "time/score", "time/update"}
-TIMES |= {"train_loss"}  # transformers' mean over the steps since the resume
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +91,7 @@ def killed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 CASES: dict[str, dict[str, Any]] = {
     "grpo": {
-        "trainer": {"gradient_accumulation_steps": 2, "logging_steps": 2},
+        "trainer": {"gradient_accumulation_steps": 2, "logging_steps": 2, "log_completions_rows": 3},
         "monitors": {"window": 2, "max_truncated_unparsed": 0.0},
         "probe": {"every": 2, "every_size": 8},
     },
@@ -147,73 +142,14 @@ def test_a_run_is_not_resumed_with_its_batches_split_in_another_way(
     progress = json.loads(path.read_text())
     assert progress["layout"][key] == 1
     path.write_text(json.dumps({**progress, "layout": {**progress["layout"], key: 2}}))
-    assert main(["train", recipe, "--out", str(out), "--resume"]) == 1
-    line = capsys.readouterr().err.splitlines()[-1]
+    before = steps_in(out)
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.train.open_weights", lambda *_: pytest.fail("weights were loaded before"))
+        assert main(["train", recipe, "--out", str(out), "--resume"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
     assert f"checkpoint-{SAVE} cannot be gone on from with {key}: 1, it was written with {key}: 2" in line
-    assert steps_in(out)[-1] >= SAVE and not (out / "final").exists()
-
-
-class Full:
-    """A disk that fills up in the middle of writing the second checkpoint, at a file of a given name."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.save, self.save_file = name, torch.save, safetensors.torch.save_file
-
-    def torch_save(self, content: Any, path: Any, *arguments: Any, **options: Any) -> None:
-        if f"checkpoint-{2 * SAVE}/{self.name}" in str(path):
-            Path(path).write_bytes(b"half")
-            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
-        self.save(content, path, *arguments, **options)
-
-    def weights(self, tensors: Any, path: Any, *arguments: Any, **options: Any) -> None:
-        if f"checkpoint-{2 * SAVE}/{self.name}" in str(path):
-            Path(path).write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        self.save_file(tensors, path, *arguments, **options)
-
-    def text(self, path: Path, text: str) -> None:
-        if f"checkpoint-{2 * SAVE}/{self.name}" in str(path):
-            raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        path.write_text(text)
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "candor_complete.json"])
-def test_a_full_disk_leaves_the_checkpoint_before_usable(
-    name: str,
-    write_recipe: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    # One checkpoint is kept: the last whole one must not go before the new one is whole.
-    recipe, out = str(write_recipe(trainer={"save_total_limit": 1})), tmp_path / "run"
-    full = Full(name)
-    with monkeypatch.context() as patch:
-        patch.setattr("torch.save", full.torch_save)
-        patch.setattr("transformers.modeling_utils.safe_save_file", full.weights)
-        patch.setattr("rl.files.write_text", full.text)
-        assert main(["train", recipe, "--out", str(out)]) == 1
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"candor: {out}/checkpoint-{2 * SAVE} could not be written (")
-    assert line.endswith(f"make room, and the same command with --resume goes on from checkpoint-{SAVE}")
-    assert last_complete_checkpoint(out) == out / f"checkpoint-{SAVE}" and not (out / "final").exists()
-    assert main(["train", recipe, "--out", str(out), "--resume"]) == 0
-    assert steps_in(out) == list(range(1, 2 * SAVE + 1))
-    assert [path.name for path in out.glob("checkpoint-*")] == [f"checkpoint-{2 * SAVE}"]
-
-
-def test_a_disk_that_is_full_for_metrics_ends_the_run_in_one_line(
-    write_recipe: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl")
-
-    monkeypatch.setattr(MetricsFile, "on_log", full)
-    assert main(["train", str(write_recipe()), "--out", str(tmp_path / "run")]) == 1
-    assert "No space left on device: 'metrics.jsonl'; make room" in capsys.readouterr().err.splitlines()[-1]
+    assert steps_in(out) == before and not (out / "final").exists()
 
 
 @pytest.mark.slow
@@ -250,56 +186,6 @@ def test_a_run_killed_at_ten_random_times_ends_as_one_that_was_not(
 def interrupt_after_step(self: Progress, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
     if state.global_step == KILLED_AFTER:
         raise KeyboardInterrupt
-
-
-def same_run(whole: Path, resumed: Path) -> None:
-    """Weights, optimizer, schedule, random state, data order, monitors and metrics are the same; bytes where it can."""
-    last = last_complete_checkpoint(whole)
-    assert last is not None
-    ours, theirs = resumed / last.name, last
-    critic = ("critic/critic.safetensors",) if (whole / "final" / "critic").is_dir() else ()
-    for name in ("model.safetensors", "tokenizer.json", "config.json", *critic):
-        assert (resumed / "final" / name).read_bytes() == (whole / "final" / name).read_bytes(), name
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        loaded = [torch.load(run / name, weights_only=name != "rng_state.pth") for run in (ours, theirs)]
-        assert equal(*loaded), name
-    assert files_in(ours) == files_in(theirs)
-    if (whole / "alarms.jsonl").exists():
-        assert (resumed / "alarms.jsonl").read_text() == (whole / "alarms.jsonl").read_text()
-        assert (ours / "monitors.json").read_text() == (theirs / "monitors.json").read_text()
-    assert timeless(records_in(resumed)) == timeless(records_in(whole))
-    # At a step without a rollout of its own TRL writes the last one's table again, unless it was before the resume.
-    for step in [record["step"] for record in records_in(whole) if "reward" in record]:
-        tables = [pd.read_parquet(run / "completions" / f"completions_{step:05d}.parquet") for run in (resumed, whole)]
-        pd.testing.assert_frame_equal(*tables)
-
-
-def timeless(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in record.items() if name not in TIMES} for record in records]
-
-
-def equal(left: Any, right: Any) -> bool:
-    if isinstance(left, torch.Tensor) or hasattr(left, "shape"):
-        return bool((left == right).all())
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
-    if isinstance(left, (list, tuple)):
-        return len(left) == len(right) and all(map(equal, left, right))
-    return bool(left == right)
-
-
-def records_in(run: Path) -> list[dict[str, Any]]:
-    path = run / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
-
-
-def steps_in(run: Path) -> list[int]:
-    return [record["step"] for record in records_in(run) if "loss" in record]
-
-
-def files_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
 
 
 def test_a_killed_run_goes_on_to_the_same_weights_and_metrics(

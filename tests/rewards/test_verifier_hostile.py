@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ import pytest
 from rewards.verifiers.pool import VERIFIERS, VerifierPool
 from rewards.verifiers.verifier import EQUAL
 
-LIMIT_S = 0.5
-MARGIN_S = 4.0
-"""What killing and waiting for a worker, and starting the next, may add on a loaded machine."""
+LIMIT_S = 1.0
+START_S = 60.0
+"""What ending a worker and starting the next may take on a loaded machine; one that hung would take for ever."""
 MEMORY_MB = 512
 REASONS = {"different", "unparsed", "timeout", "memory", "no_answer", "bad_gold", "ambiguous", "false_success"}
 
@@ -86,47 +85,57 @@ def characters() -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[VerifierPool]:
-    with VerifierPool("math", timeout_s=LIMIT_S, memory_mb=MEMORY_MB) as shared:
-        yield shared
-
-
 def peak_mb(pool: VerifierPool) -> float:
-    """The largest address space any living worker has had."""
+    """The largest address space that a living worker has had; 0 where that cannot be read."""
     peaks = [0.0]
     for worker in pool._workers:
-        lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
-        peaks += [float(line.split()[1]) / 1024 for line in lines if line.startswith("VmPeak")]
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{worker.process.pid}/status").read_text().splitlines()
+            peaks += [float(line.split()[1]) / 1024 for line in lines if line.startswith("VmPeak")]
     return max(peaks)
 
 
 def alive(pool: VerifierPool, number: int) -> bool:
-    """Whether a worker judges a pair that is in no cache, and the caller's process an easy one."""
-    hard = pool.verify(golds=[f"{number}\\sin 1"], answers=[f"\\sin(1) \\cdot {number}"])
-    return hard == pool.verify(golds=["1/2"], answers=["0.5"]) == [EQUAL]
+    """Whether a worker judges a pair that is in no cache, on a busy machine one of several, and we an easy one."""
+    pairs = [(f"{number + each}\\sin 1", f"\\sin(1) \\cdot {number + each}") for each in range(8)]
+    hard = any(pool.verify(golds=[gold], answers=[answer]) == [EQUAL] for gold, answer in pairs)
+    return hard and pool.verify(golds=["1/2"], answers=["0.5"]) == [EQUAL]
 
 
-def test_two_hundred_hostile_strings(pool: VerifierPool, tmp_path: Path) -> None:
+def test_two_hundred_hostile_strings(tmp_path: Path) -> None:
+    """As answers all of them, as golds all but most that hang, which would only wait for the clock again.
+
+    Nothing here is true only of a machine with time to spare: what a text waits for is told by its verdict.
+    """
     canary = tmp_path / "canary"
-    hostile = list(dict.fromkeys([*code(canary), *towers(), *shapes(), *lengths(), *characters()]))
-    assert len(hostile) >= 200
-    assert alive(pool, 1)
-    at_rest = peak_mb(pool) if sys.platform.startswith("linux") else 0.0
-    waited = 0
-    for number, text in enumerate(hostile, start=2):
-        for golds, answers in (([r"\frac{\sin 1}{3}"], [text]), ([text], [r"\frac{\sin 1}{3}"])):
+    hanging = dict.fromkeys(towers())
+    texts = dict.fromkeys([*code(canary), *shapes(), *lengths(), *characters()])
+    assert len(hanging | texts) >= 200
+    ours = r"\frac{\sin 1}{3}"
+    pairs = [(ours, text) for text in hanging | texts] + [(text, ours) for text in [*list(hanging)[:2], *texts]]
+    with VerifierPool("math", workers=2, timeout_s=LIMIT_S, memory_mb=MEMORY_MB) as pool:
+        assert alive(pool, 1)
+        at_rest = peak_mb(pool)
+        late = []
+        for first in range(0, len(pairs), 20):
+            golds, answers = zip(*pairs[first : first + 20], strict=True)
             started = time.monotonic()
-            [verdict] = pool.verify(golds=golds, answers=answers)
+            verdicts = pool.verify(golds=golds, answers=answers)
             took_s = time.monotonic() - started
-            assert took_s < LIMIT_S + MARGIN_S, text[:80]
-            assert verdict.correct in (0.0, None) and verdict.reason in REASONS, (text[:80], verdict)
-            waited += verdict.reason == "timeout" or took_s > LIMIT_S
-        assert alive(pool, number), text[:80]
-        if sys.platform.startswith("linux"):
-            assert peak_mb(pool) < at_rest + MEMORY_MB + 64, text[:80]
+            for pair, verdict in zip(pairs[first : first + 20], verdicts, strict=True):
+                assert verdict.correct in (0.0, None) and verdict.reason in REASONS, (pair, verdict)
+            assert peak_mb(pool) < at_rest + MEMORY_MB + 64, golds
+            # A bad gold may be one that the clock has turned down.
+            waited = sum(each.reason in ("timeout", "memory", "bad_gold") for each in verdicts)
+            assert took_s < (waited + 1) * (LIMIT_S + START_S), (waited, took_s)
+            judged = zip(pairs[first : first + 20], verdicts, strict=True)
+            late += [pair for pair, each in judged if each.reason == "timeout" and not hanging.keys() & set(pair)]
+            assert alive(pool, 10 * first + 10), golds
+    with VerifierPool("math", workers=2, timeout_s=20 * LIMIT_S, memory_mb=MEMORY_MB) as pool:
+        golds, answers = zip(*late, strict=True) if late else ((), ())
+        still = [each.reason for each in pool.verify(golds=golds, answers=answers)].count("timeout")
+    assert still < 3, "what is no tower is turned down by the clock alone"
     assert not canary.exists()
-    assert waited < 40, "too many strings are turned down by the clock alone"
 
 
 @pytest.mark.parametrize("name", [name for name in VERIFIERS if name != "math"])
@@ -146,7 +155,7 @@ def test_the_other_verifiers_turn_them_down_in_no_time(name: str, tmp_path: Path
         "answer " * 280,
         "isn't " * 300,
     ]
-    with VerifierPool(name, timeout_s=LIMIT_S, memory_mb=MEMORY_MB) as pool:
+    with VerifierPool(name, timeout_s=10 * LIMIT_S, memory_mb=MEMORY_MB) as pool:
         verdicts = pool.verify(golds=[gold] * len(hostile), answers=hostile)
         assert all(verdict.correct in (0.0, None) for verdict in verdicts)
         reasons = {verdict.reason for verdict in verdicts}

@@ -17,34 +17,14 @@ import pytest
 
 from rewards.verifiers import pool as pool_module
 from rewards.verifiers.pool import Verdict, VerifierPool
-from rewards.verifiers.verifier import EQUAL, MAX_CHARS
-
-HANGS = "9^{9^{9^{9}}}"
-LIMIT_S = 1.0
-START_S = 20.0
-"""What a worker may take to start on a loaded machine."""
+from rewards.verifiers.verifier import MAX_CHARS
+from tests.rewards.pools import HANGS, LIMIT_S, START_S, environment, pids, works
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[VerifierPool]:
     with VerifierPool(timeout_s=LIMIT_S) as shared:
         yield shared
-
-
-def works(pool: VerifierPool, number: int) -> bool:
-    """Whether a pair that needs a worker, and is in no cache, is judged."""
-    return pool.verify(golds=[f"{number}\\sin 1"], answers=[f"\\sin(1) \\cdot {number}"]) == [EQUAL]
-
-
-def pids(pool: VerifierPool) -> list[int]:
-    return [worker.process.pid for worker in pool._workers]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_plain_items_start_no_process() -> None:
@@ -298,55 +278,6 @@ def test_golds_and_answers_go_by_name_only(pool: VerifierPool) -> None:
 def test_an_unknown_verifier_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"'choices'.*math, choice, text, token_f1, state \(did you mean choice\?"):
         VerifierPool("choices")
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(pool_module.__file__).parents[2])}
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_no_worker_outlives_its_program(end: signal.Signals) -> None:
-    script = f"""
-        import threading, time
-        from rewards.verifiers.pool import VerifierPool
-        pool = VerifierPool(timeout_s=1.0)
-        pool.verify(golds=["2\\\\sin 1"], answers=["\\\\sin(1) \\\\cdot 2"])
-        print(*[worker.process.pid for worker in pool._workers], flush=True)
-        pool.verify(golds=["7"], answers=["{HANGS}"])
-    """
-    program = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment(),
-    )
-    assert program.stdout is not None
-    with program, program.stdout:
-        worker = int(program.stdout.readline())
-        assert is_alive(worker)
-        time.sleep(0.3)
-        program.send_signal(end)
-        program.wait(timeout=10)
-    deadline = time.monotonic() + (1.0 if end is signal.SIGINT else 5.0)
-    while is_alive(worker) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not is_alive(worker)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
-def test_a_forked_child_uses_workers_of_its_own(pool: VerifierPool) -> None:
-    assert works(pool, 4000)
-    before = pids(pool)
-    child = os.fork()
-    if child == 0:
-        right = works(pool, 4001) and not set(pids(pool)) & set(before)
-        pool.close()
-        os._exit(0 if right else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert works(pool, 4002)
-    assert pids(pool) == before
 
 
 def test_closing_ends_the_workers_and_the_pool() -> None:

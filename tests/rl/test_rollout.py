@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.nn.utils.rnn import pad_sequence
 
 from rewards.completion import ParseStatus
 from rewards.rubric import Rubric
+from rewards.template import AnswerTemplate
 from rl.rollout import gather_outcomes, verify_rollout
+from rl.signals import SignalReader
 
 COMPLETIONS = [
     ("<answer>3</answer><confidence>0.75</confidence>", "3"),
@@ -83,3 +86,26 @@ def test_signals_and_abstentions_are_gathered_with_the_facts(untrained: Any, ver
     np.testing.assert_array_equal(outcomes.signals["entropy"], [1.0, 2.0])
     np.testing.assert_array_equal(outcomes.abstained, [True, False])
     np.testing.assert_array_equal(outcomes.correct, [0.0, 1.0])
+
+
+def test_what_was_parsed_to_find_what_to_read_is_not_parsed_again_to_be_verified(
+    untrained: Any, verifier: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = untrained.load()
+    reader = SignalReader(["answer_probability"], model, tokenizer, untrained.template, generates=False)
+    texts = [COMPLETIONS[0][0], COMPLETIONS[1][0], COMPLETIONS[0][0]]
+    ids = [[*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id] for text in texts]
+    ids_BT = pad_sequence([torch.tensor(each) for each in ids], batch_first=True, padding_value=tokenizer.pad_token_id)
+    read: list[str] = []
+    parse = AnswerTemplate.parse
+    monkeypatch.setattr(
+        AnswerTemplate, "parse", lambda self, text, **options: (read.append(text), parse(self, text, **options))[1]
+    )
+    with reader.watching(), reader.scoring(ids_BT, (ids_BT != tokenizer.pad_token_id).long()):
+        assert read == texts[:2], "each once"
+    rollout = verify_rollout(
+        tokenizer, untrained.template, verifier, ids, ["3"] * 3, known=reader.take_read()
+    )  # fmt: skip
+    assert read == texts[:2] and [each.text for each in rollout.decoded] == texts
+    assert [each.correct for each in rollout.verdicts] == [1.0, 0.0, 1.0]
+    assert reader.take_read() == {}, "it is kept for one rollout"

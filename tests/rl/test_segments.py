@@ -112,6 +112,17 @@ def test_any_sampled_ids_decode_as_the_tokenizer_decodes_them(ids: list[int], fi
     assert not decoded.ends or decoded.ends[-1] == len(decoded.text)
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(3, len(TOKENIZER) - 1), max_size=40))
+def test_tokens_end_where_they_end_when_all_are_decoded_together(ids: list[int]) -> None:
+    ends = [0]
+    for stop in range(1, len(ids) + 1):
+        text = full_text(ids[:stop])
+        goes_on = text.endswith("\ufffd") and stop < len(ids) and "\ufffd" in full_text([ids[stop]])
+        ends.append(ends[-1] if goes_on else len(text))
+    assert list(decode_completion(TOKENIZER, ids).ends) == ends[1:]
+
+
 def test_a_character_after_a_run_of_stray_bytes_is_not_lost() -> None:
     lead, face = encode("😀")[:1], encode("😀")
     for stray in range(12):
@@ -142,6 +153,25 @@ def test_decoding_takes_time_linear_in_the_length(text: str) -> None:
             work[name, length] = counting.tokens
     assert work["whole", 2000] <= 5 * work["whole", 500]
     assert work["stray", 2000] <= 5 * work["stray", 500]
+
+
+def test_tokens_are_decoded_in_windows_only_where_a_character_is_split() -> None:
+    plain, counting = encode("x = 1, ") * 200, _Counting()
+    decode_completion(counting, plain)
+    alone = counting.tokens
+    assert alone == len(plain) + len(set(plain)), "all at once, and each by itself"
+    counting.tokens = 0
+    face = encode("😀")
+    assert len(face) > 1
+    decode_completion(counting, [*plain, *face, *plain])
+    assert counting.tokens <= 2 * len(plain) + len(set(plain)) + 40
+
+
+def test_a_tokenizer_whose_tokens_depend_on_what_stands_before_them_is_decoded_together() -> None:
+    core = Tokenizer(models.WordLevel({"<eos>": 0, "▁one": 1, "▁two": 2}, unk_token="<eos>"))
+    core.decoder = decoders.Metaspace()
+    spaced = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>")
+    assert decode_completion(spaced, [1, 2, 1, 0]) == DecodedCompletion("one two one", (3, 7, 11, 11), True)
 
 
 def test_a_completion_ends_at_its_first_stop_token() -> None:
