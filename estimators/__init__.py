@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "verbalized": "verbalized:Verbalized",
     "expected_confidence": "expected_confidence:ExpectedConfidence",
+    "confidence_token": "expected_confidence:ConfidenceToken",
     "answer_probability": "answer_span:AnswerProbability",
     "answer_min_probability": "answer_span:AnswerMinProbability",
     "answer_log_prob": "token_means:AnswerLogProb",
@@ -35,7 +36,12 @@ _PLACES = {
     "bottom_group_confidence": "group_confidence:BottomGroupConfidence",
     "tail_confidence": "group_confidence:TailConfidence",
     "head_confidence": "group_confidence:HeadConfidence",
+    "p_true": "p_true:PTrue",
+    "yes_no": "p_true:YesNo",
+    "agreement": "agreement:Agreement",
+    "semantic_entropy": "agreement:SemanticEntropy",
     "length": "length:Length",
+    "base_rate": "base_rate:BaseRate",
 }
 
 

@@ -21,6 +21,7 @@ class AnswerProbability:
 
     needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
     is_probability: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "one forward pass; none while the policy generates"
     source: ClassVar[str] = "arXiv 2507.16806"
@@ -45,6 +46,7 @@ class AnswerMinProbability:
 
     needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
     is_probability: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "one forward pass; none while the policy generates"
     source: ClassVar[str] = "arXiv 2303.08896"

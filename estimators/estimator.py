@@ -9,7 +9,7 @@ Shapes: B completions, T tokens of the longest, L confidence levels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol
 
@@ -53,15 +53,20 @@ class Completions:
     """The confidences that these tokens state."""
     level_positions_B: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """Index of the token that states the level, int64; -1 where there is not exactly one."""
-    samples: Sequence[Completions] = ()
-    """Further completions of the same questions, each of B rows."""
+    asked: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """By estimator, the log-probabilities (B, 2) of yes and no to a question that was asked behind each completion."""
+    clusters_BN: torch.Tensor | None = None
+    """Answers of N samples of each question, the completion itself the first: equal numbers, int64 from 0, where they
+    are equivalent; -1 where there is no answer."""
+    sample_log_probs_BN: torch.Tensor | None = None
+    """Log-probability of each of these samples, divided by its length or not."""
 
     def __len__(self) -> int:
         return len(self.completion_ids)
 
     def to(self, device: torch.device | str) -> Completions:
         """The same with every tensor on a device."""
-        moved: dict[str, Any] = {"samples": [each.to(device) for each in self.samples]}
+        moved: dict[str, Any] = {"asked": {name: each.to(device) for name, each in self.asked.items()}}
         for each in fields(self):
             value = getattr(self, each.name)
             if isinstance(value, torch.Tensor):
@@ -95,6 +100,8 @@ class Estimator(Protocol):
     """Some of :data:`NEEDS`."""
     is_probability: ClassVar[bool]
     """Whether a value is meant as a probability in [0, 1] that the answer is right."""
+    bounds: ClassVar[tuple[float, float]]
+    """What values lie between, both ends included."""
     higher_is_surer: ClassVar[bool]
     cost: ClassVar[str]
     """What it takes beyond generation, in words."""

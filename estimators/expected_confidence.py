@@ -26,6 +26,7 @@ class ExpectedConfidence:
 
     needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS, LEVELS})
     is_probability: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "one forward pass; none while the policy generates"
     source: ClassVar[str] = "arXiv 2508.18847"
@@ -39,12 +40,42 @@ class ExpectedConfidence:
         """The mean level (B,). Raises ValueError where the completions know no levels."""
         if not completions.level_ids:
             raise ValueError("expected_confidence needs confidence levels of one token each, the completions know none")
-        positions_B = completions.level_positions_B
-        if not statistics.log_prob.size(1):
-            return Estimate.where(positions_B >= 0, torch.full_like(completions.stated_B, torch.nan))
-        rows_B = torch.arange(len(completions), device=positions_B.device)
-        log_probs_BL = statistics.level_log_probs[rows_B, positions_B.clamp(min=0)]
-        return Estimate.where(positions_B >= 0, mean_level(log_probs_BL, completions.level_values))
+        levels_B = mean_level(_of_stated(completions, statistics), completions.level_values)
+        return Estimate.where(completions.level_positions_B >= 0, levels_B)
+
+
+@dataclass(frozen=True)
+class ConfidenceToken(ExpectedConfidence):
+    """P(CN) / (P(CN) + P(UN)) in [0, 1] of a token that says confident or unconfident (Self-REF, arXiv 2410.13284).
+
+    Of more than two levels the most and the least sure one are compared. Not valid where a completion does not state
+    exactly one level.
+    """
+
+    source = "arXiv 2410.13284"
+
+    def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
+        """The probability (B,) of the surer token. Raises ValueError where the completions know no levels."""
+        if not completions.level_ids:
+            raise ValueError("confidence_token needs confidence levels of one token each, the completions know none")
+        log_probs_BL = _of_stated(completions, statistics)
+        least, most = (
+            choose(range(len(completions.level_values)), key=completions.level_values.__getitem__)
+            for choose in (min, max)
+        )
+        return Estimate.where(
+            completions.level_positions_B >= 0, mean_level(log_probs_BL[:, [least, most]], (0.0, 1.0))
+        )
+
+
+def _of_stated(completions: Completions, statistics: TokenStatistics) -> torch.Tensor:
+    """Log-probabilities (B, L) of the levels where each completion states its own; NaN where no token was read."""
+    positions_B = completions.level_positions_B
+    if not statistics.log_prob.size(1):
+        return torch.full((len(completions), len(completions.level_ids)), torch.nan, device=positions_B.device)
+    return statistics.level_log_probs[
+        torch.arange(len(completions), device=positions_B.device), positions_B.clamp(min=0)
+    ]
 
 
 def mean_level(log_probabilities_BL: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:

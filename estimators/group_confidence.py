@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -169,6 +170,7 @@ class TraceConfidence:
 
     needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
     is_probability: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, inf)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "one forward pass; none while the policy generates"
     source: ClassVar[str] = "arXiv 2508.15260"

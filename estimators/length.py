@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ class Length:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     is_probability: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, inf)
     higher_is_surer: ClassVar[bool] = False
     cost: ClassVar[str] = "none"
     source: ClassVar[str] = "a baseline"

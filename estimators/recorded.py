@@ -26,15 +26,18 @@ class RecordedToken:
 
 
 def recorded_statistics(
-    completions: Sequence[Sequence[RecordedToken]], vocabulary: int, level_ids: Sequence[int] = ()
+    completions: Sequence[Sequence[RecordedToken]],
+    vocabulary: int,
+    level_ids: Sequence[int] = (),
+    top_k: int = TOP_K,
 ) -> TokenStatistics:
     """Statistics (B, T) of recorded tokens at the temperature of the record, zeros behind a completion's end.
 
     ``vocabulary`` is the number of tokens that the model chooses from. A record holds the likeliest tokens only:
-    ``max_probability`` and ``margin`` need two of them, ``token_confidence`` the k likeliest (a server that appends the
-    token written sends one more, which does not count); ``entropy`` is NaN unless they hold all but 1e-4 of the
-    probability, ``self_certainty`` unless all tokens are there, and a level's log-probability is NaN where the record
-    does not have it. An estimator is not valid where it reads a NaN.
+    ``max_probability`` and ``margin`` need two of them, ``token_confidence`` the ``top_k`` likeliest (a server that
+    appends the token written sends one more, which does not count); ``entropy`` is NaN unless they hold all but 1e-4 of
+    the probability, ``self_certainty`` unless all tokens are there, and a level's log-probability is NaN where the
+    record does not have it. An estimator is not valid where it reads a NaN.
 
     >>> token = RecordedToken(math.log(0.5), {7: math.log(0.5), 8: math.log(0.25)})
     >>> read = recorded_statistics([[token]], vocabulary=100)
@@ -45,12 +48,14 @@ def recorded_statistics(
     statistics = TokenStatistics.empty((len(completions), length), len(level_ids))
     for row, tokens in enumerate(completions):
         for column, token in enumerate(tokens):
-            for each, value in zip(fields(statistics), _of_token(token, vocabulary, level_ids), strict=True):
+            for each, value in zip(fields(statistics), _of_token(token, vocabulary, level_ids, top_k), strict=True):
                 getattr(statistics, each.name)[row, column] = value
     return statistics
 
 
-def _of_token(token: RecordedToken, vocabulary: int, level_ids: Sequence[int]) -> tuple[float | torch.Tensor, ...]:
+def _of_token(
+    token: RecordedToken, vocabulary: int, level_ids: Sequence[int], top_k: int
+) -> tuple[float | torch.Tensor, ...]:
     ranked = sorted(token.top.values(), reverse=True)
     probabilities = [math.exp(value) for value in ranked]
     entropy = self_certainty = token_confidence = highest = margin = math.nan
@@ -60,7 +65,7 @@ def _of_token(token: RecordedToken, vocabulary: int, level_ids: Sequence[int]) -
         entropy = -sum(p * value for p, value in zip(probabilities, ranked, strict=True) if p > 0)
     if len(ranked) == vocabulary:
         self_certainty = -sum(ranked) / vocabulary - math.log(vocabulary)
-    count = min(TOP_K, vocabulary)
+    count = min(top_k, vocabulary)
     if len(ranked) >= count:
         token_confidence = -sum(ranked[:count]) / count
     levels = torch.tensor([token.top.get(level, math.nan) for level in level_ids])

@@ -113,6 +113,7 @@ class _OfSteps:
 
     needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
     is_probability: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "one forward pass; none while the policy generates"
     source: ClassVar[str] = "arXiv 2603.12372"
@@ -159,6 +160,7 @@ class StepConfidenceVariance(_OfSteps):
     """Population variance in [0, 0.25] of the confidence of the steps; lower is surer, and one step has 0."""
 
     higher_is_surer = False
+    bounds = (0.0, 0.25)
 
     def _of(self, confidences_BS: torch.Tensor, there_BS: torch.Tensor) -> torch.Tensor:
         return _mean((confidences_BS - _mean(confidences_BS, there_BS).unsqueeze(1)).square(), there_BS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,7 @@ class _TokenMean:
 
     needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
     is_probability: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, inf)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "one forward pass; none while the policy generates"
     source: ClassVar[str] = "arXiv 2207.05221"
@@ -36,7 +38,7 @@ class _TokenMean:
 class MeanLogProb(_TokenMean):
     """Mean log-probability of the completion's tokens, in nats, at most 0: the log of the inverse perplexity."""
 
-    statistic = "log_prob"
+    statistic, bounds = "log_prob", (-inf, 0.0)
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,14 @@ class SelfCertainty(_TokenMean):
 class MeanMaxProbability(_TokenMean):
     """Mean probability in [0, 1] of the likeliest token over the completion: what confidence of steps has to beat."""
 
-    statistic = "max_probability"
+    statistic, bounds = "max_probability", (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class AnswerLogProb(_TokenMean):
     """Mean log-probability of the answer's tokens, in nats, at most 0."""
 
-    statistic, of_answer = "log_prob", True
+    statistic, of_answer, bounds = "log_prob", True, (-inf, 0.0)
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,11 @@ class AnswerSelfCertainty(_TokenMean):
 class AnswerMaxProbability(_TokenMean):
     """Mean probability in [0, 1] of the likeliest token at each of the answer's tokens."""
 
-    statistic, of_answer, is_probability = "max_probability", True, True
+    statistic, of_answer, is_probability, bounds = "max_probability", True, True, (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class AnswerMargin(_TokenMean):
     """Mean difference in [0, 1] between the two likeliest tokens over the answer: CoT-decoding's (arXiv 2402.10200)."""
 
-    statistic, of_answer, source = "margin", True, "arXiv 2402.10200"
+    statistic, of_answer, bounds, source = "margin", True, (0.0, 1.0), "arXiv 2402.10200"

@@ -17,6 +17,7 @@ class Verbalized:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     is_probability: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "none"
     source: ClassVar[str] = "arXiv 2205.14334"

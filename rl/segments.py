@@ -62,22 +62,21 @@ def decode_completion(
     for token in set(ids[:length]).difference(alone):
         alone[token] = tokenizer.decode([token], **AS_WRITTEN)
     text, ends = tokenizer.decode(ids[:length], **AS_WRITTEN), list[int]()
-    for split, run in itertools.groupby(range(length), key=lambda index: _STRAY in alone[ids[index]]):
-        places, at = list(run), ends[-1] if ends else 0
-        if split:  # bytes of characters that are whole only together
-            ends += [at + end for end in _ends_together(tokenizer, ids[places[0] : places[-1] + 1])]
-        else:
-            ends += [at + end for end in itertools.accumulate(len(alone[ids[index]]) for index in places)]
+    for split, run in itertools.groupby(ids[:length], key=lambda token: _STRAY in alone[token]):
+        tokens, at = list(run), ends[-1] if ends else 0
+        # Bytes of characters that are whole only together, or tokens that mean the same alone.
+        own = _ends_together(tokenizer, tokens) if split else itertools.accumulate(len(alone[each]) for each in tokens)
+        ends += [at + end for end in own]
     if not _are_ends_of(text, ends, [alone[token] for token in ids[:length]]):
         ends = _ends_together(tokenizer, ids[:length])  # a tokenizer whose tokens depend on what stands before them
     return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
 
 
 def _ends_together(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[int]:
-    """Where each token ends in the text of them all, decoded in the context of those before."""
+    """Where each token ends in the text of them all."""
     stream = StreamDecoder(tokenizer)
     pieces = (stream.push(token, last=place == len(ids)) for place, token in enumerate(ids, 1))
-    return list(itertools.accumulate(map(len, pieces)))
+    return list(itertools.accumulate(len(piece) for piece in pieces))
 
 
 def _are_ends_of(text: str, ends: Sequence[int], alone: Sequence[str]) -> bool:

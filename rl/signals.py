@@ -36,6 +36,15 @@ ESTIMATED = tuple(name for name, kind in ESTIMATORS.items() if kind.needs <= REA
 REFERENCE_SIGNALS = ("reference_probability", "reference_probability_prior")
 
 
+def unreadable(name: str) -> list[str]:
+    """What an estimator of this name needs that training does not know of its completions; nothing of another signal.
+
+    >>> unreadable("agreement"), unreadable("entropy"), unreadable("repetition")
+    (['samples'], [], [])
+    """
+    return sorted(ESTIMATORS[name].needs - READABLE) if name in ESTIMATORS else []
+
+
 def repeated_ngrams(ids: Sequence[int]) -> float:
     """Share in [0, 1] of a completion's 4-grams of tokens that occurred before in it; 0 where it has none.
 
@@ -78,8 +87,8 @@ class SignalReader:
     ``options`` are the estimators as a recipe configures them; those it leaves out have their defaults. ``generates``
     says whether the policy itself generates, token by token; if not, its scoring pass is read, see :meth:`scoring`.
     Passes of the reader's own take ``batch_size`` completions at a time, all at once where it is left out. Raises
-    ValueError for a name that is not a signal, and for an estimator that needs confidence levels where the template has
-    none of one token each.
+    ValueError for a name that is not a signal, for an estimator that needs further samples or passes of its own, and
+    for one that needs confidence levels where the template has none of one token each.
     """
 
     def __init__(
@@ -93,6 +102,9 @@ class SignalReader:
         options: Mapping[str, Estimator] | None = None,
         batch_size: int | None = None,
     ) -> None:
+        for name in names:
+            if beyond := unreadable(name):
+                raise ValueError(f"rubric: {name} needs {', '.join(beyond)}, which training does not give")
         unknown = [name for name in names if name not in SIGNALS]
         if unknown:
             raise ValueError(f"rubric: {', '.join(unknown)} is not a signal, allowed: {', '.join(SIGNALS)}")

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import inspect
 import json
+import math
 from typing import Any
 
 from rich.table import Table
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
-    columns = ("name", "what", "probability", "surer", "needs", "cost", "source")
+    columns = ("name", "what", "probability", "range", "surer", "needs", "cost", "source")
     if options.markdown:
         print("\n".join([f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]))
         for row in rows:
@@ -50,6 +51,7 @@ def described() -> list[dict[str, Any]]:
             "name": name,
             "what": (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " "),
             "probability": kind.is_probability,
+            "range": [each if math.isfinite(each) else None for each in kind.bounds],
             "surer": "higher" if kind.higher_is_surer else "lower",
             "needs": sorted(kind.needs),
             "cost": kind.cost,
@@ -64,4 +66,7 @@ def _cell(row: dict[str, Any], column: str) -> str:
     value = row[column]
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if column == "range":
+        low, high = value
+        return f"{'(-inf' if low is None else f'[{low:g}'}, {'inf)' if high is None else f'{high:g}]'}"
     return ", ".join(value) or "nothing" if isinstance(value, list) else str(value)

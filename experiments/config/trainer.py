@@ -106,7 +106,7 @@ def _check_schedule(trainer: dict[str, Any], kind: type) -> None:
 
 
 def _check_signals(rubric: Rubric) -> None:
-    from rl.signals import SIGNALS  # imports torch, which the configuration's class has done by now
+    from rl.signals import SIGNALS, unreadable  # imports torch, which the configuration's class has done by now
 
     for term in rubric.terms:
         for field in dataclasses.fields(term):
@@ -116,6 +116,9 @@ def _check_signals(rubric: Rubric) -> None:
             allowed = (*SIGNALS, "confidence") if field.name == "signal" else SIGNALS
             value = getattr(term, field.name)
             for name in value if isinstance(value, tuple) else (value,):
+                if beyond := unreadable(name) if name in term.signals else []:
+                    needs = f"{name} needs {', '.join(beyond)}, which training does not give"
+                    raise ConfigError(f"rubric.{term.name}.{field.name}: {needs}")
                 if name in term.signals:  # a soft target's signal is read for that target only
                     one_of(f"rubric.{term.name}.{field.name}", name, allowed)
 

@@ -16,7 +16,8 @@ from estimators.estimator import LEVELS
 from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import VERBALIZED, Recipe
 from experiments.errors import ConfigError
-from experiments.probe.estimates import estimate_generations, with_estimate
+from experiments.probe.estimates import Extras, estimate_generations, with_estimate
+from experiments.probe.extras import gather_extras
 from experiments.probe.generate import Generation, Policy, generate, verify_generations
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
@@ -34,13 +35,15 @@ def probe_checkpoint(
     confidence: str = VERBALIZED,
     others: Sequence[str] = (),
     large_correct: Sequence[float | None] | None = None,
+    samples: int = 0,
 ) -> pd.DataFrame:
     """Records of one checkpoint on the recipe's probe questions, the same completions by one estimator or several.
 
     ``method`` is measured by the estimator ``confidence``: "verbalized", or a name of the recipe's ``estimators``
     section. Each of ``others`` makes one more method ``<method>_<estimator>``, with the same accuracy and another
     confidence. The template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one
-    verdict a question.
+    verdict a question. An estimator that compares samples is given ``samples`` of each question, drawn at temperature 1
+    beside the greedy completion.
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
@@ -67,17 +70,23 @@ def probe_checkpoint(
     )
     stated = verify_generations(policy, rows, generations, method, verifier)
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
-    read = _estimated(recipe, names, policy, generations, stated)
+    extras = gather_extras(recipe, names, policy, rows, generations, verifier, samples)
+    read = _estimated(recipe, names, policy, generations, stated, extras)
     frames = [frame.assign(method=method if name == confidence else f"{method}_{name}") for name, frame in read.items()]
     return as_records(pd.concat(frames, ignore_index=True))
 
 
 def _estimated(
-    recipe: Recipe, names: Sequence[str], policy: Policy, generations: Sequence[Generation], stated: pd.DataFrame
+    recipe: Recipe,
+    names: Sequence[str],
+    policy: Policy,
+    generations: Sequence[Generation],
+    stated: pd.DataFrame,
+    extras: Extras | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Estimator -> records of the completions with its confidence; ``stated`` has what they state themselves."""
     estimators = {name: recipe.estimators[name] for name in names if name != VERBALIZED}
-    estimates = estimate_generations(policy, generations, estimators, batch_size=recipe.probe.batch_size)
+    estimates = estimate_generations(policy, generations, estimators, batch_size=recipe.probe.batch_size, extras=extras)
     return {
         name: stated if name == VERBALIZED else with_estimate(stated, estimators[name], estimates[name])
         for name in names

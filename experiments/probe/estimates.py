@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import rankdata
 
-from estimators.estimator import LEVELS, TOKEN_STATISTICS, Estimate, Estimator, read_by
+from estimators.estimator import LEVELS, TOKEN_STATISTICS, Completions, Estimate, Estimator, read_by
 from estimators.token_statistics import TokenStatistics, completion_statistics
 from experiments.probe.generate import Generation, Policy
 from experiments.probe.measure import RANKED
 from rl.segments import LevelTokens, as_completions, step_rules
 
 
+@dataclass(frozen=True)
+class Extras:
+    """Of N completions, what estimators need beyond a pass over them: see the fields of the same names of Completions.
+
+    ``clusters_NS`` are None where there are no samples.
+    """
+
+    asked: Mapping[str, torch.Tensor]
+    clusters_NS: torch.Tensor | None = None
+
+    def beside(self, completions: Completions, first: int) -> Completions:
+        """The same completions, the ``first`` of which is at that place among the N, with what is known of them."""
+        rows = slice(first, first + len(completions))
+        return replace(
+            completions,
+            asked={name: asked_N2[rows] for name, asked_N2 in self.asked.items()},
+            clusters_BN=None if self.clusters_NS is None else self.clusters_NS[rows],
+        )
+
+
 def estimate_generations(
-    policy: Policy, generations: Sequence[Generation], estimators: Mapping[str, Estimator], *, batch_size: int
+    policy: Policy,
+    generations: Sequence[Generation],
+    estimators: Mapping[str, Estimator],
+    *,
+    batch_size: int,
+    extras: Extras | None = None,
 ) -> dict[str, Estimate]:
     """Name -> estimate (N,) of the completions, ``batch_size`` of them in a forward pass.
 
-    Completions are read leniently, as records are. Raises ValueError where an estimator needs confidence levels and
-    the template has none, or one is not a token.
+    ``extras`` are what estimators need beyond that pass. Completions are read leniently, as records are. Raises
+    ValueError where an estimator needs confidence levels and the template has none, or one is not a token.
     """
     asked = list(estimators.values())
     needs = frozenset[str]().union(*(each.needs for each in asked))
@@ -45,6 +71,8 @@ def estimate_generations(
                 read_BT=read_by(asked, completions),
                 level_ids=completions.level_ids,
             )
+        if extras is not None:
+            completions = extras.beside(completions, first)
         completions = completions.to(statistics.log_prob.device)
         for name, estimator in estimators.items():
             parts[name].append(estimator(completions, statistics))

@@ -44,11 +44,17 @@ class Generation:
 
 
 def generate(
-    policy: Policy, prompts: Sequence[Any], *, max_new_tokens: int, batch_size: int, title: str | None = "probe"
+    policy: Policy,
+    prompts: Sequence[Any],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    title: str | None = "probe",
+    temperature: float | None = None,
 ) -> list[Generation]:
-    """Answer every prompt greedily, in batches of similar length; results in the order of ``prompts``.
+    """Answer every prompt, in batches of similar length; results in the order of ``prompts``.
 
-    ``title`` is that of the progress shown; None shows none.
+    Greedily, or drawn at a ``temperature``, from all tokens. ``title`` is that of the progress shown; None shows none.
     """
     encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
@@ -66,10 +72,10 @@ def generate(
                     input_ids=ids.to(policy.model.device),
                     attention_mask=mask.to(policy.model.device),
                     max_new_tokens=max_new_tokens,
-                    do_sample=False,
-                    temperature=None,
+                    do_sample=temperature is not None,
+                    temperature=temperature,
                     top_p=None,
-                    top_k=None,
+                    top_k=None if temperature is None else 0,
                     repetition_penalty=1.0,  # chat models bring their own, which is not how they were trained here
                     pad_token_id=pad,
                     eos_token_id=list(policy.end_ids),

@@ -27,6 +27,8 @@ def nothing_written(rows: int, width: int) -> Completions:
         level_ids=(3, 4),
         level_values=(0.0, 1.0),
         level_positions_B=torch.full((rows,), -1),
+        asked={name: torch.full((rows, 2), torch.nan) for name in ("p_true", "yes_no")},
+        clusters_BN=torch.full((rows, 4), -1),
     )
 
 
@@ -36,7 +38,7 @@ def test_an_empty_completion_has_no_value(name: str, width: int) -> None:
     completions, estimator = nothing_written(2, width), ESTIMATORS[name]()
     estimate = estimator(completions, TokenStatistics.empty((2, width), levels=2))
     assert estimate.values_B.shape == estimate.valid_B.shape == (2,)
-    assert estimate.valid_B.tolist() == [name == "length"] * 2  # which is 0
+    assert estimate.valid_B.tolist() == [name in ("length", "base_rate")] * 2
     assert estimator.reads(completions).shape == (2, width)
 
 
@@ -44,6 +46,8 @@ def test_an_empty_completion_has_no_value(name: str, width: int) -> None:
 def test_its_declarations_are_in_the_words_of_the_protocol(name: str) -> None:
     kind = ESTIMATORS[name]
     assert kind.needs <= set(NEEDS)
+    low, high = kind.bounds
+    assert low < high and (not kind.is_probability or (low, high) == (0.0, 1.0))
     assert dataclasses.is_dataclass(kind) and kind.cost and kind.source and kind.__doc__
     with pytest.raises(dataclasses.FrozenInstanceError):
         kind().anything = 1  # type: ignore[attr-defined]

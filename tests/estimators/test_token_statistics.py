@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
+from estimators.recorded import RecordedToken, recorded_statistics
 from estimators.token_statistics import completion_statistics, hidden_statistics, token_statistics
 from tests.factories import tiny_model
 
@@ -61,23 +65,98 @@ def chosen_log_probs(model, prompts, completions, *, pad_token_id: int) -> list[
     return [log_probs[: len(each)] for log_probs, each in zip(read.log_prob, completions, strict=True)]
 
 
-def test_statistics_agree_with_torch_distributions() -> None:
+@pytest.mark.parametrize("vocabulary", [2, 23, 32 * 32 * 20 + 17])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_statistics_agree_with_torch_distributions(vocabulary: int, dtype: torch.dtype) -> None:
+    """In float64, whatever type the logits have: the sums are taken in float32; wide rows go another way."""
     torch.manual_seed(0)
-    logits = torch.randn(4, 5, VOCABULARY) * 3
-    tokens = torch.randint(0, VOCABULARY, (4, 5))
-    read = token_statistics(logits, tokens)
+    logits = (torch.randn(4, 5, vocabulary) * torch.tensor([0.1, 1.0, 3.0, 10.0]).view(4, 1, 1)).to(dtype)
+    logits[0, 0] = 0.0
+    tokens = torch.randint(0, vocabulary, (4, 5))
+    read = token_statistics(logits, tokens, level_ids=(1, 0))
     drawn = torch.distributions.Categorical(logits=logits.double())
-    uniform = torch.distributions.Categorical(logits=torch.zeros(VOCABULARY).double())
-    ordered = drawn.probs.sort(dim=-1).values
+    uniform = torch.distributions.Categorical(logits=torch.zeros(vocabulary).double())
+    ordered = drawn.probs.sort(dim=-1, descending=True).values
     expected = {
         "log_prob": drawn.log_prob(tokens),
         "entropy": drawn.entropy(),
-        "max_probability": ordered[..., -1],
-        "margin": ordered[..., -1] - ordered[..., -2],
+        "max_probability": ordered[..., 0],
+        "margin": ordered[..., 0] - ordered[..., 1],
         "self_certainty": torch.distributions.kl_divergence(uniform, drawn),
+        "token_confidence": -drawn.logits.topk(min(20, vocabulary)).values.mean(dim=-1),
+        "level_log_probs": drawn.logits[..., [1, 0]],
     }
     for name, values in expected.items():
-        torch.testing.assert_close(getattr(read, name), values.float(), atol=1e-5, rtol=1e-5)
+        assert getattr(read, name).dtype == torch.float32
+        torch.testing.assert_close(getattr(read, name).double(), values, atol=1e-5, rtol=1e-5)
+
+
+logits_of_any_shape = st.lists(st.floats(-30, 30), min_size=2, max_size=30).map(lambda row: torch.tensor([row]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(logits_of_any_shape, st.integers(1, 40))
+def test_what_holds_for_every_distribution(logits: torch.Tensor, top_k: int) -> None:
+    """The mean of -log p is at least log k over the k likeliest (Jensen); over all it is self-certainty + log V."""
+    vocabulary = logits.size(-1)
+    token = torch.tensor([0])
+    read = token_statistics(logits, token, top_k=top_k)
+    assert read.token_confidence.item() >= math.log(min(top_k, vocabulary)) - 1e-5
+    whole = token_statistics(logits, token, top_k=vocabulary)
+    assert whole.token_confidence.item() - math.log(vocabulary) == pytest.approx(read.self_certainty.item(), abs=1e-4)
+    assert -1e-5 <= read.entropy.item() <= math.log(vocabulary) + 1e-5
+    assert 0 <= read.margin.item() <= read.max_probability.item() <= 1
+    level = token_statistics(torch.zeros_like(logits), token, top_k=top_k)
+    assert level.token_confidence.item() == pytest.approx(math.log(vocabulary), abs=1e-5), "uniform: log V for every k"
+    assert level.self_certainty.item() == pytest.approx(0, abs=1e-5) and level.margin.item() == 0
+
+
+def test_confidence_of_a_token_is_not_a_function_of_its_entropy() -> None:
+    """A tie of twenty is less sure than the uniform distribution to DeepConf, and surer than a peak to self-certainty.
+
+    The numbers are those of a vocabulary of 1,000 with a tail that has 1e-9 or 1e-6 of the probability a token.
+    """
+
+    def read(*head: float, tail: float) -> tuple[float, float, float]:
+        rest = torch.full((1000 - len(head),), tail, dtype=torch.float64)
+        logits = torch.cat([torch.tensor(head, dtype=torch.float64), rest]).log()[None]
+        found = token_statistics(logits, torch.tensor([0]))
+        return tuple(round(getattr(found, n).item(), 3) for n in ("entropy", "token_confidence", "self_certainty"))
+
+    uniform, tied, peaked = (
+        read(*[1e-3] * 20, tail=1e-3),
+        read(*[(1 - 980e-9) / 20] * 20, tail=1e-9),
+        read(1 - 999e-6, tail=1e-6),
+    )
+    assert uniform == (6.908, 6.908, 0.0)
+    assert tied == pytest.approx((2.996, 2.996, 13.461), abs=1e-3)
+    assert peaked == pytest.approx((0.015, 13.125, 6.894), abs=1e-3)
+
+
+def test_logits_of_minus_infinity_leave_what_can_come() -> None:
+    impossible = -torch.inf
+    read = token_statistics(torch.tensor([[impossible] * 3, [2.0, impossible, impossible]]), torch.tensor([0, 0]))
+    assert read.entropy[1] == 0 and read.max_probability[1] == read.margin[1] == 1 and read.log_prob[1] == 0
+    assert read.token_confidence[1] == read.self_certainty[1] == torch.inf
+    assert read.entropy[0].isnan() and read.log_prob[0].isnan(), "of which no token can come"
+
+
+def test_recorded_log_probabilities_are_cut_at_the_k_likeliest() -> None:
+    """A server that appends the token written, beyond the k likeliest, says the same as one that does not."""
+    torch.manual_seed(0)
+    log_probs = torch.randn(1, 64).log_softmax(-1)
+    order = log_probs[0].argsort(descending=True).tolist()
+    written = order[40]
+    expected = token_statistics(log_probs, torch.tensor([written]))
+    for listed in (order[:20], [*order[:20], written], order):
+        token = RecordedToken(log_probs[0, written].item(), {each: log_probs[0, each].item() for each in listed})
+        read = recorded_statistics([[token]], 64)
+        for name in ("log_prob", "max_probability", "margin", "token_confidence"):
+            assert getattr(read, name).item() == pytest.approx(getattr(expected, name).item(), abs=1e-6)
+        assert read.entropy.isnan().item() == read.self_certainty.isnan().item() == (len(listed) < 64)
+    cut = RecordedToken(-1.0, {each: log_probs[0, each].item() for each in order[:19]})
+    assert recorded_statistics([[cut]], 64).token_confidence.isnan().item()
+    assert not recorded_statistics([[cut]], 64, top_k=5).token_confidence.isnan().item()
 
 
 def test_an_impossible_token_leaves_the_entropy_finite() -> None:

@@ -47,6 +47,8 @@ def test_the_stated_confidence_is_allowed_where_a_term_ranks_by_it(refusal: Refu
     assert load_recipe("rlcr", [*ranked, "rubric.capo.signal=confidence"]).rubric.signals == ()
     mixed = [*ranked, "rubric.intuitor.weight=0.1"]
     assert load_recipe("rlcr", mixed).rubric.signals == ("self_certainty",)
+    compared = refusal.recipe("rlcr", "rubric.rlsf.signal=agreement", "rubric.rlsf.weight=0")
+    assert compared == "rubric.rlsf.signal: agreement needs samples, which training does not give"
     assert "'confidence' is not one of" in refusal.recipe("rlcr", "rubric.pessimistic.signals=[confidence, token_f1]")
 
 

@@ -238,6 +238,14 @@ def test_nothing_is_watched_where_no_signal_needs_it(tokenizer: Any) -> None:
     assert hooks(model) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "needed"), [("agreement", "samples"), ("semantic_entropy", "samples"), ("p_true", "extra_passes")]
+)
+def test_what_needs_samples_or_passes_of_its_own_is_no_signal(tokenizer: Any, name: str, needed: str) -> None:
+    with pytest.raises(ValueError, match=f"rubric: {name} needs {needed}, which training does not give"):
+        SignalReader([name], policy_of("llama", tokenizer), tokenizer, TEMPLATE, generates=True)
+
+
 def test_an_unknown_name_is_refused(tokenizer: Any, make_trainer: Any) -> None:
     with pytest.raises(ValueError, match=r"rubric: answer_margn, sureness is not a signal, allowed: verbalized, "):
         SignalReader(

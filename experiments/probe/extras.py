@@ -1,0 +1,96 @@
+"""What some estimators need beyond a pass over a completion: questions asked behind it, and further samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from estimators.agreement import answer_clusters
+from estimators.estimator import EXTRA_PASSES, SAMPLES
+from estimators.p_true import FOLLOW_UPS, ask
+from experiments.config.recipe import Recipe
+from experiments.errors import ConfigError
+from experiments.probe.estimates import Extras
+from experiments.probe.generate import Generation, Policy, generate, prompt_text
+from rewards.verifiers.verifier import Verifier
+
+
+def gather_extras(
+    recipe: Recipe,
+    names: Sequence[str],
+    policy: Policy,
+    rows: Sequence[dict[str, Any]],
+    generations: Sequence[Generation],
+    verifier: Verifier,
+    samples: int,
+) -> Extras:
+    """What the recipe's estimators of these names need of each question's completion, and nothing if they need none.
+
+    Raises ConfigError where an estimator needs samples and there are none, or asks in words that the tokenizer lacks.
+    """
+    needs = {name: recipe.estimators[name].needs for name in names if name in recipe.estimators}
+    prompts = [row["prompt"] for row in rows]
+    answers = [_answer(policy, each) for each in generations]
+    asked = {
+        name: _asked(name, policy, prompts, answers, recipe.probe.batch_size)
+        for name, needed in needs.items()
+        if EXTRA_PASSES in needed and name in FOLLOW_UPS
+    }
+    comparing = [name for name, needed in needs.items() if SAMPLES in needed]
+    if comparing and samples < 1:
+        raise ConfigError(f"estimators.{comparing[0]}: needs further samples of each question: --samples N")
+    if not comparing:
+        return Extras(asked)
+    drawn = generate(
+        policy,
+        [prompt for prompt in prompts for _ in range(samples)],
+        max_new_tokens=recipe.probe.max_new_tokens,
+        batch_size=recipe.probe.batch_size,
+        title="samples",
+        temperature=1.0,
+    )
+    texts = [_answer(policy, each) for each in drawn]
+
+    def same(gold: str, answer: str) -> bool:
+        (verdict,) = verifier.verify(golds=[gold], answers=[answer])
+        return verdict.correct == 1.0
+
+    clusters = [
+        answer_clusters([answer, *texts[place * samples : (place + 1) * samples]], same)
+        for place, answer in enumerate(answers)
+    ]
+    return Extras(asked, torch.tensor(clusters, dtype=torch.long).reshape(len(answers), samples + 1))
+
+
+def _answer(policy: Policy, generation: Generation) -> str | None:
+    decoded = generation.decoded
+    return policy.template.parse(decoded.text, truncated=not decoded.finished, lenient=True).answer
+
+
+def _asked(
+    name: str, policy: Policy, prompts: Sequence[Any], answers: Sequence[str | None], batch_size: int
+) -> torch.Tensor:
+    """Log-probabilities (N, 2) of yes and no; NaN where there is no answer to ask about."""
+    follow_up, tokenizer = FOLLOW_UPS[name], policy.tokenizer
+    words = [tokenizer.encode(word, add_special_tokens=False) for word in (follow_up.yes, follow_up.no)]
+    lacking = [not ids or ids[0] == tokenizer.unk_token_id for ids in words]
+    if any(lacking) or words[0][0] == words[1][0]:
+        raise ConfigError(
+            f"estimators.{name}: {follow_up.yes!r} and {follow_up.no!r} do not begin with tokens of this tokenizer's "
+            "that differ, so that the model cannot be asked"
+        )
+    rows = [row for row, answer in enumerate(answers) if answer is not None]
+    texts = [follow_up.prompt(prompt_text(prompts[row]), answers[row] or "") for row in rows]
+    read = ask(
+        policy.model,
+        [tokenizer.encode(text) for text in texts],
+        words[0][0],
+        words[1][0],
+        pad_token_id=tokenizer.pad_token_id,
+        batch_size=batch_size,
+    )
+    asked_N2 = torch.full((len(answers), 2), torch.nan, dtype=torch.float64)
+    asked_N2[rows] = read.cpu()
+    return asked_N2

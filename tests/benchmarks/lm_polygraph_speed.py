@@ -1,0 +1,108 @@
+"""Token statistics against lm-polygraph's perplexity, mean token entropy and self-certainty, on the same logits.
+
+    pip download --no-deps --dest /tmp/lm-polygraph lm-polygraph
+    python tests/benchmarks/lm_polygraph_speed.py --wheel /tmp/lm-polygraph/lm_polygraph-*.whl [--pairs 3]
+
+Of lm-polygraph only the four modules that compute these are read, from its wheel, so that its other requirements need
+not be installed: it is given what its pipeline gives them, log-probabilities of every token as arrays. The time counted
+as its is that of the log-softmax, its entropy calculator and its three estimators; ours is that of all statistics and
+the three means. Both take turns in one process of one thread; seconds are those of the processor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+import time
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from estimators import ESTIMATORS
+from estimators.token_statistics import token_statistics
+from tests.factories import make_completions
+
+OURS = {"Perplexity": "mean_log_prob", "MeanTokenEntropy": "entropy", "SelfCertainty": "self_certainty"}
+"""Theirs -> ours. Theirs are higher where the model is less sure: perplexity and self-certainty are ours, negated."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wheel", type=Path, required=True)
+    for name, default in (("vocabulary", 49152), ("completions", 8), ("tokens", 64), ("pairs", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    logits_BTV = torch.randn(options.completions, options.tokens, options.vocabulary) * 3
+    tokens_BT = torch.randint(0, options.vocabulary, (options.completions, options.tokens))
+    theirs = lm_polygraph(options.wheel)
+    ratios, difference = [], 0.0
+    for _ in range(options.pairs):
+        seconds, values = timed(lambda: of_lm_polygraph(theirs, logits_BTV, tokens_BT))
+        own_seconds, own = timed(lambda: of_ours(logits_BTV, tokens_BT))
+        ratios.append(seconds / own_seconds)
+        difference = max(difference, *(float(np.abs(values[name] - own[name]).max()) for name in OURS))
+    spread = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+    print(json.dumps({"times as fast": spread, "largest difference": difference}, indent=2))
+
+
+def lm_polygraph(wheel: Path) -> dict[str, Any]:
+    """The calculator and the estimators, by name, from their files alone."""
+    sys.path.insert(0, str(wheel))
+    for name in ("lm_polygraph", "lm_polygraph.estimators", "lm_polygraph.stat_calculators", "lm_polygraph.utils"):
+        package = types.ModuleType(name)
+        package.__path__ = [f"{wheel}/{name.replace('.', '/')}"]
+        sys.modules[name] = package  # in place of its own, which imports all that there is
+    model = types.ModuleType("lm_polygraph.utils.model")
+    model.__dict__["__getattr__"] = lambda name: object  # whatever class of it an annotation names
+    sys.modules[model.__name__] = model
+    places = {
+        "EntropyCalculator": "stat_calculators.entropy",
+        "Perplexity": "estimators.perplexity",
+        "MeanTokenEntropy": "estimators.token_entropy",
+        "SelfCertainty": "estimators.self_certainty",
+    }
+    return {name: getattr(importlib.import_module(f"lm_polygraph.{each}"), name)() for name, each in places.items()}
+
+
+def of_lm_polygraph(theirs: dict[str, Any], logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, np.ndarray]:
+    """Its three values of each completion."""
+    log_probs = list(torch.log_softmax(logits_BTV, dim=-1).numpy())
+    chosen = [
+        [row[place, token] for place, token in enumerate(tokens)]
+        for row, tokens in zip(log_probs, tokens_BT.tolist(), strict=True)
+    ]
+    stats = {"greedy_log_probs": log_probs, "greedy_log_likelihoods": chosen}
+    stats |= theirs["EntropyCalculator"](stats)
+    return {name: theirs[name](stats) for name in OURS}
+
+
+def of_ours(logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, np.ndarray]:
+    """Ours of each completion, with the sign of theirs."""
+    read = token_statistics(logits_BTV, tokens_BT)
+    completions = make_completions(torch.ones_like(tokens_BT, dtype=torch.bool))
+    found = {}
+    for name, ours in OURS.items():
+        estimator = ESTIMATORS[ours]()
+        values = estimator(completions, read).values_B.numpy()
+        found[name] = -values if estimator.higher_is_surer else values
+    return found
+
+
+def timed(function: Any) -> tuple[float, Any]:
+    """Seconds of the processor that a call takes, and what it returns."""
+    started = time.process_time()
+    result = function()
+    return time.process_time() - started, result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""``candor estimate``: what recorded log-probabilities give and what they cannot, and what a checkpoint is asked."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from estimators import ESTIMATORS
+from experiments.cli import main
+from tests.factories import Refusal
+
+TOKENS = ["<think>", "1", "+2", ".\n\n", "so ", "\u6f22", "</think>", "<answer>", "3", "</answer>"]
+
+
+def entry(token: str, chosen: float, second: float, listed: int = 20) -> dict:
+    """A token as an OpenAI-style server records it; it is the likeliest one."""
+    top = [{"token": token, "logprob": math.log(chosen)}, {"token": "?", "logprob": math.log(second)}]
+    rest = math.log((1 - chosen - second) / 30)
+    top += [{"token": f"t{place}", "logprob": rest} for place in range(listed - 2)]
+    return {"token": token, "logprob": math.log(chosen), "top_logprobs": top}
+
+
+def completions(folder: Path, tokens: list[str] = TOKENS, *, text: str | None = None, **settings: int) -> Path:
+    entries = [entry(each, 0.9 - 0.05 * place, 0.05, **settings) for place, each in enumerate(tokens)]
+    whole = "".join(tokens) if text is None else text
+    row = {"prompt": "1+2", "gold": "3", "completion": whole, "logprobs": entries}
+    path = folder / "written.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return path
+
+
+def estimated(folder: Path, path: Path, *arguments: str) -> pd.DataFrame:
+    assert main(["estimate", "--completions", str(path), "--out", str(folder / "out"), *arguments]) == 0
+    return pd.read_parquet(folder / "out" / "records.parquet").set_index("method")
+
+
+def test_recorded_log_probabilities_are_estimated(tmp_path: Path) -> None:
+    records = estimated(tmp_path, completions(tmp_path), "--estimators", "answer_probability,answer_max_probability")
+    assert records["confidence"].tolist() == pytest.approx([0.5, 0.5])  # of the ninth token
+    assert records["correct"].tolist() == [1.0, 1.0] and set(records["confidence_source"]) == {"computed"}
+    everything = estimated(tmp_path, completions(tmp_path))
+    assert set(everything.index) == {name for name, kind in ESTIMATORS.items() if kind.needs <= {"token_statistics"}}
+    assert not everything.loc[["self_certainty", "entropy", "verbalized"], "parsed"].any(), "a record has the likeliest"
+    assert everything.loc[["trace_confidence", "lowest_step_confidence", "mean_log_prob"], "parsed"].all()
+    cut = estimated(tmp_path, completions(tmp_path, listed=5), "--estimators", "trace_confidence,mean_max_probability")
+    assert cut["parsed"].tolist() == [False, True]
+
+
+def test_what_recorded_completions_cannot_give_is_refused(tmp_path: Path, refusal: Refusal) -> None:
+    path, out = completions(tmp_path), ("--out", tmp_path / "out")
+
+    def asked(*arguments: object) -> str:
+        return refusal.command("estimate", *arguments, *out)
+
+    recorded = ("--completions", path)
+    assert "expected one of CHECKPOINT and --completions FILE" in asked()
+    assert "'entrpy'" in asked(*recorded, "--estimators", "entrpy") and "entropy" in asked(
+        *recorded, "--estimators", "entrpy"
+    )
+    assert "agreement: needs samples" in asked(*recorded, "--estimators", "agreement")
+    assert "p_true: needs extra_passes" in asked(*recorded, "--estimators", "p_true")
+    assert "are for a checkpoint" in asked(*recorded, "--samples", "2")
+    other = completions(tmp_path, text="<answer>3</answer>")
+    assert "column 'logprobs': its tokens write" in asked("--completions", other)
+    path.write_text(json.dumps({"prompt": "1", "gold": "1", "completion": "1"}) + "\n", encoding="utf-8")
+    assert "expected the tokens with their log-probabilities" in asked("--completions", path)
+    for bad in ([{"token": "1"}], [{"token": "1", "logprob": 0.5}], "1"):
+        path.write_text(
+            json.dumps({"prompt": "1", "gold": "1", "completion": "1", "logprobs": bad}) + "\n", encoding="utf-8"
+        )
+        assert "column 'logprobs': cannot be read" in asked("--completions", path)
+
+
+def test_a_checkpoint_is_sampled_and_asked_only_where_an_estimator_compares_or_asks(
+    tmp_path: Path, refusal: Refusal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("tiny-small", "probe.size=6", "probe.batch_size=6", "--out", tmp_path / "out")
+    assert "agreement: needs further samples" in refusal.command("estimate", *common, "--estimators", "agreement")
+    assert "do not begin with tokens" in refusal.command("estimate", *common, "--estimators", "p_true")
+    names = "agreement,semantic_entropy,lowest_step_confidence,base_rate"
+    assert main(["estimate", *map(str, common), "--estimators", names, "--samples", "2"]) == 0
+    records = pd.read_parquet(tmp_path / "out" / "records.parquet")
+    assert records["method"].unique().tolist() == names.split(",") and len(records) == 24
+    agreed = records.loc[records["method"] == "agreement"]
+    assert set((agreed.loc[agreed["parsed"], "confidence"] * 3).round(9)) <= {1.0, 2.0, 3.0}
+    assert "AUROC" in capsys.readouterr().out
