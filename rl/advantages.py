@@ -74,6 +74,22 @@ def term_advantages(rewards_NK: torch.Tensor, group_size: int, scalings_K: Seque
     return torch.cat(columns, dim=1)
 
 
+def unread_advantages(rewards_NC: torch.Tensor, read_N: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Advantage (N, C) of the terms in closed form, 0 but for completions of which it reads nothing.
+
+    The closed form needs a token that states the confidence; what has none pays by the policy gradient: its reward,
+    that of an unparsed confidence, less the mean of its siblings, or of the batch where there are none.
+
+    >>> unread_advantages(torch.tensor([[-1.0], [-0.25], [-0.25], [-0.5]]), torch.tensor([False, True, True, True]), 4)
+    tensor([[-0.5000],
+            [-0.0000],
+            [0.0000],
+            [-0.0000]])
+    """
+    centred_NC = centred_rewards(rewards_NC, group_size if group_size > 1 else len(rewards_NC), "none")
+    return centred_NC * ~read_N.unsqueeze(1)
+
+
 def sequence_advantages(
     rewards_NK: torch.Tensor,
     weights_K: torch.Tensor,

@@ -14,7 +14,7 @@ from rl.critic import VALUE_MODELS
 from rl.difficulty import checked_mix
 
 TRAINED_TOKENS = ("all", "confidence")
-KL_MASKS = ("all", "no_confidence")
+KL_MASKS = ("all", "no_confidence", "answer")
 GROUP_FILTERS = ("none", "mixed")
 
 
@@ -86,6 +86,20 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default=None,
         metadata={"help": "Where that bonus arrives, in a straight line, at the last step; constant if left out."},
     )
+    level_mass_coef: float = field(
+        default=1.0,
+        metadata={
+            "help": "Closed form: factor, in units of reward per nat, of relu(log .95 - log M), which holds the "
+            "probability M that all levels have together where the confidence is stated; 0 leaves it out."
+        },
+    )
+    gradient_norm_steps: int = field(
+        default=50,
+        metadata={
+            "help": "Every so many steps the gradient norms of correctness, calibration and the KL are measured on one "
+            "micro-batch, each by a pass of its own; 0: never."
+        },
+    )
     trained_tokens: str = field(
         default="all",
         metadata={
@@ -97,7 +111,8 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default="all",
         metadata={
             "help": "all: beta holds every token trained on to the reference; no_confidence: every token but "
-            "those that write the confidence, so that a beta that keeps the answers lets the confidences go."
+            "those that write the confidence, so that a beta that keeps the answers lets the confidences go; answer: "
+            "those of the answer alone, which training the confidence would move."
         },
     )
     group_filter: str = field(
@@ -147,10 +162,12 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
             )
         if self.kl_mask not in KL_MASKS:
             raise ValueError(f"trainer.kl_mask: {self.kl_mask!r} is not one of {', '.join(KL_MASKS)}")
-        if self.kl_mask == "no_confidence" and (not self.beta or self.confidence_loss_weight):
+        if self.kl_mask != "all" and not self.beta:
+            raise ValueError(f"trainer.kl_mask: {self.kl_mask} has no effect without a KL (beta above 0)")
+        if self.kl_mask == "no_confidence" and self.confidence_loss_weight:
             raise ValueError(
-                f"trainer.kl_mask: {self.kl_mask} has no effect without a KL (beta above 0), nor in closed form "
-                "(confidence_loss_weight above 0), which lets the confidence go anyway"
+                "trainer.kl_mask: no_confidence has no effect in closed form (confidence_loss_weight above 0), which "
+                "lets the confidence go anyway"
             )
         if self.group_filter not in GROUP_FILTERS:
             raise ValueError(f"trainer.group_filter: {self.group_filter!r} is not one of {', '.join(GROUP_FILTERS)}")
@@ -163,7 +180,7 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
             raise ValueError(f"trainer.scale_rewards: {self.scale_rewards!r} has no effect here, set trainer.scaling")
         if self.confidence_loss_weight < 0:
             raise ValueError(f"trainer.confidence_loss_weight: {self.confidence_loss_weight} is below 0")
-        for name in ("confidence_entropy_coef", "confidence_entropy_end"):
+        for name in ("confidence_entropy_coef", "confidence_entropy_end", "level_mass_coef", "gradient_norm_steps"):
             if (getattr(self, name) or 0.0) < 0:
                 raise ValueError(f"trainer.{name}: {getattr(self, name)} is below 0")
         if (self.confidence_entropy_coef or self.confidence_entropy_end) and not self.confidence_loss_weight:

@@ -22,9 +22,9 @@ terms.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,10 +41,18 @@ from rewards.pessimism import mixed_groups
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
-from rl.advantages import batch_scale, segment_advantages, sequence_advantages, term_advantages
+from rl.advantages import (
+    batch_scale,
+    segment_advantages,
+    sequence_advantages,
+    term_advantages,
+    unread_advantages,
+)
 from rl.closed_form import ConfidenceLoss
 from rl.config import CalibratedGRPOConfig
 from rl.difficulty import DifficultySampler, EpochShuffleSampler
+from rl.gradient_norms import gradient_norms, unmeasurable, unnoticed
+from rl.loss_pass import LossPass
 from rl.losses import token_weights
 from rl.metrics import Stopwatch, advantage_metrics, batch_metrics
 from rl.rollout import Scored, gather_outcomes, verify_rollout
@@ -52,19 +60,6 @@ from rl.saved_batches import has_batches, read_batches, write_batches
 from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader
 from rl.trainer import GuardedTrainer
-
-
-@dataclass
-class LossPass:
-    """The pass of one loss: the micro-batch that TRL is given, and what the policy's forward pass over it showed.
-
-    Log-probabilities and entropies (B, T) are without gradient, in nats, of the temperature-scaled distribution; None
-    until the pass is made.
-    """
-
-    inputs: dict[str, Any]
-    log_probs_BT: torch.Tensor | None = None
-    entropies_BT: torch.Tensor | None = None
 
 
 class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
@@ -132,6 +127,11 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
             self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
+        self._norm_steps = args.gradient_norm_steps
+        reason = unmeasurable(self, apart=self._parts_are_apart()) if self._norm_steps else None
+        if reason:
+            self._norm_steps = 0
+            warnings.warn(f"trainer.gradient_norm_steps: nothing is measured, {reason}", stacklevel=2)
         self._difficulty: DifficultySampler | None = None
         if args.difficulty_mix is not None:
             self._difficulty = DifficultySampler(len(self.train_dataset), args.difficulty_mix, args.seed)
@@ -159,6 +159,12 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         start, end = self.args.confidence_entropy_coef, self.args.confidence_entropy_end
         done = self.state.global_step / max(self.state.max_steps, 1)
         return start if end is None else start + (end - start) * done
+
+    def _parts_are_apart(self) -> bool:
+        """Whether the advantages of correctness and calibration are known one by one, and not only their sum."""
+        if self.args.credit == "segment":
+            return self.args.scaling != "gdpo"
+        return self.args.scaling in ("none", "leave_one_out")
 
     # -- prompts: in an order that a resume finds again, and by difficulty where asked ------------------------------
     def _get_train_sampler(self, dataset=None):
@@ -222,11 +228,18 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         return output
 
     def _assign_credit(self, output: dict[str, Any], scored: Scored, local: slice) -> None:
-        """Replace TRL's advantages in ``output`` by ours (B, T), and add the masks and targets that the loss needs."""
+        """Replace TRL's advantages in ``output`` by ours (B, T), and add the masks and targets that the loss needs.
+
+        ``part_advantages`` (B, 2, T) are those of correctness and of calibration alone, where they are measured.
+        """
         ids_BT = output["completion_ids"]
         weights_K = self._weights().to(ids_BT.device)
-        mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, "confidence", ids_BT.size(1))
-        output["confidence_mask"] = mask_BT.to(ids_BT.device)
+        for name in ("confidence", "answer"):
+            mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, name, ids_BT.size(1))
+            output[f"{name}_mask"] = mask_BT.to(ids_BT.device)
+        if self.args.kl_mask != "all":
+            answer = self.args.kl_mask == "answer"
+            output["held"] = output["answer_mask"] if answer else ~output["confidence_mask"]
         closed_form = self._confidence_loss
         if closed_form is not None:
             weights_K[closed_form.term_indices] = 0.0
@@ -239,15 +252,19 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         output["tool_mask"] = trained_mask_BT  # TRL's name for the tokens that its loss takes
         trained = (trained_mask_BT * output["completion_mask"]).sum()  # what some loss types are a mean over
         output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
-        advantages_BT, advantages_N = self._credit(output, scored, weights_K, local)
-        if self.args.trained_tokens == "confidence" and self.args.kl_mask == "no_confidence":
+        advantages_BPT, advantages_N = self._credit(output, scored, weights_K, local)
+        if closed_form is not None:
+            advantages_BPT[:, 1] += self._unread(output, scored, local)
+        if self.args.trained_tokens == "confidence" and self.args.kl_mask != "all":
             # The other tokens earn nothing and are held by the KL.
-            advantages_BT = advantages_BT * self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
+            advantages_BPT *= self._segment_masks(output, scored)[:, [SEGMENTS.index("confidence")]]
         if self.args.group_filter == "mixed":
             kept_N = torch.tensor(mixed_groups(scored.outcomes.correct, scored.outcomes.group)).to(advantages_N)
             self._to_log["filter/kept"].append(kept_N.mean().item())
-            advantages_BT, advantages_N = advantages_BT * kept_N[local].unsqueeze(1), advantages_N * kept_N
-        output["advantages"] = advantages_BT
+            advantages_BPT, advantages_N = advantages_BPT * kept_N[local].view(-1, 1, 1), advantages_N * kept_N
+        output["advantages"] = advantages_BPT.sum(dim=1)
+        if self._norm_steps:
+            output["part_advantages"] = advantages_BPT[:, :2]
         logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
@@ -277,24 +294,49 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     def _credit(
         self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (B, T) of this rank, and one number a completion (N,) of the global batch to log."""
+        """Advantages (B, P, T) of this rank, and one number a completion (N,) of the global batch to log.
+
+        P parts, whose sum is the advantage: correctness, calibration and, in PPO, a KL in the reward. Where they are
+        not known one by one, all is in the first.
+        """
         rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=weights_K.device)
         scaling, own_K = self.args.scaling, self._own_scalings_K
+        calibrates_K = torch.tensor(self.rubric.calibrates, device=weights_K.device)
+        parts_PK = torch.stack([~calibrates_K, calibrates_K]) * weights_K
         if self.args.credit == "sequence":
-            advantages_N = sequence_advantages(rewards_NK, weights_K, self._group_size, scaling, own_K)
-            advantages_BT = advantages_N[local].unsqueeze(1).repeat(1, output["completion_ids"].size(1))
+            if not self._parts_are_apart():
+                parts_PK = torch.stack([weights_K, torch.zeros_like(weights_K)])
+            advantages_NP = torch.stack(
+                [sequence_advantages(rewards_NK, each_K, self._group_size, scaling, own_K) for each_K in parts_PK],
+                dim=1,
+            )
+            advantages_N = advantages_NP.sum(dim=1)
+            advantages_BPT = advantages_NP[local].unsqueeze(2).repeat(1, 1, output["completion_ids"].size(1))
         else:
             masks_BST = self._segment_masks(output, scored)
             advantages_NK = term_advantages(rewards_NK, self._group_size, [own or scaling for own in own_K])
             advantages_N = advantages_NK @ weights_K
-            credit_KS = self._credit_KS.to(weights_K.device)
-            advantages_BT = segment_advantages(
-                advantages_NK[local], weights_K, credit_KS, masks_BST, self.args.segment_weight
-            )
+            credit = self._credit_KS.to(weights_K.device), masks_BST, self.args.segment_weight
+            parts = [segment_advantages(advantages_NK[local], each_K, *credit) for each_K in parts_PK]
+            advantages_BPT = torch.stack(parts, dim=1)
         if scaling == "gdpo":
             scale = batch_scale(advantages_N)
-            advantages_BT, advantages_N = advantages_BT / scale, advantages_N / scale
-        return advantages_BT, advantages_N
+            advantages_BPT, advantages_N = advantages_BPT / scale, advantages_N / scale
+        return advantages_BPT, advantages_N
+
+    def _unread(self, output: dict[str, Any], scored: Scored, local: slice) -> torch.Tensor:
+        """Advantages (B, T) of the terms in closed form, for the completions in which it reads no confidence."""
+        assert self._confidence_loss is not None
+        terms, positions_B = self._confidence_loss.term_indices, output["confidence_positions"]
+        rewards_NC = torch.tensor(scored.matrix.values[:, terms], dtype=torch.float32, device=positions_B.device)
+        read_N = torch.ones(len(rewards_NC), dtype=torch.bool, device=positions_B.device)
+        read_N[local] = positions_B >= 0
+        advantages_NC = unread_advantages(rewards_NC, read_N, self._group_size)
+        weights_C = self._weights()[terms].to(positions_B.device) * self.args.confidence_loss_weight
+        credit_CS, masks_BST = self._credit_KS[terms].to(positions_B.device), self._segment_masks(output, scored)
+        if self.args.credit == "sequence":
+            credit_CS = torch.ones_like(credit_CS)
+        return segment_advantages(advantages_NC[local], weights_C, credit_CS, masks_BST, self.args.segment_weight)
 
     def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
         """Log where the gradient comes from, by the groups that are the baseline."""
@@ -321,27 +363,77 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             )
         seen = self._loss_pass
         if seen is not None and seen.log_probs_BT is None:
-            seen.log_probs_BT, seen.entropies_BT = read[0].detach(), read[1].detach()
-            if self.args.kl_mask == "no_confidence":  # the KL to itself is 0, and so is its gradient
-                held_BT, inputs = seen.inputs["ref_per_token_logps"], seen.inputs
-                inputs["ref_per_token_logps"] = torch.where(inputs["confidence_mask"], seen.log_probs_BT, held_BT)
+            seen.hold(read[0], read[1])
         return read
+
+    def look_at(self, model, inputs):
+        due = self._norm_steps and self.state.global_step % self._norm_steps == 0
+        if not due or self._step % self.current_gradient_accumulation_steps:
+            return
+        policy = self.accelerator.unwrap_model(model)
+        trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        with unnoticed(self):
+            measured = gradient_norms(self._part_losses(policy, inputs), trained)
+        for name, norm in measured.items():
+            norm *= self.current_gradient_accumulation_steps
+            norms = self.accelerator.gather(torch.tensor(norm, device=self.accelerator.device))
+            self._to_log[f"grad_norm/{name}"].append(norms.mean().item())
+
+    def _part_losses(self, policy, inputs: dict[str, Any]) -> dict[str, Callable[[], torch.Tensor]]:
+        """The parts of the loss of a micro-batch, each by a pass of its own, as TRL and the closed form take them."""
+
+        def policy_gradient(advantages_BT: torch.Tensor, beta: float, calibrates: bool = False) -> torch.Tensor:
+            whole, self.beta = self.beta, beta
+            try:
+                self._loss_pass = LossPass({**inputs, "advantages": advantages_BT})
+                with self._reading(inputs):
+                    loss = super(CalibratedGRPOTrainer, self)._compute_loss(policy, self._loss_pass.inputs)
+            finally:
+                self.beta, self._loss_pass = whole, None
+            return loss + self._in_closed_form(inputs)[0] if calibrates and self._confidence_loss is not None else loss
+
+        parts_BPT = inputs["part_advantages"]
+        losses = {
+            "correctness": partial(policy_gradient, parts_BPT[:, 0], 0.0),
+            "calibration": partial(policy_gradient, parts_BPT[:, 1], 0.0, calibrates=True),
+        }
+        if self.beta:
+            losses["kl"] = partial(policy_gradient, torch.zeros_like(parts_BPT[:, 0]), self.beta)
+        return losses
 
     def _compute_loss(self, model, inputs):
         self._loss_pass = LossPass(dict(inputs))
-        closed_form, reading = self._confidence_loss, nullcontext()
-        if closed_form is not None:
-            reading = closed_form.reading(inputs["confidence_positions"], inputs["prompt_ids"].size(1))
-        with reading:
+        with self._reading(inputs):
             loss = super()._compute_loss(model, self._loss_pass.inputs)
-        if closed_form is not None:
-            positions_B = inputs["confidence_positions"]
-            weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
-            losses_B = closed_form(positions_B, inputs["confidence_targets"], weights_C, self._entropy_coef())
-            self._to_log["confidence_loss"].append(self.accelerator.gather(losses_B.detach()).mean().item())
-            loss = loss + self.args.confidence_loss_weight * (losses_B * self._completion_weights(inputs)).sum()
-        self._log_confidence_entropy(self._loss_pass)
+        metrics = self._to_log
+        if self._confidence_loss is not None:
+            in_closed_form, losses_B = self._in_closed_form(inputs)
+            loss = loss + in_closed_form
+            metrics["confidence_loss"].append(self.accelerator.gather(losses_B.detach()).mean().item())
+            masses = self._confidence_loss.masses
+            mass, count = self._summed(torch.stack([masses.sum(), torch.ones_like(masses).sum()]))
+            metrics["calibration/level_mass"].append(mass / count if count else float("nan"))
+        for name, value in self._loss_pass.metrics(self._summed, inputs.get("ref_per_token_logps")).items():
+            metrics[name].append(value)
         return loss
+
+    def _summed(self, values: torch.Tensor) -> list[float]:
+        """Each number added up over all ranks."""
+        return self.accelerator.reduce(values.double(), reduction="sum").tolist()
+
+    def _reading(self, inputs: dict[str, Any]):
+        """Context manager: the policy's forward is read where the closed form needs it."""
+        if self._confidence_loss is None:
+            return nullcontext()
+        return self._confidence_loss.reading(inputs["confidence_positions"], inputs["prompt_ids"].size(1))
+
+    def _in_closed_form(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss (scalar) of the calibration terms in closed form, and that of each completion (B,) unweighted."""
+        closed_form, positions_B = self._confidence_loss, inputs["confidence_positions"]
+        weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
+        coefficients = self._entropy_coef(), self.args.level_mass_coef
+        losses_B = closed_form(positions_B, inputs["confidence_targets"], weights_C, *coefficients)
+        return self.args.confidence_loss_weight * (losses_B * self._completion_weights(inputs)).sum(), losses_B
 
     def _completion_weights(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Factors (B,) by which a reward of a completion enters the loss, as one that is decided in a single token."""
@@ -355,13 +447,6 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         if self.loss_type == "cispo":  # which caps the ratio, and 1 with it
             weights_B = weights_B * min(self.epsilon_high, 1.0)
         return weights_B / (self.current_gradient_accumulation_steps if self.model.training else 1)
-
-    def _log_confidence_entropy(self, seen: LossPass) -> None:
-        """Log how undecided the policy is of its confidence: the mean entropy of its tokens, of all ranks."""
-        mask_BT = seen.inputs["confidence_mask"] * seen.inputs["completion_mask"]
-        sums = torch.stack([(seen.entropies_BT * mask_BT).sum(), mask_BT.sum()])
-        total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
-        self._to_log["calibration/confidence_entropy"].append(total / count if count else float("nan"))
 
     # -- resume: in the middle of a rollout, with what is known of the prompts -----------------------------------------
     def save_progress(self, checkpoint: Path) -> None:

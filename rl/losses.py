@@ -5,7 +5,11 @@ Shapes: B completions, L confidence levels, R credit streams.
 
 from __future__ import annotations
 
+import math
+
 import torch
+
+LEVEL_MASS_LOG = math.log(0.95)
 
 
 def expected_reward_loss(
@@ -69,6 +73,18 @@ def token_weights(
     else:
         raise ValueError(f"trainer.loss_type: {loss_type!r} has no known weight of a token")
     return 1 / divisors_B
+
+
+def mass_hinge(log_mass: torch.Tensor) -> torch.Tensor:
+    """relu(log .95 - log M), in nats: 0 where the levels together have a probability M of .95 or more.
+
+    An expected reward over levels alone leaves the probability of other tokens to itself, and a policy then stops
+    writing levels; a price of other tokens is linear in M and so weakest where M is almost 0, which this is not.
+
+    >>> mass_hinge(torch.tensor([1.0, 0.96, 0.475]).log()).round(decimals=4).tolist()
+    [0.0, 0.0, 0.6931]
+    """
+    return torch.relu(LEVEL_MASS_LOG - log_mass)
 
 
 def level_entropy(log_probabilities_BL: torch.Tensor) -> torch.Tensor:

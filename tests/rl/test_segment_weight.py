@@ -1,4 +1,4 @@
-"""What a weight is of: correctness against calibration, at any length, in every loss type, sampled and in closed form."""
+"""What a weight is of: correctness against calibration at any length, in every loss type, sampled or in closed form."""
 
 from __future__ import annotations
 
