@@ -306,10 +306,9 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         if self.args.credit == "sequence":
             if not self._parts_are_apart():
                 parts_PK = torch.stack([weights_K, torch.zeros_like(weights_K)])
-            advantages_NP = torch.stack(
-                [sequence_advantages(rewards_NK, each_K, self._group_size, scaling, own_K) for each_K in parts_PK],
-                dim=1,
-            )
+            known = self._group_size, scaling, own_K
+            parts = [sequence_advantages(rewards_NK, each_K, *known) for each_K in parts_PK]
+            advantages_NP = torch.stack(parts, dim=1)
             advantages_N = advantages_NP.sum(dim=1)
             advantages_BPT = advantages_NP[local].unsqueeze(2).repeat(1, 1, output["completion_ids"].size(1))
         else:
