@@ -74,22 +74,6 @@ def term_advantages(rewards_NK: torch.Tensor, group_size: int, scalings_K: Seque
     return torch.cat(columns, dim=1)
 
 
-def unread_advantages(rewards_NC: torch.Tensor, read_N: torch.Tensor, group_size: int) -> torch.Tensor:
-    """Advantage (N, C) of the terms in closed form, 0 but for completions of which it reads nothing.
-
-    The closed form needs a token that states the confidence; what has none pays by the policy gradient: its reward,
-    that of an unparsed confidence, less the mean of its siblings, or of the batch where there are none.
-
-    >>> unread_advantages(torch.tensor([[-1.0], [-0.25], [-0.25], [-0.5]]), torch.tensor([False, True, True, True]), 4)
-    tensor([[-0.5000],
-            [-0.0000],
-            [0.0000],
-            [-0.0000]])
-    """
-    centred_NC = centred_rewards(rewards_NC, group_size if group_size > 1 else len(rewards_NC), "none")
-    return centred_NC * ~read_N.unsqueeze(1)
-
-
 def sequence_advantages(
     rewards_NK: torch.Tensor,
     weights_K: torch.Tensor,
@@ -140,10 +124,15 @@ def neutral_rewards(rewards_NK: torch.Tensor, group_size: int = 1, *, beyond: bo
     >>> neutral_rewards(torch.tensor([[torch.nan], [1.0], [torch.nan], [torch.nan], [0.0], [0.5]]), 2).T.tolist()
     [[1.0, 1.0, 0.5, 0.5, 0.0, 0.5]]
     """
-    siblings_NK = rewards_NK.view(-1, group_size, rewards_NK.size(1)).nanmean(dim=1).repeat_interleave(group_size, 0)
+    among_NK = sibling_rewards(rewards_NK, group_size)
     others_K = rewards_NK.nanmean(dim=0).nan_to_num() * beyond
-    mean_NK = torch.where(siblings_NK.isnan(), others_K, siblings_NK)
-    return torch.where(rewards_NK.isnan(), mean_NK.to(rewards_NK.dtype), rewards_NK)
+    return torch.where(among_NK.isnan(), others_K.to(among_NK.dtype), among_NK)
+
+
+def sibling_rewards(rewards_NK: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Rewards (N, K) with the mean of the judged siblings for every NaN, and NaN left where none was judged."""
+    means_NK = rewards_NK.view(-1, group_size, rewards_NK.size(1)).nanmean(dim=1).repeat_interleave(group_size, 0)
+    return torch.where(rewards_NK.isnan(), means_NK.to(rewards_NK.dtype), rewards_NK)
 
 
 def batch_scale(advantages_N: torch.Tensor) -> torch.Tensor:
@@ -208,9 +197,10 @@ def stream_rewards(
     on the completion's last token; so does one without a token in its segments, which then reaches the whole completion
     (leaving the field out was its doing). Tokens after the reward have no part in it.
 
-    A NaN reward pays what ``neutral_BK`` has in its place, by default the mean of its term over these completions (see
-    :func:`neutral_rewards`, which a caller gives the global batch): a stream's other terms are then compared with what
-    completions earn that could be judged. A stream of which no term with a weight could be judged reaches no token.
+    A NaN reward pays what ``neutral_BK`` has in its place, the mean of its siblings (:func:`sibling_rewards`, of the
+    global batch), by default nothing. A stream reaches no token where none of its terms with a weight could be judged,
+    and where one of them has no value even so: a mean over other questions would pay for being unjudged where the
+    critic expects less than that, and the audit takes what cannot be judged to earn nothing.
 
     Reasoning, answer, answer, confidence, end; accuracy pays 1 on the answer's last token:
 
@@ -220,10 +210,11 @@ def stream_rewards(
     >>> rewards.tolist(), reach.tolist()
     ([[[0.0, 0.0, 1.0, 0.0, 0.0]]], [[[1.0, 1.0, 1.0, 0.0, 0.0]]])
     """
-    judged_BK = ~rewards_BK.isnan() & (weights_K != 0)
-    known_BR1 = ((judged_BK.to(members_RK.dtype) @ members_RK.T) > 0).unsqueeze(2)
-    paid_BK = neutral_rewards(rewards_BK) if neutral_BK is None else neutral_BK
-    paid_BR1 = ((paid_BK * weights_K) @ members_RK.T).unsqueeze(2)
+    paid_BK, weighs_K = rewards_BK if neutral_BK is None else neutral_BK, weights_K != 0
+    judged_BK, open_BK = ~rewards_BK.isnan() & weighs_K, paid_BK.isnan() & weighs_K
+    known_BR = (judged_BK.to(members_RK.dtype) @ members_RK.T > 0) & (open_BK.to(members_RK.dtype) @ members_RK.T == 0)
+    known_BR1 = known_BR.unsqueeze(2)
+    paid_BR1 = ((paid_BK.nan_to_num() * weights_K) @ members_RK.T).unsqueeze(2)
     fields_RS = streams_RS.clone()
     fields_RS[streams_RS.min(dim=1).values == 0, SEGMENTS.index("reasoning")] = 0
     own_BRT = _tokens_or(streams_RS, masks_BST, masks_BST.sum(dim=1, keepdim=True))

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate.utils import DistributedType
 from transformers import Trainer
+from trl import GRPOTrainer
 
+from rl.loss_pass import LossPass
 from rl.saved_batches import random_states, set_random_states
 
 PARTS = ("correctness", "calibration", "kl")
@@ -73,3 +76,40 @@ def unnoticed(trainer: Any) -> Iterator[None]:
             else:
                 del logged[name]
         set_random_states(states)
+
+
+def part_norms(
+    trainer: Any,
+    model: torch.nn.Module,
+    inputs: dict[str, Any],
+    reading: Callable[[], AbstractContextManager[Any]],
+    in_closed_form: Callable[[], tuple[torch.Tensor, torch.Tensor]] | None,
+) -> dict[str, float]:
+    """Gradient norm of each of :data:`PARTS` on a micro-batch, as if it were the whole of its update.
+
+    ``inputs`` hold ``part_advantages`` (B, 2, T) beside what TRL's loss takes. The closed form, where there is one, is
+    read in the forward pass (``reading``) and belongs to calibration. The KL is that in the loss, where beta is not 0.
+    """
+    policy = trainer.accelerator.unwrap_model(model)
+
+    def loss(advantages_BT: torch.Tensor, beta: float, calibrates: bool = False) -> torch.Tensor:
+        whole, trainer.beta = trainer.beta, beta
+        trainer._loss_pass = seen = LossPass({**inputs, "advantages": advantages_BT})
+        try:
+            with reading():
+                value = GRPOTrainer._compute_loss(trainer, policy, seen.inputs)
+        finally:
+            trainer.beta, trainer._loss_pass = whole, None
+        return value + in_closed_form()[0] if calibrates and in_closed_form is not None else value
+
+    correctness_BT, calibration_BT = inputs["part_advantages"].unbind(dim=1)
+    losses = {
+        "correctness": partial(loss, correctness_BT, 0.0),
+        "calibration": partial(loss, calibration_BT, 0.0, calibrates=True),
+    }
+    if trainer.beta and not getattr(trainer.args, "kl_in_reward", False):
+        losses["kl"] = partial(loss, torch.zeros_like(correctness_BT), trainer.beta)
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    with unnoticed(trainer):
+        norms = gradient_norms(losses, trained)
+    return {name: norm * trainer.current_gradient_accumulation_steps for name, norm in norms.items()}

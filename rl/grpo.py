@@ -21,8 +21,9 @@ terms.
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -41,25 +42,21 @@ from rewards.pessimism import mixed_groups
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
-from rl.advantages import (
-    batch_scale,
-    segment_advantages,
-    sequence_advantages,
-    term_advantages,
-    unread_advantages,
-)
 from rl.closed_form import ConfidenceLoss
 from rl.config import CalibratedGRPOConfig
+from rl.credit import Credit, credited_advantages, divides_a_rule, parts_are_apart, unread_credit
 from rl.difficulty import DifficultySampler, EpochShuffleSampler
-from rl.gradient_norms import gradient_norms, unmeasurable, unnoticed
+from rl.gradient_norms import part_norms, unmeasurable
 from rl.loss_pass import LossPass
 from rl.losses import token_weights
 from rl.metrics import Stopwatch, advantage_metrics, batch_metrics
-from rl.rollout import Scored, gather_outcomes, verify_rollout
+from rl.rollout import Scored, TermName, gather_outcomes, verify_rollout
 from rl.saved_batches import has_batches, read_batches, write_batches
 from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader
 from rl.trainer import GuardedTrainer
+
+_logger = logging.getLogger(__name__)
 
 
 class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
@@ -91,14 +88,13 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         self.stopwatch = Stopwatch()
         self._scored: Scored | None = None
         self._loss_pass: LossPass | None = None
-        by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.schedules]
-        if any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True)):
+        if divides_a_rule(rubric, args.scaling):
             warnings.warn(
                 "trainer.scaling: group and gdpo divide by the standard deviation of the group, which cancels the "
                 "magnitude that makes a scoring rule proper; confidences drift to 0 and 1 (arXiv 2508.11800).",
                 stacklevel=2,
             )
-        super().__init__(model, reward_funcs=[_TermName(name) for name in rubric.names], args=args, **trl_arguments)
+        super().__init__(model, reward_funcs=[TermName(name) for name in rubric.names], args=args, **trl_arguments)
         self._credit_KS = torch.tensor(
             [[float(segment in segments) for segment in SEGMENTS] for segments in rubric.segments]
         )
@@ -114,16 +110,9 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             generates=not self.use_vllm,
             options=estimators,
             batch_size=args.per_device_train_batch_size,
+            temperature=self.temperature,
         )
-        blind = ""
-        if self.use_transformers_continuous_batching:
-            blind = "use_transformers_continuous_batching: true"
-        elif self.use_vllm and not self.vllm_importance_sampling_correction:
-            blind = "vllm_importance_sampling_correction: false"
-        if self._reader.watches and blind:
-            raise ValueError(
-                f"trainer.{blind} shows no token statistics, which the rubric needs for {', '.join(rubric.signals)}"
-            )
+        self._reader.check_visible(args)
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
             self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
@@ -131,7 +120,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         reason = unmeasurable(self, apart=self._parts_are_apart()) if self._norm_steps else None
         if reason:
             self._norm_steps = 0
-            warnings.warn(f"trainer.gradient_norm_steps: nothing is measured, {reason}", stacklevel=2)
+            _logger.warning("trainer.gradient_norm_steps: nothing is measured, %s", reason)
         self._difficulty: DifficultySampler | None = None
         if args.difficulty_mix is not None:
             self._difficulty = DifficultySampler(len(self.train_dataset), args.difficulty_mix, args.seed)
@@ -161,10 +150,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         return start if end is None else start + (end - start) * done
 
     def _parts_are_apart(self) -> bool:
-        """Whether the advantages of correctness and calibration are known one by one, and not only their sum."""
-        if self.args.credit == "segment":
-            return self.args.scaling != "gdpo"
-        return self.args.scaling in ("none", "leave_one_out")
+        return parts_are_apart(self.args.credit, self.args.scaling)
 
     # -- prompts: in an order that a resume finds again, and by difficulty where asked ------------------------------
     def _get_train_sampler(self, dataset=None):
@@ -197,16 +183,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         matrix = self.rubric.score(outcomes)
         self._scored = Scored(rollout, outcomes, matrix)
         self.reward_weights = self._weights()  # for TRL's sum, which is only logged
-        columns = {
-            "answer": [each.answer for each in rollout.parsed],
-            "confidence": [each.confidence for each in rollout.parsed],
-            "correct": [each.correct for each in rollout.verdicts],
-            "verdict": [each.reason for each in rollout.verdicts],
-            "status": [str(each.status) for each in rollout.parsed],
-            # A term may have the signal's name.
-            **{f"signals/{name}": values.tolist() for name, values in signals.items()},
-        }
-        for name, values in columns.items():
+        for name, values in rollout.columns(signals).items():
             self._log_completion_extra(name, values)
         for name, value in batch_metrics(outcomes).items():
             self._to_log[name].append(value)
@@ -254,7 +231,11 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
         advantages_BPT, advantages_N = self._credit(output, scored, weights_K, local)
         if closed_form is not None:
-            advantages_BPT[:, 1] += self._unread(output, scored, local)
+            unread_B = output["confidence_positions"] < 0
+            price_K = self._weights().to(ids_BT.device) * self.args.confidence_loss_weight
+            advantages_BPT[:, 1] += unread_credit(
+                *self._facts(output, scored), closed_form.term_indices, price_K, unread_B, local
+            )
         if self.args.trained_tokens == "confidence" and self.args.kl_mask != "all":
             # The other tokens earn nothing and are held by the KL.
             advantages_BPT *= self._segment_masks(output, scored)[:, [SEGMENTS.index("confidence")]]
@@ -294,48 +275,22 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     def _credit(
         self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (B, P, T) of this rank, and one number a completion (N,) of the global batch to log.
-
-        P parts, whose sum is the advantage: correctness, calibration and, in PPO, a KL in the reward. Where they are
-        not known one by one, all is in the first.
-        """
-        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=weights_K.device)
-        scaling, own_K = self.args.scaling, self._own_scalings_K
+        """Advantages (B, P, T) of this rank in their parts, and one number a completion (N,) of the global batch."""
         calibrates_K = torch.tensor(self.rubric.calibrates, device=weights_K.device)
-        parts_PK = torch.stack([~calibrates_K, calibrates_K]) * weights_K
-        if self.args.credit == "sequence":
-            if not self._parts_are_apart():
-                parts_PK = torch.stack([weights_K, torch.zeros_like(weights_K)])
-            known = self._group_size, scaling, own_K
-            parts = [sequence_advantages(rewards_NK, each_K, *known) for each_K in parts_PK]
-            advantages_NP = torch.stack(parts, dim=1)
-            advantages_N = advantages_NP.sum(dim=1)
-            advantages_BPT = advantages_NP[local].unsqueeze(2).repeat(1, 1, output["completion_ids"].size(1))
-        else:
-            masks_BST = self._segment_masks(output, scored)
-            advantages_NK = term_advantages(rewards_NK, self._group_size, [own or scaling for own in own_K])
-            advantages_N = advantages_NK @ weights_K
-            credit = self._credit_KS.to(weights_K.device), masks_BST, self.args.segment_weight
-            parts = [segment_advantages(advantages_NK[local], each_K, *credit) for each_K in parts_PK]
-            advantages_BPT = torch.stack(parts, dim=1)
-        if scaling == "gdpo":
-            scale = batch_scale(advantages_N)
-            advantages_BPT, advantages_N = advantages_BPT / scale, advantages_N / scale
-        return advantages_BPT, advantages_N
+        return credited_advantages(*self._facts(output, scored), weights_K, calibrates_K, local)
 
-    def _unread(self, output: dict[str, Any], scored: Scored, local: slice) -> torch.Tensor:
-        """Advantages (B, T) of the terms in closed form, for the completions in which it reads no confidence."""
-        assert self._confidence_loss is not None
-        terms, positions_B = self._confidence_loss.term_indices, output["confidence_positions"]
-        rewards_NC = torch.tensor(scored.matrix.values[:, terms], dtype=torch.float32, device=positions_B.device)
-        read_N = torch.ones(len(rewards_NC), dtype=torch.bool, device=positions_B.device)
-        read_N[local] = positions_B >= 0
-        advantages_NC = unread_advantages(rewards_NC, read_N, self._group_size)
-        weights_C = self._weights()[terms].to(positions_B.device) * self.args.confidence_loss_weight
-        credit_CS, masks_BST = self._credit_KS[terms].to(positions_B.device), self._segment_masks(output, scored)
-        if self.args.credit == "sequence":
-            credit_CS = torch.ones_like(credit_CS)
-        return segment_advantages(advantages_NC[local], weights_C, credit_CS, masks_BST, self.args.segment_weight)
+    def _facts(self, output: dict[str, Any], scored: Scored) -> tuple[Credit, torch.Tensor, torch.Tensor]:
+        """How credit goes, the rewards (N, K) of the global batch, and the masks (B, S, T) of this rank."""
+        masks_BST, args = self._segment_masks(output, scored), self.args
+        how = Credit(
+            args.credit,
+            args.segment_weight,
+            args.scaling,
+            self._own_scalings_K,
+            self._group_size,
+            self._credit_KS.to(masks_BST.device),
+        )
+        return how, torch.tensor(scored.matrix.values, dtype=torch.float32, device=masks_BST.device), masks_BST
 
     def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
         """Log where the gradient comes from, by the groups that are the baseline."""
@@ -369,36 +324,10 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         due = self._norm_steps and self.state.global_step % self._norm_steps == 0
         if not due or self._step % self.current_gradient_accumulation_steps:
             return
-        policy = self.accelerator.unwrap_model(model)
-        trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        with unnoticed(self):
-            measured = gradient_norms(self._part_losses(policy, inputs), trained)
-        for name, norm in measured.items():
-            norm *= self.current_gradient_accumulation_steps
+        closed = partial(self._in_closed_form, inputs) if self._confidence_loss is not None else None
+        for name, norm in part_norms(self, model, inputs, partial(self._reading, inputs), closed).items():
             norms = self.accelerator.gather(torch.tensor(norm, device=self.accelerator.device))
             self._to_log[f"grad_norm/{name}"].append(norms.mean().item())
-
-    def _part_losses(self, policy, inputs: dict[str, Any]) -> dict[str, Callable[[], torch.Tensor]]:
-        """The parts of the loss of a micro-batch, each by a pass of its own, as TRL and the closed form take them."""
-
-        def policy_gradient(advantages_BT: torch.Tensor, beta: float, calibrates: bool = False) -> torch.Tensor:
-            whole, self.beta = self.beta, beta
-            try:
-                self._loss_pass = LossPass({**inputs, "advantages": advantages_BT})
-                with self._reading(inputs):
-                    loss = super(CalibratedGRPOTrainer, self)._compute_loss(policy, self._loss_pass.inputs)
-            finally:
-                self.beta, self._loss_pass = whole, None
-            return loss + self._in_closed_form(inputs)[0] if calibrates and self._confidence_loss is not None else loss
-
-        parts_BPT = inputs["part_advantages"]
-        losses = {
-            "correctness": partial(policy_gradient, parts_BPT[:, 0], 0.0),
-            "calibration": partial(policy_gradient, parts_BPT[:, 1], 0.0, calibrates=True),
-        }
-        if self.beta:
-            losses["kl"] = partial(policy_gradient, torch.zeros_like(parts_BPT[:, 0]), self.beta)
-        return losses
 
     def _compute_loss(self, model, inputs):
         self._loss_pass = LossPass(dict(inputs))
@@ -436,16 +365,13 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
 
     def _completion_weights(self, inputs: dict[str, Any]) -> torch.Tensor:
         """Factors (B,) by which a reward of a completion enters the loss, as one that is decided in a single token."""
+        args, training = self.args, self.model.training
         mask_BT = inputs["completion_mask"] * inputs["tool_mask"]
         tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
-        if self.model.training:
-            tokens = tokens / self.args.steps_per_generation
-        weights_B = token_weights(self.loss_type, mask_BT, self.max_completion_length, tokens)
-        if self.args.segment_weight == "completion":
-            weights_B = weights_B * mask_BT.sum(dim=1)
-        if self.loss_type == "cispo":  # which caps the ratio, and 1 with it
-            weights_B = weights_B * min(self.epsilon_high, 1.0)
-        return weights_B / (self.current_gradient_accumulation_steps if self.model.training else 1)
+        tokens = tokens / args.steps_per_generation if training else tokens
+        weights_B = token_weights(self.loss_type, mask_BT, self.max_completion_length, tokens, self.epsilon_high)
+        weights_B = weights_B * mask_BT.sum(dim=1) if args.segment_weight == "completion" else weights_B
+        return weights_B / (self.current_gradient_accumulation_steps if training else 1)
 
     # -- resume: in the middle of a rollout, with what is known of the prompts -----------------------------------------
     def save_progress(self, checkpoint: Path) -> None:
@@ -462,13 +388,3 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             self._buffered_inputs = [send_to_device(batch, self.accelerator.device) for batch in batches]
         if self._difficulty is not None:
             self._difficulty.load(checkpoint)
-
-
-class _TermName:
-    """Gives TRL a reward term's name for its logs; its value comes from the rubric, over the gathered batch."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __call__(self, **arguments: Any) -> list[float]:
-        raise RuntimeError(f"reward term {self.__name__} is scored by the rubric on the gathered batch")

@@ -43,7 +43,11 @@ def expected_reward_loss(
 
 
 def token_weights(
-    loss_type: str, mask_BT: torch.Tensor, max_completion_length: int, tokens_in_batch: torch.Tensor | float
+    loss_type: str,
+    mask_BT: torch.Tensor,
+    max_completion_length: int,
+    tokens_in_batch: torch.Tensor | float,
+    epsilon_high: float = 1.0,
 ) -> torch.Tensor:
     """What one token of each completion weighs (B,) in the policy gradient of a loss type of TRL's.
 
@@ -52,6 +56,7 @@ def token_weights(
     over a completion's tokens and then over completions; ``luspo`` the sum over tokens, then the mean; ``bnpo`` divides
     by the tokens of the micro-batch, ``dr_grpo`` by the completions times ``max_completion_length``, and ``dapo``,
     ``cispo`` and ``vespo`` by ``tokens_in_batch``, the mean number of tokens of a micro-batch of the whole batch.
+    ``cispo`` caps the ratio at ``epsilon_high``, and the weight with it where that is below 1.
 
     Raises ValueError for a loss type that is none of these.
 
@@ -72,7 +77,7 @@ def token_weights(
         divisors_B = torch.zeros_like(lengths_B) + tokens_in_batch
     else:
         raise ValueError(f"trainer.loss_type: {loss_type!r} has no known weight of a token")
-    return 1 / divisors_B
+    return (min(epsilon_high, 1.0) if loss_type == "cispo" else 1.0) / divisors_B
 
 
 def mass_hinge(log_mass: torch.Tensor) -> torch.Tensor:

@@ -36,7 +36,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import disable_dropout_in_model
 
 from rewards.rubric import Rubric
-from rl.advantages import gae, masked_moments, neutral_rewards, reach_weights, stream_rewards, whiten
+from rl.advantages import gae, masked_moments, reach_weights, sibling_rewards, stream_rewards, whiten
 from rl.config import CalibratedPPOConfig, check_without_groups
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
 from rl.grpo import CalibratedGRPOTrainer
@@ -121,7 +121,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
             self._members_RK.to(device),
             self._streams_RS.to(device),
             masks_BST,
-            neutral_rewards(rewards_NK, siblings)[local],
+            sibling_rewards(rewards_NK, siblings)[local],
         )
         log_probs_BT, values_BRT = self._before_the_update(output)
         if self.args.kl_in_reward:
