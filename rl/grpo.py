@@ -4,7 +4,9 @@ Kept from TRL's trainer, untouched: sampling (transformers or vLLM), the clipped
 LoRA, accumulation, distribution, checkpoints. Changed: rewards come from a rubric over the gathered batch, because a
 group may be split over ranks; advantages are recomputed per term, without dividing by the group's standard deviation
 unless asked, and placed on the term's own segment. Added, in the loss: the calibration terms can be taken in closed
-form where the confidence is one token of a known set, and the KL can leave the confidence's tokens out (``kl_mask``).
+form where the confidence is one token of a known set, with a completion's weight in the policy gradient (what states no
+confidence that it could read pays by the latter), and the KL can leave tokens out (``kl_mask``). Looked at, every so
+many steps: the gradient norm of each part.
 Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which works on a
 sequence's one number.
 

@@ -8,6 +8,7 @@ credit stream with a value and a GAE of its own, over its own tokens. Under gamm
 tokens would else contain the calibration reward that follows it, and a policy may then earn calibration by how it
 answers: wrongly on purpose and sure of that, for one. GAE is linear: the streams' sum is the textbook's wherever all
 streams reach. ``gae_lambda`` is 1, so that what the critic gets wrong adds variance but no bias to a proper rule.
+A term that could not be judged pays the mean of its siblings; where there are none its stream is not trained on.
 Dropped: bootstrapping (an episode ends with its completion, truncated or not), the entropy bonus (TRL's
 ``entropy_coef`` gives it), reward models, and groups: one completion a prompt is enough.
 
