@@ -143,7 +143,7 @@ def tokenizer_of(kind: str) -> PreTrainedTokenizerFast:
         made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
         alphabet = list("0123456789.<>/abcdefghijklmnopqrstuvwxyz ")
     trainer = BpeTrainer(vocab_size=320, special_tokens=["<unk>", "<pad>", "<eos>"], initial_alphabet=alphabet)
-    made.train_from_iterator(["it costs 10 of 25 and 30.52", "the answer confidence"] * 3, trainer)
+    made.train_from_iterator(["it costs ten of them and more", "the answer confidence"] * 3, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
@@ -165,8 +165,11 @@ def test_levels_as_tokens_leave_other_numbers_as_they_were(kind: str, tmp_path: 
             assert sum(token in levels.ids for token in ids) == 1, "10.5 is none"
 
 
-def test_levels_that_capture_numbers_all_the_same_are_refused() -> None:
-    template = AnswerTemplate(thinking="none", levels=(".05", "0.5"))
-    tokenizer = tokenizer_of("byte_level")
-    with pytest.raises(ValueError, match=r"model\.add_template_tokens: with \.05, 0\.5 as tokens .* '1\.05'"):
+def test_levels_that_capture_numbers_all_the_same_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a tokenizer that does not keep to whole words."""
+    monkeypatch.setattr("rl.checkpoint.AddedToken", lambda token, **options: token)
+    template, tokenizer = AnswerTemplate(thinking="none", levels=("0.05", "0.5")), tokenizer_of("byte_level")
+    with pytest.raises(
+        ValueError, match=r"model\.add_template_tokens: with 0\.05, 0\.5 as tokens .* '10\.5', '30\.52'"
+    ):
         add_template_tokens(tiny_model("llama", vocabulary=tokenizer, hidden=32), tokenizer, template)
