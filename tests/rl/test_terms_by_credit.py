@@ -39,7 +39,7 @@ def rewards_of(name: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def advantages_of(rewards_NK: np.ndarray, scaling: str, credit: str, own: str | None) -> torch.Tensor:
-    """Advantage (N, T) of terms of weight 1, on completions of a token a segment; ``own`` is that of the first."""
+    """Advantage (N, T) of terms of weight 1, of a token a segment; ``own`` is the first one's scaling."""
     terms, size = rewards_NK.shape[1], len(rewards_NK)
     inside = "group" if scaling == "gdpo" else None  # as in the trainer
     credit_KS = torch.ones(terms, len(SEGMENTS)).double()
