@@ -19,7 +19,7 @@ FACTS = RunFacts.of(Rubric.from_config({"accuracy": {}, "brier": {}}), "none", c
 
 def weights_after(make_trainer: Any, replay: Any, every: int, **choice: Any) -> tuple[list[dict[str, float]], Any]:
     trainer = make_trainer(
-        rows=ROWS[:2], max_completion_length=12, max_steps=3, beta=0.1, gradient_norm_steps=every,
+        rows=ROWS, max_completion_length=12, max_steps=3, beta=0.1, gradient_norm_steps=every,
         per_device_train_batch_size=4, gradient_accumulation_steps=2, **choice,
     )  # fmt: skip
     replay(trainer, COMPLETIONS, COMPLETIONS[::-1], COMPLETIONS)
