@@ -51,6 +51,8 @@ class Completions:
     """Token ids of the L confidence levels, where the template declares levels that are one token each."""
     level_values: tuple[float, ...] = ()
     """The confidences that these tokens state."""
+    level_temperature: float = 1.0
+    """Temperature of the distribution over the levels that was trained, by which it is read."""
     level_positions_B: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """Index of the token that states the level, int64; -1 where there is not exactly one."""
     asked: Mapping[str, torch.Tensor] = field(default_factory=dict)

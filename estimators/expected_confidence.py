@@ -20,6 +20,8 @@ from estimators.token_statistics import TokenStatistics
 class ExpectedConfidence:
     """Mean of the confidence levels under the model's own distribution over them, in [0, 1].
 
+    At the temperature at which the policy was trained to state them, which its checkpoint knows.
+
     Not valid where a completion does not state exactly one level. ConfTuner (arXiv 2508.18847) trains the distribution
     whose mean this is.
     """
@@ -40,7 +42,8 @@ class ExpectedConfidence:
         """The mean level (B,). Raises ValueError where the completions know no levels."""
         if not completions.level_ids:
             raise ValueError("expected_confidence needs confidence levels of one token each, the completions know none")
-        levels_B = mean_level(_of_stated(completions, statistics), completions.level_values)
+        log_probs_BL = _of_stated(completions, statistics)
+        levels_B = mean_level(log_probs_BL, completions.level_values, completions.level_temperature)
         return Estimate.where(completions.level_positions_B >= 0, levels_B)
 
 
@@ -63,9 +66,8 @@ class ConfidenceToken(ExpectedConfidence):
             choose(range(len(completions.level_values)), key=completions.level_values.__getitem__)
             for choose in (min, max)
         )
-        return Estimate.where(
-            completions.level_positions_B >= 0, mean_level(log_probs_BL[:, [least, most]], (0.0, 1.0))
-        )
+        surer_B = mean_level(log_probs_BL[:, [least, most]], (0.0, 1.0), completions.level_temperature)
+        return Estimate.where(completions.level_positions_B >= 0, surer_B)
 
 
 def _of_stated(completions: Completions, statistics: TokenStatistics) -> torch.Tensor:
@@ -78,17 +80,20 @@ def _of_stated(completions: Completions, statistics: TokenStatistics) -> torch.T
     ]
 
 
-def mean_level(log_probabilities_BL: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:
+def mean_level(log_probabilities_BL: torch.Tensor, levels: Sequence[float], temperature: float = 1.0) -> torch.Tensor:
     """Mean level (B,) in [0, 1] under the levels' probabilities among themselves; higher is surer.
 
     ``levels`` are the L confidences in [0, 1] that the tokens state; what other tokens have of the probability is left
-    out. Raises ValueError where the numbers of levels differ.
+    out. Log-probabilities are of temperature 1; among the levels ``temperature`` makes of them what it makes of the
+    logits. Raises ValueError where the numbers of levels differ.
 
     >>> round(mean_level(torch.tensor([[0.1, 0.3, 0.4]]).log(), [0.0, 0.5, 1.0]).item(), 6)
     0.6875
+    >>> round(mean_level(torch.tensor([[0.1, 0.3, 0.4]]).log(), [0.0, 0.5, 1.0], temperature=0.5).item(), 6)
+    0.788462
     """
     if log_probabilities_BL.size(-1) != len(levels):
         raise ValueError(f"{log_probabilities_BL.size(-1)} probabilities for {len(levels)} levels")
-    among_BL = torch.softmax(log_probabilities_BL.double(), dim=-1)
+    among_BL = torch.softmax(log_probabilities_BL.double() / temperature, dim=-1)
     values_L = torch.tensor(levels, dtype=torch.float64, device=among_BL.device)
     return (among_BL @ values_L).clamp(0.0, 1.0)

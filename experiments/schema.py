@@ -154,12 +154,12 @@ def _as_written(hint: Any) -> Any:
 
 
 def number_of(value: Any) -> Any:
-    """The number that a text spells; anything else as it is, but nan as a text, which is refused."""
+    """The number that a text spells; anything else as it is, but what is not finite as a text, which is refused."""
     try:
         number = float(value) if isinstance(value, str) else value
     except ValueError:
         return value
-    return "nan" if isinstance(number, float) and math.isnan(number) else number
+    return str(number) if isinstance(number, float) and not math.isfinite(number) else number
 
 
 def _no_for_false(value: Any) -> Any:

@@ -200,7 +200,8 @@ def _centred(rewards_PAG: np.ndarray, chances_PA: np.ndarray, scaling: str) -> n
         return np.where(np.isnan(rewards_PAG), np.nan_to_num(_mean(rewards_PAG)), rewards_PAG)
     judged = ~np.isnan(rewards_PAG)
     count = judged.sum(axis=2, keepdims=True)
-    centred = np.where(judged, rewards_PAG - _mean(rewards_PAG), 0.0) * (count > 1)
+    means = np.broadcast_to(_mean(rewards_PAG), rewards_PAG.shape)
+    centred = np.subtract(rewards_PAG, means, out=np.zeros_like(rewards_PAG), where=judged & (count > 1))
     if scaling == "leave_one_out":
         centred *= count / np.maximum(count - 1, 1)
     elif scaling == "group":

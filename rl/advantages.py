@@ -18,6 +18,7 @@ TRAINER_SCALINGS = (*SCALINGS, "gdpo")
 """What ``trainer.scaling`` may be: as for a single term, or GDPO (arXiv 2601.05242), in which each term is scaled by
 its group and the weighted sum by the batch."""
 CREDITS = ("sequence", "segment")
+SEGMENT_WEIGHTS = ("token", "completion")
 _EPSILON = 1e-4  # as in TRL, so that `group` and `batch` give its numbers
 
 
@@ -123,10 +124,15 @@ def neutral_rewards(rewards_NK: torch.Tensor, group_size: int = 1, *, beyond: bo
     >>> neutral_rewards(torch.tensor([[torch.nan], [1.0], [torch.nan], [torch.nan], [0.0], [0.5]]), 2).T.tolist()
     [[1.0, 1.0, 0.5, 0.5, 0.0, 0.5]]
     """
-    siblings_NK = rewards_NK.view(-1, group_size, rewards_NK.size(1)).nanmean(dim=1).repeat_interleave(group_size, 0)
+    among_NK = sibling_rewards(rewards_NK, group_size)
     others_K = rewards_NK.nanmean(dim=0).nan_to_num() * beyond
-    mean_NK = torch.where(siblings_NK.isnan(), others_K, siblings_NK)
-    return torch.where(rewards_NK.isnan(), mean_NK.to(rewards_NK.dtype), rewards_NK)
+    return torch.where(among_NK.isnan(), others_K.to(among_NK.dtype), among_NK)
+
+
+def sibling_rewards(rewards_NK: torch.Tensor, group_size: int) -> torch.Tensor:
+    """Rewards (N, K) with the mean of the judged siblings for every NaN, and NaN left where none was judged."""
+    means_NK = rewards_NK.view(-1, group_size, rewards_NK.size(1)).nanmean(dim=1).repeat_interleave(group_size, 0)
+    return torch.where(rewards_NK.isnan(), means_NK.to(rewards_NK.dtype), rewards_NK)
 
 
 def batch_scale(advantages_N: torch.Tensor) -> torch.Tensor:
@@ -135,17 +141,44 @@ def batch_scale(advantages_N: torch.Tensor) -> torch.Tensor:
 
 
 def segment_advantages(
-    advantages_BK: torch.Tensor, weights_K: torch.Tensor, credit_KS: torch.Tensor, masks_BST: torch.Tensor
+    advantages_BK: torch.Tensor,
+    weights_K: torch.Tensor,
+    credit_KS: torch.Tensor,
+    masks_BST: torch.Tensor,
+    segment_weight: str = "token",
 ) -> torch.Tensor:
     """Advantages (B, T): each term on the tokens of its own segments.
 
     ``credit_KS`` is 1 where term k credits segment s. Where a completion has no token in any segment of a term (a
     missing confidence field, say), the term falls on all of its tokens: leaving the field out was their doing.
+    ``segment_weight`` says what a weight is of, see :func:`reach_weights`.
+
+    Two tokens of reasoning, one of answer and one of confidence; a term on the confidence alone:
+
+    >>> masks = torch.tensor([[[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]]).float()
+    >>> one = torch.ones(1, 1), torch.ones(1), torch.tensor([[0.0, 0.0, 0.0, 1.0]]), masks
+    >>> segment_advantages(*one).tolist(), segment_advantages(*one, "completion").tolist()
+    ([[0.0, 0.0, 0.0, 1.0]], [[0.0, 0.0, 0.0, 4.0]])
     """
     reach_BKT = torch.einsum("ks,bst->bkt", credit_KS, masks_BST)
     absent_BK1 = reach_BKT.sum(dim=2, keepdim=True) == 0
     reach_BKT = torch.where(absent_BK1, masks_BST.sum(dim=1, keepdim=True), reach_BKT)
+    reach_BKT = reach_BKT * reach_weights(reach_BKT, masks_BST.sum(dim=(1, 2)), segment_weight)
     return torch.einsum("bk,bkt->bt", advantages_BK * weights_K, reach_BKT)
+
+
+def reach_weights(reach_BKT: torch.Tensor, lengths_B: torch.Tensor, segment_weight: str) -> torch.Tensor:
+    """Factor (B, K, 1) on the advantage of each token that a term or stream reaches (0 or 1, (B, K, T)).
+
+    ``token``: 1. Every token of a completion counts alike, so that the gradient is that of the expected weighted sum of
+    rewards: a weight of 1 is worth as much as correctness of weight 1, whatever the number of tokens that either is
+    decided in. ``completion``: n / n_k, the completion's number of tokens by that of those reached. The advantages of a
+    term then add up to weight x advantage x n over the completion's tokens, however few they are, as they do for a term
+    on all tokens: five tokens of confidence count as much as two thousand of reasoning.
+    """
+    if segment_weight == "token":
+        return torch.ones_like(reach_BKT[:, :, :1])
+    return lengths_B.view(-1, 1, 1) / reach_BKT.sum(dim=2, keepdim=True).clamp(min=1)
 
 
 def stream_rewards(
@@ -164,9 +197,10 @@ def stream_rewards(
     on the completion's last token; so does one without a token in its segments, which then reaches the whole completion
     (leaving the field out was its doing). Tokens after the reward have no part in it.
 
-    A NaN reward pays what ``neutral_BK`` has in its place, by default the mean of its term over these completions (see
-    :func:`neutral_rewards`, which a caller gives the global batch): a stream's other terms are then compared with what
-    completions earn that could be judged. A stream of which no term with a weight could be judged reaches no token.
+    A NaN reward pays what ``neutral_BK`` has in its place, the mean of its siblings (:func:`sibling_rewards`, of the
+    global batch), by default nothing. A stream reaches no token where none of its terms with a weight could be judged,
+    and where one of them has no value even so: a mean over other questions would pay for being unjudged where the
+    critic expects less than that, and the audit takes what cannot be judged to earn nothing.
 
     Reasoning, answer, answer, confidence, end; accuracy pays 1 on the answer's last token:
 
@@ -176,10 +210,11 @@ def stream_rewards(
     >>> rewards.tolist(), reach.tolist()
     ([[[0.0, 0.0, 1.0, 0.0, 0.0]]], [[[1.0, 1.0, 1.0, 0.0, 0.0]]])
     """
-    judged_BK = ~rewards_BK.isnan() & (weights_K != 0)
-    known_BR1 = ((judged_BK.to(members_RK.dtype) @ members_RK.T) > 0).unsqueeze(2)
-    paid_BK = neutral_rewards(rewards_BK) if neutral_BK is None else neutral_BK
-    paid_BR1 = ((paid_BK * weights_K) @ members_RK.T).unsqueeze(2)
+    paid_BK, weighs_K = rewards_BK if neutral_BK is None else neutral_BK, weights_K != 0
+    judged_BK, open_BK = ~rewards_BK.isnan() & weighs_K, paid_BK.isnan() & weighs_K
+    known_BR = (judged_BK.to(members_RK.dtype) @ members_RK.T > 0) & (open_BK.to(members_RK.dtype) @ members_RK.T == 0)
+    known_BR1 = known_BR.unsqueeze(2)
+    paid_BR1 = ((paid_BK.nan_to_num() * weights_K) @ members_RK.T).unsqueeze(2)
     fields_RS = streams_RS.clone()
     fields_RS[streams_RS.min(dim=1).values == 0, SEGMENTS.index("reasoning")] = 0
     own_BRT = _tokens_or(streams_RS, masks_BST, masks_BST.sum(dim=1, keepdim=True))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from rewards.rubric import Rubric
@@ -30,6 +30,9 @@ CALIBRATION_FOLDER = "calibration"
 _WEIGHTS = ("model*.safetensors", "adapter_model.safetensors", "critic/*.safetensors")
 _VERSIONS = "versions.json"
 _WIDE = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+SAMPLING_FILE = "sampling.json"
+_NUMBERS = ("10.5", "0.25", "30.52", "1.05", "100.0", "0.123", "x0.5", "10.5.", " 10.5 ", "it costs 30.52 or 1.05")
+"""What levels must not be cut out of, beside letters and digits."""
 _PACKAGES = ("candor-rl", "torch", "trl", "transformers", "accelerate", "deepspeed", "math-verify")
 
 
@@ -99,11 +102,23 @@ def add_template_tokens(
     """Make each tag and level of the template one token; return the new ones.
 
     A new token starts as the mean of the tokens that wrote it before: so the levels differ from the first step on, and
-    a tag has something of its word.
+    a tag has something of its word. A level is a token only where no letter or digit stands beside it: "10.5" stays
+    what it was where "0.5" is new. Raises ValueError where the tokenizer does not keep to that.
     """
+    levels = template.levels or ()
+    numbers = [number for number in _NUMBERS if number.strip() not in levels]
     pieces = {token: tokenizer.encode(token, add_special_tokens=False) for token in template.tokens}
+    before = {number: tokenizer.encode(number, add_special_tokens=False) for number in numbers}
     new = [token for token, ids in pieces.items() if len(ids) != 1]
-    tokenizer.add_tokens(new)  # not as special tokens, which decoding would hide from the parser
+    # Not as special tokens, which decoding would hide from the parser.
+    tokenizer.add_tokens([AddedToken(token, single_word=token in levels, normalized=False) for token in new])
+    changed = [number for number, ids in before.items() if tokenizer.encode(number, add_special_tokens=False) != ids]
+    if changed:
+        raise ValueError(
+            f"model.add_template_tokens: with {', '.join(each for each in new if each in levels)} as tokens the "
+            f"tokenizer writes {', '.join(map(repr, changed))} with other tokens than before; choose task.template."
+            "levels that its numbers do not hold, or leave them out"
+        )
     model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
     tables = {id(table.weight): table.weight for table in (model.get_input_embeddings(), model.get_output_embeddings())}
     with torch.no_grad(), _whole(list(tables.values())):
@@ -134,11 +149,13 @@ def write_calibration(
 ) -> None:
     """Write what a router needs beside the weights: how to ask and read, what was rewarded, and the recipe.
 
+    Rollouts at a temperature T train softmax(z / T), and only that is calibrated: T is kept in ``sampling.json``.
     With the versions of packages stands a digest of the tokenizer that the weights were trained with, where given.
     """
     calibration = Path(folder) / CALIBRATION_FOLDER
     calibration.mkdir(parents=True, exist_ok=True)
     write_json(calibration / "template.json", dataclasses.asdict(template))
+    write_json(calibration / SAMPLING_FILE, {"temperature": recipe.get("trainer", {}).get("temperature", 1.0)})
     if rubric is not None:
         write_json(calibration / "rubric.json", rubric.describe())
     (calibration / "recipe.yaml").write_text(yaml.safe_dump(dict(recipe), sort_keys=False), encoding="utf-8")
@@ -164,6 +181,12 @@ def check_tokenizer(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> N
         raise ValueError(
             f"its tokenizer, of {len(tokenizer)} tokens, is not the one that its weights were trained with"
         )
+
+
+def read_temperature(folder: str | Path) -> float:
+    """The temperature that a checkpoint's rollouts were sampled at; 1 where it does not say."""
+    path = Path(folder) / CALIBRATION_FOLDER / SAMPLING_FILE
+    return float(json.loads(path.read_text(encoding="utf-8"))["temperature"]) if path.is_file() else 1.0
 
 
 def _dequantized(model: PreTrainedModel) -> PreTrainedModel:

@@ -16,9 +16,9 @@ from estimators.token_statistics import model_logits
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
-from rl.losses import expected_reward_loss, level_entropy
+from rl.losses import expected_reward_loss, level_entropy, mass_hinge
 from rl.rollout import VerifiedRollout
-from rl.segments import confidence_token, level_token_ids
+from rl.segments import confidence_token, first_token, level_token_ids
 
 
 class ConfidenceLoss:
@@ -57,6 +57,8 @@ class ConfidenceLoss:
         ]
         # What a token that is not a level earns, which leaves the confidence unparsed.
         self._unparsed = [term.unparsed for term in self._terms]
+        self.masses = torch.empty(0)
+        """Probability in [0, 1] of all levels together at each position of the last loss, those of -1 left out."""
         self._positions_B: torch.Tensor | None = None
         self._log_probabilities_BL: torch.Tensor | None = None
         head, config = policy.get_output_embeddings(), policy.config.get_text_config()
@@ -82,12 +84,22 @@ class ConfidenceLoss:
     def positions(
         self, rollout: VerifiedRollout, completion_ids_BT: torch.Tensor, targets_BC: torch.Tensor
     ) -> torch.Tensor:
-        """Index (B,) of each confidence token in its completion, -1 where none is read or no term has a target."""
+        """Index (B,) of the token in each completion that states its confidence, or had to.
+
+        That is the first token of the field's content where no confidence could be read of it: which other token the
+        policy took there is one draw from what the closed form is the expectation of. -1 where there is no such field,
+        a level is spelled in several tokens, the model does not see the token, or no term has a target.
+        """
         known_B = (~targets_BC.isnan()).any(dim=1).tolist()
         positions = []
         for row, ids in enumerate(completion_ids_BT.tolist()):
-            token = confidence_token(rollout.parsed[row], rollout.decoded[row], ids, self._level_ids)
-            positions.append(-1 if token is None or not known_B[row] else token)
+            parsed, decoded = rollout.parsed[row], rollout.decoded[row]
+            token = confidence_token(parsed, decoded, ids, self._level_ids)
+            span = parsed.spans.get("confidence")
+            if token is None and parsed.confidence is None and span is not None and span.start < span.end:
+                token = first_token(span.start, decoded)
+            seen = token is not None and ids[token] >= 0
+            positions.append(token if seen and known_B[row] else -1)
         return torch.tensor(positions, device=completion_ids_BT.device)
 
     @contextmanager
@@ -104,22 +116,30 @@ class ConfidenceLoss:
             self._positions_B = None
 
     def __call__(
-        self, positions_B: torch.Tensor, targets_BC: torch.Tensor, weights_C: torch.Tensor, entropy_coef: float = 0.0
+        self,
+        positions_B: torch.Tensor,
+        targets_BC: torch.Tensor,
+        weights_C: torch.Tensor,
+        entropy_coef: float = 0.0,
+        mass_coef: float = 0.0,
     ) -> torch.Tensor:
-        """Loss (scalar) of the completions last read: the terms' weighted mean over all B, read or not.
+        """Losses (B,) of the completions last read: the terms' weighted sum in each, read or not.
 
         With an ``entropy_coef`` tau above 0 the entropy H of the levels joins the reward: a softmax policy climbs
         E[R] + tau H at a linear rate, E[R] alone at a rate of 1/t, because a level's gradient is proportional to its
         probability (arXiv 2005.06392). The best response to P(correct) is then no single level but
         p_l ~ exp(R_l / tau) around the nearest one.
-        An unparsed completion and an unknown target count with 0: the mean does not depend on how a batch is split.
+        ``mass_coef`` is the factor of the hinge on the levels' mass (:func:`rl.losses.mass_hinge`).
+        An unparsed completion and an unknown target count with 0: a mean does not depend on how a batch is split.
         """
         assert self._log_probabilities_BL is not None
         log_probabilities_BL, self._log_probabilities_BL = self._log_probabilities_BL, None
-        probabilities_BL = log_probabilities_BL.exp()
-        total_B = -entropy_coef * level_entropy(log_probabilities_BL) * (positions_B >= 0)
+        probabilities_BL, read_B = log_probabilities_BL.exp(), positions_B >= 0
+        log_mass_B = log_probabilities_BL.logsumexp(dim=-1)
+        self.masses = log_mass_B.detach().exp()[read_B]
+        total_B = (mass_coef * mass_hinge(log_mass_B) - entropy_coef * level_entropy(log_probabilities_BL)) * read_B
         for term, (right_L, wrong_L) in enumerate(self._rewards):
-            known_B = (positions_B >= 0) & ~targets_BC[:, term].isnan()
+            known_B = read_B & ~targets_BC[:, term].isnan()
             losses_B = expected_reward_loss(
                 probabilities_BL,
                 right_L.to(probabilities_BL.device),
@@ -128,4 +148,4 @@ class ConfidenceLoss:
                 targets_BC[:, term].nan_to_num(),
             )
             total_B = total_B + weights_C[term] * losses_B * known_B
-        return total_B.mean()
+        return total_B

@@ -10,12 +10,12 @@ from trl import GRPOConfig, SFTConfig
 
 from rewards.rubric import Rubric
 from rewards.schedule import RAW
-from rl.advantages import CREDITS, TRAINER_SCALINGS
+from rl.advantages import CREDITS, SEGMENT_WEIGHTS, TRAINER_SCALINGS
 from rl.critic import VALUE_MODELS
 from rl.difficulty import checked_mix
 
 TRAINED_TOKENS = ("all", "confidence")
-KL_MASKS = ("all", "no_confidence")
+KL_MASKS = ("all", "no_confidence", "answer")
 GROUP_FILTERS = ("none", "mixed")
 
 
@@ -66,6 +66,14 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default="segment",
         metadata={"help": "sequence: one advantage a completion, as in GRPO; segment: each term on its own tokens."},
     )
+    segment_weight: str = field(
+        default="token",
+        metadata={
+            "help": "What a weight is of, sampled or in closed form. token: of expected reward, every token of a "
+            "completion counting alike; completion: a term's tokens together count as all tokens of the completion "
+            "would, however few they are."
+        },
+    )
     scaling: str = field(
         default="none",
         metadata={"help": "What an advantage is divided by: none, batch, group, gdpo; or leave_one_out baseline."},
@@ -74,7 +82,8 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default=0.0,
         metadata={
             "help": "Above 0, the calibration terms leave the policy gradient and are taken in closed form over the "
-            "confidence levels, with this factor on their rubric weights. Needs a template with levels."
+            "confidence levels, with this factor on their rubric weights: at 1 the confidence is worth what the "
+            "rubric says, against correctness in the policy gradient. Needs a template with levels."
         },
     )
     confidence_entropy_coef: float = field(
@@ -88,6 +97,20 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default=None,
         metadata={"help": "Where that bonus arrives, in a straight line, at the last step; constant if left out."},
     )
+    level_mass_coef: float = field(
+        default=1.0,
+        metadata={
+            "help": "Closed form: factor, in units of reward per nat, of relu(log .95 - log M), which holds the "
+            "probability M that all levels have together where the confidence is stated; 0 leaves it out."
+        },
+    )
+    gradient_norm_steps: int = field(
+        default=50,
+        metadata={
+            "help": "Every so many steps the gradient norms of correctness, calibration and the KL are measured on one "
+            "micro-batch, each by a pass of its own; 0: never."
+        },
+    )
     trained_tokens: str = field(
         default="all",
         metadata={
@@ -99,7 +122,8 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default="all",
         metadata={
             "help": "all: beta holds every token trained on to the reference; no_confidence: every token but "
-            "those that write the confidence, so that a beta that keeps the answers lets the confidences go."
+            "those that write the confidence, so that a beta that keeps the answers lets the confidences go; answer: "
+            "those of the answer alone, which training the confidence would move."
         },
     )
     group_filter: str = field(
@@ -122,6 +146,25 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
     def __post_init__(self) -> None:
         if self.credit not in CREDITS:
             raise ValueError(f"trainer.credit: {self.credit!r} is not one of {', '.join(CREDITS)}")
+        if self.segment_weight not in SEGMENT_WEIGHTS:
+            raise ValueError(
+                f"trainer.segment_weight: {self.segment_weight!r} is not one of {', '.join(SEGMENT_WEIGHTS)}"
+            )
+        if self.segment_weight == "completion" and self.credit == "sequence" and not self.confidence_loss_weight:
+            raise ValueError(
+                "trainer.segment_weight: 'completion' has no effect with credit: sequence, where every term is on the "
+                "whole completion; set credit: segment"
+            )
+        if self.segment_weight == "completion" and self.trained_tokens == "confidence":
+            raise ValueError(
+                "trainer.segment_weight: 'completion' has nothing to weigh the confidence against with "
+                "trained_tokens: confidence; only 'token' is allowed"
+            )
+        if self.importance_sampling_level == "sequence" and self.credit == "segment":
+            raise ValueError(
+                "trainer.importance_sampling_level: 'sequence' takes one ratio for a completion, whose gradient gives "
+                "each of its tokens the mean of their advantages; set credit: sequence, or 'token' here"
+            )
         if self.scaling not in TRAINER_SCALINGS:
             raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(TRAINER_SCALINGS)}")
         if self.trained_tokens not in TRAINED_TOKENS:
@@ -130,10 +173,12 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
             )
         if self.kl_mask not in KL_MASKS:
             raise ValueError(f"trainer.kl_mask: {self.kl_mask!r} is not one of {', '.join(KL_MASKS)}")
-        if self.kl_mask == "no_confidence" and (not self.beta or self.confidence_loss_weight):
+        if self.kl_mask != "all" and not self.beta:
+            raise ValueError(f"trainer.kl_mask: {self.kl_mask} has no effect without a KL (beta above 0)")
+        if self.kl_mask == "no_confidence" and self.confidence_loss_weight:
             raise ValueError(
-                f"trainer.kl_mask: {self.kl_mask} has no effect without a KL (beta above 0), nor in closed form "
-                "(confidence_loss_weight above 0), which lets the confidence go anyway"
+                "trainer.kl_mask: no_confidence has no effect in closed form (confidence_loss_weight above 0), which "
+                "lets the confidence go anyway"
             )
         if self.group_filter not in GROUP_FILTERS:
             raise ValueError(f"trainer.group_filter: {self.group_filter!r} is not one of {', '.join(GROUP_FILTERS)}")
@@ -150,7 +195,7 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"trainer.{name}: {number} is below 1; null is all, log_completions: false is none")
-        for name in ("confidence_entropy_coef", "confidence_entropy_end"):
+        for name in ("confidence_entropy_coef", "confidence_entropy_end", "level_mass_coef", "gradient_norm_steps"):
             if (getattr(self, name) or 0.0) < 0:
                 raise ValueError(f"trainer.{name}: {getattr(self, name)} is below 0")
         if (self.confidence_entropy_coef or self.confidence_entropy_end) and not self.confidence_loss_weight:

@@ -4,7 +4,9 @@ Kept from TRL's trainer, untouched: sampling (transformers or vLLM), the clipped
 LoRA, accumulation, distribution, checkpoints. Changed: rewards come from a rubric over the gathered batch, because a
 group may be split over ranks; advantages are recomputed per term, without dividing by the group's standard deviation
 unless asked, and placed on the term's own segment. Added, in the loss: the calibration terms can be taken in closed
-form where the confidence is one token of a known set, and the KL can leave the confidence's tokens out (``kl_mask``).
+form where the confidence is one token of a known set, with a completion's weight in the policy gradient (what states no
+confidence that it could read pays by the latter), and the KL can leave tokens out (``kl_mask``). Looked at, every so
+many steps: the gradient norm of each part.
 Dropped: TRL's own aggregation of rewards (``scale_rewards``, ``multi_objective_aggregation``), which works on a
 sequence's one number.
 
@@ -21,10 +23,11 @@ terms.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,29 +44,21 @@ from rewards.pessimism import mixed_groups
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
-from rl.advantages import batch_scale, segment_advantages, sequence_advantages, term_advantages
 from rl.closed_form import ConfidenceLoss
 from rl.config import CalibratedGRPOConfig
+from rl.credit import Credit, credited_advantages, divides_a_rule, parts_are_apart, unread_credit
 from rl.difficulty import DifficultySampler, EpochShuffleSampler
+from rl.gradient_norms import part_norms, unmeasurable
+from rl.loss_pass import LossPass
+from rl.losses import token_weights
 from rl.metrics import Stopwatch, advantage_metrics, batch_metrics
-from rl.rollout import Scored, gather_outcomes, verify_rollout
+from rl.rollout import Scored, TermName, gather_outcomes, verify_rollout
 from rl.saved_batches import has_batches, read_batches, write_batches
 from rl.segments import field_mask, segment_masks
 from rl.signals import SignalReader
 from rl.trainer import GuardedTrainer
 
-
-@dataclass
-class LossPass:
-    """The pass of one loss: the micro-batch that TRL is given, and what the policy's forward pass over it showed.
-
-    Log-probabilities and entropies (B, T) are without gradient, in nats, of the temperature-scaled distribution; None
-    until the pass is made.
-    """
-
-    inputs: dict[str, Any]
-    log_probs_BT: torch.Tensor | None = None
-    entropies_BT: torch.Tensor | None = None
+_logger = logging.getLogger(__name__)
 
 
 class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
@@ -94,14 +89,13 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         self.stopwatch = Stopwatch()
         self._scored: Scored | None = None
         self._loss_pass: LossPass | None = None
-        by_group = [(each.scaling or args.scaling) in ("group", "gdpo") for each in rubric.schedules]
-        if any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True)):
+        if divides_a_rule(rubric, args.scaling):
             warnings.warn(
                 "trainer.scaling: group and gdpo divide by the standard deviation of the group, which cancels the "
                 "magnitude that makes a scoring rule proper; confidences drift to 0 and 1 (arXiv 2508.11800).",
                 stacklevel=2,
             )
-        super().__init__(model, reward_funcs=[_TermName(name) for name in rubric.names], args=args, **trl_arguments)
+        super().__init__(model, reward_funcs=[TermName(name) for name in rubric.names], args=args, **trl_arguments)
         self._credit_KS = torch.tensor(
             [[float(segment in segments) for segment in SEGMENTS] for segments in rubric.segments]
         )
@@ -117,19 +111,17 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             generates=not self.use_vllm,
             options=estimators,
             batch_size=args.per_device_train_batch_size,
+            temperature=self.temperature,
         )
-        blind = ""
-        if self.use_transformers_continuous_batching:
-            blind = "use_transformers_continuous_batching: true"
-        elif self.use_vllm and not self.vllm_importance_sampling_correction:
-            blind = "vllm_importance_sampling_correction: false"
-        if self._reader.watches and blind:
-            raise ValueError(
-                f"trainer.{blind} shows no token statistics, which the rubric needs for {', '.join(rubric.signals)}"
-            )
+        self._reader.check_visible(args)
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
             self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
+        self._norm_steps = args.gradient_norm_steps
+        reason = unmeasurable(self, apart=self._parts_are_apart()) if self._norm_steps else None
+        if reason:
+            self._norm_steps = 0
+            _logger.warning("trainer.gradient_norm_steps: nothing is measured, %s", reason)
         self._difficulty: DifficultySampler | None = None
         if args.difficulty_mix is not None:
             self._difficulty = DifficultySampler(len(self.train_dataset), args.difficulty_mix, args.seed)
@@ -157,6 +149,9 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         start, end = self.args.confidence_entropy_coef, self.args.confidence_entropy_end
         done = self.state.global_step / max(self.state.max_steps, 1)
         return start if end is None else start + (end - start) * done
+
+    def _parts_are_apart(self) -> bool:
+        return parts_are_apart(self.args.credit, self.args.scaling)
 
     # -- prompts: in an order that a resume finds again, and by difficulty where asked ------------------------------
     def _get_train_sampler(self, dataset=None):
@@ -190,16 +185,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         matrix = self.rubric.score(outcomes)
         self._scored = Scored(rollout, outcomes, matrix)
         self.reward_weights = self._weights()  # for TRL's sum, which is only logged
-        columns = {
-            "answer": [each.answer for each in rollout.parsed],
-            "confidence": [each.confidence for each in rollout.parsed],
-            "correct": [each.correct for each in rollout.verdicts],
-            "verdict": [each.reason for each in rollout.verdicts],
-            "status": [str(each.status) for each in rollout.parsed],
-            # A term may have the signal's name.
-            **{f"signals/{name}": values.tolist() for name, values in signals.items()},
-        }
-        for name, values in columns.items():
+        for name, values in rollout.columns(signals).items():
             self._log_completion_extra(name, values)
         for name, value in batch_metrics(outcomes).items():
             self._to_log[name].append(value)
@@ -221,11 +207,18 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         return output
 
     def _assign_credit(self, output: dict[str, Any], scored: Scored, local: slice) -> None:
-        """Replace TRL's advantages in ``output`` by ours (B, T), and add the masks and targets that the loss needs."""
+        """Replace TRL's advantages in ``output`` by ours (B, T), and add the masks and targets that the loss needs.
+
+        ``part_advantages`` (B, 2, T) are those of correctness and of calibration alone, where they are measured.
+        """
         ids_BT = output["completion_ids"]
         weights_K = self._weights().to(ids_BT.device)
-        mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, "confidence", ids_BT.size(1))
-        output["confidence_mask"] = mask_BT.to(ids_BT.device)
+        for name in ("confidence", "answer"):
+            mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, name, ids_BT.size(1))
+            output[f"{name}_mask"] = mask_BT.to(ids_BT.device)
+        if self.args.kl_mask != "all":
+            answer = self.args.kl_mask == "answer"
+            output["held"] = output["answer_mask"] if answer else ~output["confidence_mask"]
         closed_form = self._confidence_loss
         if closed_form is not None:
             weights_K[closed_form.term_indices] = 0.0
@@ -238,15 +231,23 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         output["tool_mask"] = trained_mask_BT  # TRL's name for the tokens that its loss takes
         trained = (trained_mask_BT * output["completion_mask"]).sum()  # what some loss types are a mean over
         output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
-        advantages_BT, advantages_N = self._credit(output, scored, weights_K, local)
-        if self.args.trained_tokens == "confidence" and self.args.kl_mask == "no_confidence":
+        advantages_BPT, advantages_N = self._credit(output, scored, weights_K, local)
+        if closed_form is not None:
+            unread_B = output["confidence_positions"] < 0
+            price_K = self._weights().to(ids_BT.device) * self.args.confidence_loss_weight
+            advantages_BPT[:, 1] += unread_credit(
+                *self._facts(output, scored), closed_form.term_indices, price_K, unread_B, local
+            )
+        if self.args.trained_tokens == "confidence" and self.args.kl_mask != "all":
             # The other tokens earn nothing and are held by the KL.
-            advantages_BT = advantages_BT * self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
+            advantages_BPT *= self._segment_masks(output, scored)[:, [SEGMENTS.index("confidence")]]
         if self.args.group_filter == "mixed":
             kept_N = torch.tensor(mixed_groups(scored.outcomes.correct, scored.outcomes.group)).to(advantages_N)
             self._to_log["filter/kept"].append(kept_N.mean().item())
-            advantages_BT, advantages_N = advantages_BT * kept_N[local].unsqueeze(1), advantages_N * kept_N
-        output["advantages"] = advantages_BT
+            advantages_BPT, advantages_N = advantages_BPT * kept_N[local].view(-1, 1, 1), advantages_N * kept_N
+        output["advantages"] = advantages_BPT.sum(dim=1)
+        if self._norm_steps:
+            output["part_advantages"] = advantages_BPT[:, :2]
         logged = self._logs["advantages"]  # TRL has put its own there, for the completions table
         for _ in range(min(len(logged), len(advantages_N))):
             logged.pop()
@@ -276,22 +277,22 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
     def _credit(
         self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Advantages (B, T) of this rank, and one number a completion (N,) of the global batch to log."""
-        rewards_NK = torch.tensor(scored.matrix.values, dtype=torch.float32, device=weights_K.device)
-        scaling, own_K = self.args.scaling, self._own_scalings_K
-        if self.args.credit == "sequence":
-            advantages_N = sequence_advantages(rewards_NK, weights_K, self._group_size, scaling, own_K)
-            advantages_BT = advantages_N[local].unsqueeze(1).repeat(1, output["completion_ids"].size(1))
-        else:
-            masks_BST = self._segment_masks(output, scored)
-            advantages_NK = term_advantages(rewards_NK, self._group_size, [own or scaling for own in own_K])
-            advantages_N = advantages_NK @ weights_K
-            credit_KS = self._credit_KS.to(weights_K.device)
-            advantages_BT = segment_advantages(advantages_NK[local], weights_K, credit_KS, masks_BST)
-        if scaling == "gdpo":
-            scale = batch_scale(advantages_N)
-            advantages_BT, advantages_N = advantages_BT / scale, advantages_N / scale
-        return advantages_BT, advantages_N
+        """Advantages (B, P, T) of this rank in their parts, and one number a completion (N,) of the global batch."""
+        calibrates_K = torch.tensor(self.rubric.calibrates, device=weights_K.device)
+        return credited_advantages(*self._facts(output, scored), weights_K, calibrates_K, local)
+
+    def _facts(self, output: dict[str, Any], scored: Scored) -> tuple[Credit, torch.Tensor, torch.Tensor]:
+        """How credit goes, the rewards (N, K) of the global batch, and the masks (B, S, T) of this rank."""
+        masks_BST, args = self._segment_masks(output, scored), self.args
+        how = Credit(
+            args.credit,
+            args.segment_weight,
+            args.scaling,
+            self._own_scalings_K,
+            self._group_size,
+            self._credit_KS.to(masks_BST.device),
+        )
+        return how, torch.tensor(scored.matrix.values, dtype=torch.float32, device=masks_BST.device), masks_BST
 
     def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
         """Log where the gradient comes from, by the groups that are the baseline."""
@@ -318,35 +319,61 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             )
         seen = self._loss_pass
         if seen is not None and seen.log_probs_BT is None:
-            seen.log_probs_BT, seen.entropies_BT = read[0].detach(), read[1].detach()
-            if self.args.kl_mask == "no_confidence":  # the KL to itself is 0, and so is its gradient
-                held_BT, inputs = seen.inputs["ref_per_token_logps"], seen.inputs
-                inputs["ref_per_token_logps"] = torch.where(inputs["confidence_mask"], seen.log_probs_BT, held_BT)
+            seen.hold(read[0], read[1])
         return read
+
+    def look_at(self, model, inputs):
+        due = self._norm_steps and self.state.global_step % self._norm_steps == 0
+        if not due or self._step % self.current_gradient_accumulation_steps:
+            return
+        closed = partial(self._in_closed_form, inputs) if self._confidence_loss is not None else None
+        for name, norm in part_norms(self, model, inputs, partial(self._reading, inputs), closed).items():
+            norms = self.accelerator.gather(torch.tensor(norm, device=self.accelerator.device))
+            self._to_log[f"grad_norm/{name}"].append(norms.mean().item())
 
     def _compute_loss(self, model, inputs):
         self._loss_pass = LossPass(dict(inputs))
-        closed_form, reading = self._confidence_loss, nullcontext()
-        if closed_form is not None:
-            reading = closed_form.reading(inputs["confidence_positions"], inputs["prompt_ids"].size(1))
-        with reading:
+        with self._reading(inputs):
             loss = super()._compute_loss(model, self._loss_pass.inputs)
-        if closed_form is not None:
-            positions_B = inputs["confidence_positions"]
-            weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
-            in_closed_form = closed_form(positions_B, inputs["confidence_targets"], weights_C, self._entropy_coef())
-            self._to_log["confidence_loss"].append(self.accelerator.gather(in_closed_form.detach()).mean().item())
-            accumulation = self.current_gradient_accumulation_steps if self.model.training else 1.0
-            loss = loss + self.args.confidence_loss_weight * in_closed_form / accumulation
-        self._log_confidence_entropy(self._loss_pass)
+        metrics = self._to_log
+        if self._confidence_loss is not None:
+            in_closed_form, losses_B = self._in_closed_form(inputs)
+            loss = loss + in_closed_form
+            metrics["confidence_loss"].append(self.accelerator.gather(losses_B.detach()).mean().item())
+            masses = self._confidence_loss.masses
+            mass, count = self._summed(torch.stack([masses.sum(), torch.ones_like(masses).sum()]))
+            metrics["calibration/level_mass"].append(mass / count if count else float("nan"))
+        for name, value in self._loss_pass.metrics(self._summed, inputs.get("ref_per_token_logps")).items():
+            metrics[name].append(value)
         return loss
 
-    def _log_confidence_entropy(self, seen: LossPass) -> None:
-        """Log how undecided the policy is of its confidence: the mean entropy of its tokens, of all ranks."""
-        mask_BT = seen.inputs["confidence_mask"] * seen.inputs["completion_mask"]
-        sums = torch.stack([(seen.entropies_BT * mask_BT).sum(), mask_BT.sum()])
-        total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
-        self._to_log["calibration/confidence_entropy"].append(total / count if count else float("nan"))
+    def _summed(self, values: torch.Tensor) -> list[float]:
+        """Each number added up over all ranks."""
+        return self.accelerator.reduce(values.double(), reduction="sum").tolist()
+
+    def _reading(self, inputs: dict[str, Any]):
+        """Context manager: the policy's forward is read where the closed form needs it."""
+        if self._confidence_loss is None:
+            return nullcontext()
+        return self._confidence_loss.reading(inputs["confidence_positions"], inputs["prompt_ids"].size(1))
+
+    def _in_closed_form(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss (scalar) of the calibration terms in closed form, and that of each completion (B,) unweighted."""
+        closed_form, positions_B = self._confidence_loss, inputs["confidence_positions"]
+        weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
+        coefficients = self._entropy_coef(), self.args.level_mass_coef
+        losses_B = closed_form(positions_B, inputs["confidence_targets"], weights_C, *coefficients)
+        return self.args.confidence_loss_weight * (losses_B * self._completion_weights(inputs)).sum(), losses_B
+
+    def _completion_weights(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Factors (B,) by which a reward of a completion enters the loss, as one that is decided in a single token."""
+        args, training = self.args, self.model.training
+        mask_BT = inputs["completion_mask"] * inputs["tool_mask"]
+        tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+        tokens = tokens / args.steps_per_generation if training else tokens
+        weights_B = token_weights(self.loss_type, mask_BT, self.max_completion_length, tokens, self.epsilon_high)
+        weights_B = weights_B * mask_BT.sum(dim=1) if args.segment_weight == "completion" else weights_B
+        return weights_B / (self.current_gradient_accumulation_steps if training else 1)
 
     # -- resume: in the middle of a rollout, with what is known of the prompts -----------------------------------------
     def save_progress(self, checkpoint: Path) -> None:
@@ -363,13 +390,3 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             self._buffered_inputs = [send_to_device(batch, self.accelerator.device) for batch in batches]
         if self._difficulty is not None:
             self._difficulty.load(checkpoint)
-
-
-class _TermName:
-    """Gives TRL a reward term's name for its logs; its value comes from the rubric, over the gathered batch."""
-
-    def __init__(self, name: str) -> None:
-        self.__name__ = name
-
-    def __call__(self, **arguments: Any) -> list[float]:
-        raise RuntimeError(f"reward term {self.__name__} is scored by the rubric on the gathered batch")

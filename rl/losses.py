@@ -5,7 +5,11 @@ Shapes: B completions, L confidence levels, R credit streams.
 
 from __future__ import annotations
 
+import math
+
 import torch
+
+LEVEL_MASS_LOG = math.log(0.95)
 
 
 def expected_reward_loss(
@@ -36,6 +40,56 @@ def expected_reward_loss(
     outcome = correct_B.unsqueeze(1)
     rewards_BL = outcome * right_L + (1 - outcome) * wrong_L
     return -((probabilities_BL * (rewards_BL - unparsed)).sum(dim=-1) + unparsed)
+
+
+def token_weights(
+    loss_type: str,
+    mask_BT: torch.Tensor,
+    max_completion_length: int,
+    tokens_in_batch: torch.Tensor | float,
+    epsilon_high: float = 1.0,
+) -> torch.Tensor:
+    """What one token of each completion weighs (B,) in the policy gradient of a loss type of TRL's.
+
+    With advantage A and at a ratio of 1 to the policy that sampled, the loss has the derivative ``-A * weight`` by the
+    log-probability of a token of the mask, for accumulation over one micro-batch. ``grpo`` and ``sapo`` take the mean
+    over a completion's tokens and then over completions; ``luspo`` the sum over tokens, then the mean; ``bnpo`` divides
+    by the tokens of the micro-batch, ``dr_grpo`` by the completions times ``max_completion_length``, and ``dapo``,
+    ``cispo`` and ``vespo`` by ``tokens_in_batch``, the mean number of tokens of a micro-batch of the whole batch.
+    ``cispo`` caps the ratio at ``epsilon_high``, and the weight with it where that is below 1.
+
+    Raises ValueError for a loss type that is none of these.
+
+    >>> mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    >>> token_weights("grpo", mask, 8, 6).tolist(), token_weights("dr_grpo", mask, 8, 6).tolist()
+    ([0.25, 0.125], [0.0625, 0.0625])
+    """
+    lengths_B = mask_BT.sum(dim=1).float()
+    if loss_type in ("grpo", "sapo"):
+        divisors_B = lengths_B.clamp(min=1) * len(lengths_B)
+    elif loss_type == "luspo":
+        divisors_B = torch.full_like(lengths_B, len(lengths_B))
+    elif loss_type == "bnpo":
+        divisors_B = lengths_B.sum().clamp(min=1).expand_as(lengths_B)
+    elif loss_type == "dr_grpo":
+        divisors_B = torch.full_like(lengths_B, len(lengths_B) * max_completion_length)
+    elif loss_type in ("dapo", "cispo", "vespo"):
+        divisors_B = torch.zeros_like(lengths_B) + tokens_in_batch
+    else:
+        raise ValueError(f"trainer.loss_type: {loss_type!r} has no known weight of a token")
+    return (min(epsilon_high, 1.0) if loss_type == "cispo" else 1.0) / divisors_B
+
+
+def mass_hinge(log_mass: torch.Tensor) -> torch.Tensor:
+    """relu(log .95 - log M), in nats: 0 where the levels together have a probability M of .95 or more.
+
+    An expected reward over levels alone leaves the probability of other tokens to itself, and a policy then stops
+    writing levels; a price of other tokens is linear in M and so weakest where M is almost 0, which this is not.
+
+    >>> mass_hinge(torch.tensor([1.0, 0.96, 0.475]).log()).round(decimals=4).tolist()
+    [0.0, 0.0, 0.6931]
+    """
+    return torch.relu(LEVEL_MASS_LOG - log_mass)
 
 
 def level_entropy(log_probabilities_BL: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ credit stream with a value and a GAE of its own, over its own tokens. Under gamm
 tokens would else contain the calibration reward that follows it, and a policy may then earn calibration by how it
 answers: wrongly on purpose and sure of that, for one. GAE is linear: the streams' sum is the textbook's wherever all
 streams reach. ``gae_lambda`` is 1, so that what the critic gets wrong adds variance but no bias to a proper rule.
+A term that could not be judged pays the mean of its siblings; where there are none its stream is not trained on.
 Dropped: bootstrapping (an episode ends with its completion, truncated or not), the entropy bonus (TRL's
 ``entropy_coef`` gives it), reward models, and groups: one completion a prompt is enough.
 
@@ -36,10 +37,11 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import disable_dropout_in_model
 
 from rewards.rubric import Rubric
-from rl.advantages import gae, masked_moments, neutral_rewards, stream_rewards, whiten
+from rl.advantages import gae, masked_moments, reach_weights, sibling_rewards, stream_rewards, whiten
 from rl.config import CalibratedPPOConfig, check_without_groups
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
-from rl.grpo import CalibratedGRPOTrainer, LossPass
+from rl.grpo import CalibratedGRPOTrainer
+from rl.loss_pass import LossPass
 from rl.losses import explained_variance, value_loss
 from rl.rollout import Scored
 
@@ -85,6 +87,10 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         self._members_RK = torch.tensor(
             [[float(term in terms) for term in range(len(rubric.names))] for terms in by_segments.values()]
         )
+        # Which streams, the KL's behind them, are of correctness, of calibration and of the KL.
+        calibrating = [all(rubric.calibrates[term] for term in terms) for terms in by_segments.values()]
+        streams_of = [1 if each else 0 for each in calibrating] + [2] * bool(args.kl_in_reward)
+        self._parts_PR = torch.nn.functional.one_hot(torch.tensor(streams_of), 3).T
         streams = ["+".join(rubric.names[index] for index in terms) for terms in by_segments.values()]
         policy = self.accelerator.unwrap_model(self.model)
         policy = policy.get_base_model() if isinstance(policy, PeftModel) else policy
@@ -116,32 +122,41 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
             self._members_RK.to(device),
             self._streams_RS.to(device),
             masks_BST,
-            neutral_rewards(rewards_NK, siblings)[local],
+            sibling_rewards(rewards_NK, siblings)[local],
         )
         log_probs_BT, values_BRT = self._before_the_update(output)
         if self.args.kl_in_reward:
             log_probs_BT = output.get("old_per_token_logps", log_probs_BT)
             log_ratios_BT = (log_probs_BT - output["ref_per_token_logps"]) * trained_BT
-            if self.args.kl_mask == "no_confidence":
-                log_ratios_BT = log_ratios_BT * ~output["confidence_mask"]
+            if self.args.kl_mask != "all":
+                log_ratios_BT = log_ratios_BT * output["held"]
             # A completion that nothing could judge is not trained on.
             paid_BT = trained_BT * reach_BRT.amax(dim=(1, 2)).unsqueeze(1)
             rewards_BRT = torch.cat([rewards_BRT, -self.beta * (log_ratios_BT * paid_BT).unsqueeze(1)], dim=1)
             reach_BRT = torch.cat([reach_BRT, paid_BT.unsqueeze(1).to(reach_BRT)], dim=1)
-            kl, count = self._summed(log_ratios_BT.sum(), trained_BT.sum())
+            kl, count = self._summed(torch.stack([log_ratios_BT.sum(), trained_BT.sum()]))
             self._to_log["kl"].append(kl / max(count, 1.0))
         advantages_BRT, returns_BRT = gae(rewards_BRT, values_BRT, reach_BRT, self.args.gamma, self.args.gae_lambda)
-        advantages_BT, credited_BT = advantages_BRT.sum(dim=1), reach_BRT.amax(dim=1)
+        weighed_BRT = advantages_BRT * reach_weights(reach_BRT, masks_BST.sum(dim=(1, 2)), self.args.segment_weight)
+        credited_BT = reach_BRT.amax(dim=1)
+        advantages_BPT = torch.einsum("pr,brt->bpt", self._parts_PR.to(weighed_BRT), weighed_BRT)
         if self.args.whiten_advantages:
+            advantages_BT = advantages_BPT.sum(dim=1)
             moments_3 = self.accelerator.reduce(masked_moments(advantages_BT, credited_BT), reduction="sum")
-            advantages_BT = whiten(advantages_BT, credited_BT, moments_3)
+            advantages_BPT = whiten(advantages_BT, credited_BT, moments_3).unsqueeze(1) * advantages_BPT.new_tensor(
+                [[[1.0], [0.0], [0.0]]]
+            )
         output |= {"values": values_BRT, "returns": returns_BRT, "reach": reach_BRT}
         output["num_values"] = self.accelerator.reduce(reach_BRT.sum(), reduction="sum")
         self._log_values(values_BRT, returns_BRT, reach_BRT)
         if self.num_generations == 1:
             self._to_log.pop("frac_reward_zero_std", None)  # of groups of one, which never vary
-        means_B = advantages_BT.sum(dim=1) / credited_BT.sum(dim=1).clamp(min=1)
-        return advantages_BT, self.accelerator.gather(means_B)
+        means_B = advantages_BPT.sum(dim=(1, 2)) / credited_BT.sum(dim=1).clamp(min=1)
+        return advantages_BPT, self.accelerator.gather(means_B)
+
+    def _parts_are_apart(self) -> bool:
+        # Called before there are streams: with segment credit no term of correctness is on the confidence alone.
+        return self.args.credit == "segment" and not self.args.whiten_advantages
 
     def _log_advantages(self, scored: Scored, advantages_N: torch.Tensor) -> None:
         """Nothing: the baseline is the critic, and siblings that are level take no advantage away."""
@@ -174,9 +189,6 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         metrics["value/return"].append((returns_R3[:, 1].sum() / count).item())
         metrics["value/explained_variance"].append(explained_variance(returns_R3, errors_R3))
 
-    def _summed(self, *values: torch.Tensor) -> list[float]:
-        return self.accelerator.reduce(torch.stack([each.double() for each in values]), reduction="sum").tolist()
-
     # -- update: TRL's loss and the critic's ---------------------------------------------------------------------------
     def _compute_loss(self, model, inputs):
         beta = self.beta
@@ -205,9 +217,8 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         kl_BT = log_ratios_BT.exp() - 1 - log_ratios_BT
         clip = self.args.clip_range_value or float("inf")
         clipped_BRT = ((values_BRT - inputs["values"]).abs() > clip) * inputs["reach"]
-        kl, tokens, loss, clipped, count = self._summed(
-            kl_BT.sum(), trained_BT.sum(), errors_BRT.sum(), clipped_BRT.sum(), inputs["reach"].sum()
-        )
+        sums = kl_BT.sum(), trained_BT.sum(), errors_BRT.sum(), clipped_BRT.sum(), inputs["reach"].sum()
+        kl, tokens, loss, clipped, count = self._summed(torch.stack([each.double() for each in sums]))
         metrics = self._to_log
         metrics["approx_kl"].append(kl / max(tokens, 1.0))
         metrics["value/loss"].append(loss / max(count, 1.0))

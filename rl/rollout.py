@@ -35,6 +35,18 @@ class VerifiedRollout:
     parsed: tuple[ParsedCompletion, ...]
     verdicts: tuple[Verdict, ...]
 
+    def columns(self, signals: Mapping[str, torch.Tensor]) -> dict[str, list[Any]]:
+        """What the completions table says of them, name -> one value a completion, ``signals`` (B,) among it."""
+        return {
+            "answer": [each.answer for each in self.parsed],
+            "confidence": [each.confidence for each in self.parsed],
+            "correct": [each.correct for each in self.verdicts],
+            "verdict": [each.reason for each in self.verdicts],
+            "status": [str(each.status) for each in self.parsed],
+            # A term may have the signal's name.
+            **{f"signals/{name}": values.tolist() for name, values in signals.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -125,3 +137,13 @@ def gather_outcomes(
         signals={name: gathered[:, facts.size(1) + index] for index, name in enumerate(signals)},
         abstained=gathered[:, 4] > 0,
     )
+
+
+class TermName:
+    """Gives TRL a reward term's name for its logs; its value comes from the rubric, over the gathered batch."""
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, **arguments: Any) -> list[float]:
+        raise RuntimeError(f"reward term {self.__name__} is scored by the rubric on the gathered batch")

@@ -161,17 +161,21 @@ def field_mask(
 
 @dataclass(frozen=True, slots=True)
 class LevelTokens:
-    """The confidence levels of a template as tokens of a tokenizer: the ids, and what each of them states."""
+    """The confidence levels of a template as tokens of a tokenizer: the ids, and what each of them states.
+
+    ``temperature`` is that at which the policy was trained to state them, and is to be read.
+    """
 
     ids: tuple[int, ...]
     values: tuple[float, ...]
+    temperature: float = 1.0
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, template: AnswerTemplate) -> LevelTokens:
+    def of(cls, tokenizer: PreTrainedTokenizerBase, template: AnswerTemplate, temperature: float = 1.0) -> LevelTokens:
         """Look them up. Raises ValueError for a template without levels, and as :func:`level_token_ids` does."""
         if template.levels is None:
             raise ValueError("task.template.levels: missing; expected a known set of confidences of one token each")
-        return cls(tuple(level_token_ids(tokenizer, template.levels)), tuple(template.level_values))
+        return cls(tuple(level_token_ids(tokenizer, template.levels)), tuple(template.level_values), temperature)
 
 
 def level_token_ids(tokenizer: PreTrainedTokenizerBase, levels: tuple[str, ...]) -> list[int]:
@@ -228,6 +232,7 @@ def as_completions(
         stated_B=torch.tensor(stated, dtype=torch.float64),
         level_ids=() if levels is None else levels.ids,
         level_values=() if levels is None else levels.values,
+        level_temperature=1.0 if levels is None else levels.temperature,
         level_positions_B=torch.tensor(places, dtype=torch.long),
     )
 

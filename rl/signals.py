@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,9 +87,10 @@ class SignalReader:
 
     ``options`` are the estimators as a recipe configures them; those it leaves out have their defaults. ``generates``
     says whether the policy itself generates, token by token; if not, its scoring pass is read, see :meth:`scoring`.
-    Passes of the reader's own take ``batch_size`` completions at a time, all at once where it is left out. Raises
-    ValueError for a name that is not a signal, for an estimator that needs further samples or passes of its own, and
-    for one that needs confidence levels where the template has none of one token each.
+    ``temperature`` is the one that the policy samples at. Passes of the reader's own take ``batch_size`` completions at
+    a time, all at once where it is left out. Raises ValueError for a name that is not a signal, for an estimator that
+    needs further samples or passes of its own, and for one that needs confidence levels where the template has none of
+    one token each.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class SignalReader:
         generates: bool,
         options: Mapping[str, Estimator] | None = None,
         batch_size: int | None = None,
+        temperature: float = 1.0,
     ) -> None:
         for name in names:
             if beyond := unreadable(name):
@@ -115,7 +118,7 @@ class SignalReader:
             name: (options or {}).get(name) or ESTIMATORS[name]() for name in names if name in ESTIMATED
         }
         needs = frozenset[str]().union(*(each.needs for each in self._estimators.values()))
-        self._levels = LevelTokens.of(tokenizer, template) if LEVELS in needs else None
+        self._levels = LevelTokens.of(tokenizer, template, temperature) if LEVELS in needs else None
         self._rules = step_rules(template)
         self._statistics: GenerationStatistics | None = None
         if TOKEN_STATISTICS in needs:
@@ -126,6 +129,18 @@ class SignalReader:
     def watches(self) -> bool:
         """Whether a signal is asked for that is read off the policy's own pass over the completions."""
         return self._statistics is not None
+
+    def check_visible(self, args: Any) -> None:
+        """Raise ValueError where no pass over the completions would show what is asked for, by a trainer's ``args``."""
+        blind = ""
+        if args.use_transformers_continuous_batching:
+            blind = "use_transformers_continuous_batching: true"
+        elif args.use_vllm and not args.vllm_importance_sampling_correction:
+            blind = "vllm_importance_sampling_correction: false"
+        if self.watches and blind:
+            raise ValueError(
+                f"trainer.{blind} shows no token statistics, which the rubric needs for {', '.join(self._names)}"
+            )
 
     @property
     def asks(self) -> bool:

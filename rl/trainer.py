@@ -62,6 +62,7 @@ class GuardedTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if not model.training or not self.guards:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        self.look_at(model, inputs)
         self._update = update = self._update or OpenUpdate()
         update.micro_batches.append(MicroBatch(dict(inputs), num_items_in_batch, random_states()))
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -83,6 +84,9 @@ class GuardedTrainer(Trainer):
         if step in self.args.save_batch_at:
             self._save_update(update, Path(self.args.output_dir) / SAVED_BATCHES / f"step-{step}", None, norm)
         return grad_norm
+
+    def look_at(self, model: torch.nn.Module, inputs: dict[str, Any]) -> None:
+        """Measure a micro-batch before its update, without changing that; to be extended."""
 
     def _on_any_rank(self, flag: bool) -> bool:
         if self.accelerator.num_processes == 1:

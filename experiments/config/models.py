@@ -163,6 +163,22 @@ def _check_levels(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
             LevelTokens.of(tokenizer, recipe.template)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+    if recipe.trainer.get("confidence_loss_weight"):
+        _check_written(recipe)
+
+
+def _check_written(recipe: Any) -> None:
+    """Raise ConfigError where the policy was trained to write other confidence levels than the closed form reads."""
+    from rl.checkpoint import read_template
+
+    trained = read_template(find_model(recipe.model.path, "model.path", recipe.model.gguf_file))
+    known = None if trained is None else trained.levels
+    strange = [level for level in recipe.template.levels if known is not None and level not in known]
+    if strange:
+        raise ConfigError(
+            f"task.template.levels: {', '.join(strange)} are none that {recipe.model.path} was trained to write "
+            f"({', '.join(known or ())}); take some of these, or train it by trainer.method: sft first"
+        )
 
 
 def _packaged(name: str, key: str) -> Path:

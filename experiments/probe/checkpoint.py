@@ -22,7 +22,7 @@ from experiments.probe.generate import Generation, Policy, generate, verify_gene
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
-from rl.checkpoint import read_template
+from rl.checkpoint import read_temperature, read_template
 from rl.segments import LevelTokens
 
 
@@ -48,7 +48,8 @@ def probe_checkpoint(
     settings = recipe.probe
     rows = probe_rows(recipe)
     gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
-    template = read_template(find_model(path, method, gguf_file)) or recipe.template
+    folder = find_model(path, method, gguf_file)
+    template = read_template(folder) or recipe.template
     names = (confidence, *others)
     model, tokenizer = open_policy(
         path,
@@ -60,7 +61,7 @@ def probe_checkpoint(
     )
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    policy = Policy(model, tokenizer, template)
+    policy = Policy(model, tokenizer, template, read_temperature(folder))
     generations = generate(
         policy,
         [row["prompt"] for row in rows],
@@ -132,8 +133,10 @@ def answer_validation(
     The confidence is of the estimator that the recipe is measured by.
     """
 
+    temperature = recipe.trainer.get("temperature", 1.0)
+
     def answer(model: PreTrainedModel, numbers: Sequence[int]) -> list[tuple[float | None, float | None]]:
-        policy, asked = Policy(model, tokenizer, recipe.template), [rows[number] for number in numbers]
+        policy, asked = Policy(model, tokenizer, recipe.template, temperature), [rows[number] for number in numbers]
         generations = generate(
             policy,
             [row["prompt"] for row in asked],

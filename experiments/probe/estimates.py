@@ -52,7 +52,9 @@ def estimate_generations(
     """
     asked = list(estimators.values())
     needs = frozenset[str]().union(*(each.needs for each in asked))
-    levels = LevelTokens.of(policy.tokenizer, policy.template) if LEVELS in needs else None
+    levels = None
+    if LEVELS in needs:
+        levels = LevelTokens.of(policy.tokenizer, policy.template, policy.temperature)
     parts: dict[str, list[Estimate]] = {name: [] for name in estimators}
     for first in range(0, len(generations), batch_size):
         batch = generations[first : first + batch_size]

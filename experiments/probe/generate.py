@@ -20,11 +20,12 @@ from rl.segments import DecodedCompletion, decode_completion
 
 @dataclass(frozen=True)
 class Policy:
-    """A model with its tokenizer and the template it answers in."""
+    """A model with its tokenizer, the template it answers in and the temperature its confidence was trained at."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     template: AnswerTemplate
+    temperature: float = 1.0
 
     @property
     def end_ids(self) -> tuple[int, ...]:

@@ -69,7 +69,13 @@ parse/truncated | rl | share cut off at the length limit
 parse/truncated_unparsed | rl | share cut off before the confidence
 parse/non_answer | rl | share that decline to answer or have no answer field
 verify/unjudged | rl | share that the verifier could not judge; they enter no mean
-confidence_loss | rl | closed-form calibration loss, before trainer.confidence_loss_weight
+confidence_loss | rl | closed-form calibration loss a completion, before trainer.confidence_loss_weight
+calibration/level_mass | rl | closed form: probability of all levels together at the token that states one
+drift/answer_log_ratio | rl | log-probability of an answer less that by the reference, nats, where beta is above 0
+drift/answers_moved | rl | share of answers whose probability has moved by more than a factor of two since the reference
+grad_norm/correctness | rl | gradient norm of the terms without the confidence, every trainer.gradient_norm_steps
+grad_norm/calibration | rl | of the terms of the confidence, sampled or in closed form
+grad_norm/kl | rl | of beta times the KL, where it is in the loss
 completions/mean_length | rl | tokens of a completion; min_length and max_length likewise
 completions/min_length | rl | shortest
 completions/max_length | rl | longest

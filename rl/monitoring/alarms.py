@@ -49,6 +49,12 @@ class MonitorSettings:
     max_uniform_group_ratio: float = 0.5
     """Mean size of the advantages in groups that were all right or all wrong, by that over the whole batch. Without
     scaling it is small, since only confidences differ there; scaled by the group it comes to 1."""
+    max_gradient_ratio: float = 100.0
+    """Gradient norm of one part of the loss by that of another: above it, the other hardly has a say in a step."""
+    min_level_mass: float = 0.5
+    """Probability of all confidence levels together where one is to be stated: below it, most tokens there are none."""
+    max_unparsed_confidence: float = 0.5
+    """Share of completions without a confidence that can be read: above it, most of them are paid the price of that."""
     max_heldout_rise: float = 0.03
     """Rise of the held-out Brier score over its best: two standard errors of 256 questions."""
 
@@ -174,6 +180,38 @@ def truncation(history: History, settings: MonitorSettings, facts: RunFacts) -> 
     return history.since("parse/truncated_unparsed"), f"{share:.1%} of completions were cut off before their confidence"
 
 
+def drowned_gradient(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
+    """Correctness or calibration has a gradient that is small beside another part's; a KL may be as small as it is."""
+    norms = {part: history.mean(f"grad_norm/{part}", least=2) for part in ("correctness", "calibration", "kl")}
+    known = {part: norm for part, norm in norms.items() if norm is not None}
+    if len(known) < 2 or not facts.calibrating or not facts.graded:
+        return None
+    loudest = max(known, key=lambda part: known[part])
+    drowned = [
+        part
+        for part, norm in known.items()
+        if part not in (loudest, "kl") and norm * settings.max_gradient_ratio < known[loudest]
+    ]
+    if not drowned:
+        return None
+    quiet = " and ".join(f"of {part} {known[part]:.3g}" for part in drowned)
+    return history.since(f"grad_norm/{drowned[0]}"), (
+        f"gradient norm {quiet}, of {loudest} {known[loudest]:.3g}, over {settings.max_gradient_ratio:g} times that"
+    )
+
+
+def unread_confidence(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
+    """Most completions state no confidence that can be read, or the policy hardly ever writes a declared level."""
+    mass, unparsed = history.mean("calibration/level_mass"), history.mean("parse/unparsed_confidence")
+    if not facts.calibrating:
+        return None
+    if unparsed is not None and unparsed > settings.max_unparsed_confidence:
+        return history.since("parse/unparsed_confidence"), f"{unparsed:.1%} of confidences could not be read"
+    if mass is not None and mass < settings.min_level_mass:
+        return history.since("calibration/level_mass"), f"the levels together have a probability of {mass:.3g}"
+    return None
+
+
 def zero_advantage(history: History, settings: MonitorSettings, facts: RunFacts) -> Finding | None:
     """A term is the same for all siblings of nearly every group, and gives no gradient."""
     shares = {name: history.mean(f"advantages/{name}/zero_share") for name in facts.graded}
@@ -215,6 +253,16 @@ ALARMS: dict[str, tuple[Condition, str]] = {
     ),
     "normalisation": (normalisation, "Set trainer.scaling (or the term's own scaling) to none"),
     "truncation": (truncation, "Raise trainer.max_completion_length, or add the term rubric.truncated"),
+    "drowned_gradient": (
+        drowned_gradient,
+        "Raise the weights of the part that is drowned (rubric.accuracy.weight; trainer.confidence_loss_weight), or "
+        "lower those of the other (trainer.beta for the KL)",
+    ),
+    "unread_confidence": (
+        unread_confidence,
+        "Train the levels of task.template.levels in by a supervised warm start (trainer.method: sft), or raise "
+        "trainer.level_mass_coef or rubric.format.weight",
+    ),
     "zero_advantage": (
         zero_advantage,
         "Raise trainer.num_generations or trainer.temperature, or change the task section to questions that are "

@@ -54,10 +54,11 @@ class History:
         if isinstance(brier, float) and rewards is not None:
             self.probes.append((step, brier, float(np.mean(rewards.last))))
 
-    def mean(self, name: str) -> float | None:
-        """Mean over the last window; None before there is a whole one."""
+    def mean(self, name: str, least: int | None = None) -> float | None:
+        """Mean over the last window; None before there is a whole one, or ``least`` values of what is rarely logged."""
         series = self.series.get(name)
-        return float(np.mean(series.last)) if series and series.count >= self.window else None
+        least = self.window if least is None else least
+        return float(np.mean(series.last)) if series and series.count >= least else None
 
     def since(self, name: str) -> int:
         """First step of the last window."""
@@ -91,4 +92,4 @@ class History:
 
 
 def _watched(name: str) -> bool:
-    return name == "reward" or name.startswith(("calibration/", "parse/", "groups/", "advantages/"))
+    return name == "reward" or name.startswith(("calibration/", "parse/", "groups/", "advantages/", "grad_norm/"))

@@ -244,6 +244,7 @@ def test_the_same_command_with_resume_goes_on_to_the_end_and_can_be_probed(
         "template.json",
         "rubric.json",
         "recipe.yaml",
+        "sampling.json",
         "versions.json",
     }
     assert yaml.safe_load((out / "recipe.yaml").read_text()) == yaml.safe_load(small_recipe.read_text())

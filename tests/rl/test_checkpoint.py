@@ -92,7 +92,7 @@ def test_a_checkpoint_carries_what_a_router_needs(tmp_path: Path) -> None:
     write_calibration(tmp_path, template, RUBRIC, recipe)
     folder = tmp_path / "calibration"
     assert sorted(path.name for path in folder.iterdir()) == [
-        "recipe.yaml", "rubric.json", "template.json", "versions.json",
+        "recipe.yaml", "rubric.json", "sampling.json", "template.json", "versions.json",
     ]  # fmt: skip
     assert read_template(tmp_path) == template
     described = json.loads((folder / "rubric.json").read_text())

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewards.completion import SEGMENTS
-from rl.advantages import gae, masked_moments, neutral_rewards, stream_rewards, whiten
+from rl.advantages import gae, masked_moments, sibling_rewards, stream_rewards, whiten
 
 NAN = math.nan
 
@@ -64,19 +64,21 @@ def test_a_reward_lies_on_the_token_that_completes_what_earned_it(
 def test_terms_of_one_stream_are_summed_and_what_is_not_judged_is_neutral() -> None:
     rewards_BK = torch.tensor([[1.0, -0.5, 1.0], [NAN, -0.5, 1.0], [NAN, NAN, 1.0], [NAN, 0.0, NAN]])
     members_RK = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    rewards_BRT, reach_BRT = stream_rewards(
-        rewards_BK, torch.tensor([1.0, 2.0, 0.0]), members_RK, torch.tensor([ANSWERING, WHOLE]), masks(*["raccr"] * 4)
-    )
-    assert rewards_BRT.sum(dim=2).tolist() == [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0]], "1, the mean"
+    known = torch.tensor([1.0, 2.0, 0.0]), members_RK, torch.tensor([ANSWERING, WHOLE]), masks(*["raccr"] * 4)
+    rewards_BRT, reach_BRT = stream_rewards(rewards_BK, *known, sibling_rewards(rewards_BK, 4))
+    assert rewards_BRT.sum(dim=2).tolist() == [[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 0.0]], "1, the siblings' mean"
     assert reach_BRT[:, 0].sum(dim=1).tolist() == [2.0, 2.0, 0.0, 2.0], "a reward of 0 is one"
     assert reach_BRT[:, 1].sum() == 0, "a term of weight 0 has nothing to learn a value of"
+    alone_BRT, reach_BRT = stream_rewards(rewards_BK, *known, sibling_rewards(rewards_BK, 1))
+    assert reach_BRT[:, 0].sum(dim=1).tolist() == [2.0, 0.0, 0.0, 0.0], "alone it has no value, nor has its stream"
+    assert alone_BRT.sum() == 0
 
 
 def test_a_term_that_could_not_be_judged_pays_what_the_siblings_earned() -> None:
     """Not being judged is not worth an answer: accuracy, Brier score and format in one stream, all siblings wrong."""
     rewards_BK = torch.tensor([[NAN, NAN, 1.0], [0.0, -0.36, 1.0], [0.0, -0.16, 1.0], [1.0, 0.0, 0.0]])
     one, weights_K = torch.ones(1, 3), torch.tensor([1.0, 0.5, 0.2])
-    neutral_BK = neutral_rewards(rewards_BK[:3], 3)
+    neutral_BK = sibling_rewards(rewards_BK[:3], 3)
     rewards_BRT, _ = stream_rewards(
         rewards_BK[:3], weights_K, one, torch.tensor([WHOLE]), masks(*["raccr"] * 3), neutral_BK
     )

@@ -77,7 +77,7 @@ def test_the_loss_is_the_expected_reward_over_all_tokens_that_could_be_sampled(
     completions = [f"<answer>{3 + row % 2}</answer><confidence>0.5</confidence>" for row in range(8)]
     trainer = make_trainer(
         model=model, tokenizer=tokenizer, rows=ROWS, rubric=rubric, template=AnswerTemplate(levels=levels),
-        confidence_loss_weight=0.5,
+        confidence_loss_weight=0.5, loss_type="luspo", level_mass_coef=0.0,
     )  # fmt: skip
     replay(trainer, completions)
     batch = scored(trainer)
@@ -104,7 +104,9 @@ def test_the_calibration_terms_leave_the_policy_gradient(make_trainer: Any, repl
     replay(trainer, COMPLETIONS)
     advantages_BT = scored(trainer)["advantages"]
     accuracy, form = torch.tensor([0.25, -0.75, 0.25, 0.25]), torch.tensor([0.125, 0.125, -0.375, 0.125])
-    torch.testing.assert_close(advantages_BT[:4, 0], accuracy + form)
+    read = [0, 1, 3]  # the third states no confidence, and pays for that
+    torch.testing.assert_close(advantages_BT[read, 0], (accuracy + form)[read])
+    assert advantages_BT[2, 0] < (accuracy + form)[2] - 0.1
     torch.testing.assert_close(advantages_BT[[0, 1], 4], form[:2])  # the confidence tokens
 
 
