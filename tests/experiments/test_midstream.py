@@ -104,6 +104,8 @@ def test_what_no_mixture_can_be_fitted_to_is_refused(values: list[float]) -> Non
 # -- local policies --------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def writers() -> Any:
+    import torch
+
     from estimators.segmentation import StepRules
     from experiments.config.models import open_policy
     from experiments.probe.generate import Policy
@@ -116,6 +118,8 @@ def writers() -> Any:
 
     def make(hidden: int) -> Any:
         model = tiny_model(vocabulary=tokenizer, hidden=hidden).eval()
+        with torch.no_grad():  # no completion ends by itself
+            model.lm_head.weight[[tokenizer.pad_token_id, tokenizer.eos_token_id]] = 0.0
         return StepWriter(Policy(model, tokenizer, AnswerTemplate()), rules)
 
     return make
@@ -147,11 +151,9 @@ def test_no_policy_reads_a_token_twice_and_the_cache_changes_nothing(writers: An
     # Of each step that the other wrote, a policy reads every token once, when it is its turn again.
     assert result.small_tokens <= both and result.large_tokens <= both
     fresh = writers(16)
-    places = np.cumsum([0, *(4 for _ in result.by_large)])
-    assert fresh.next_confidence([*prompt, *result.ids[: places[1]]]) == pytest.approx(
-        small.next_confidence([*prompt, *result.ids[: places[1]]]), abs=1e-5
-    )
     step = list(result.ids[:4])
+    beginning = [*prompt, *step]
+    assert fresh.next_confidence(beginning) == pytest.approx(small.next_confidence(beginning), abs=1e-5)
     first = fresh.likelihood(prompt, step)
     single = [writers(16)._after([*prompt, *step[:place]])[-1][token] for place, token in enumerate(step)]
     assert first == pytest.approx(float(np.exp(np.mean(np.log(single)))), rel=1e-4)
