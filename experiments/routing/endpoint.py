@@ -8,10 +8,10 @@ or as long as ``Retry-After`` says; anything else ends the probe with what the s
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import sleep
 from typing import Any
 
 import httpx
@@ -113,7 +113,7 @@ class Endpoint:
                     break
                 pause = pause if asked is None else asked
             if attempt < self.section.retries:
-                time.sleep(pause)
+                sleep(pause)
         raise RunError(f"{self.url}/chat/completions: {problem}")
 
     def _once(self, method: str, path: str, request: Any) -> tuple[int, Any, float | None]:
