@@ -8,10 +8,10 @@ or as long as ``Retry-After`` says; anything else ends the probe with what the s
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import sleep
 from typing import Any
 
 import httpx
@@ -62,7 +62,7 @@ class Endpoint:
         A server that does not list its models (status 404 or 405) is taken at its word.
         """
         try:
-            status, body = self._once("GET", "/models", None)
+            status, body, _ = self._once("GET", "/models", None)
         except httpx.HTTPError as error:
             raise RunError(f"{self.url}: cannot be reached: {error or type(error).__name__}") from error
         if status in (404, 405):
@@ -102,7 +102,7 @@ class Endpoint:
         for attempt in range(self.section.retries + 1):
             pause = min(0.5 * 2**attempt, LONGEST_PAUSE_S)
             try:
-                status, body = self._once("POST", "/chat/completions", request)
+                status, body, asked = self._once("POST", "/chat/completions", request)
             except httpx.HTTPError as error:
                 problem = str(error) or type(error).__name__
             else:
@@ -111,13 +111,13 @@ class Endpoint:
                 problem = _said(status, body)
                 if status not in PASSING and status < 500:
                     break
-                pause = body.get("retry_after", pause) if isinstance(body, dict) else pause
+                pause = pause if asked is None else asked
             if attempt < self.section.retries:
-                time.sleep(pause)
+                sleep(pause)
         raise RunError(f"{self.url}/chat/completions: {problem}")
 
-    def _once(self, method: str, path: str, request: Any) -> tuple[int, Any]:
-        """Status and JSON of one request; the pause that the server asks for stands in it as ``retry_after``."""
+    def _once(self, method: str, path: str, request: Any) -> tuple[int, Any, float | None]:
+        """Status and JSON (or text) of one request, and the seconds to wait that the server asks for."""
         with self._client.stream(method, self.url + path, json=request) as response:
             read = bytearray()
             for chunk in response.iter_bytes():
@@ -129,10 +129,7 @@ class Endpoint:
         except (ValueError, RecursionError):
             body = read.decode("utf-8", "replace")
         asked = response.headers.get("Retry-After", "")
-        if asked.isdecimal() and response.status_code != 200:
-            said = body if isinstance(body, dict) else {"error": body}
-            body = {**said, "retry_after": min(float(asked), LONGEST_PAUSE_S)}
-        return response.status_code, body
+        return response.status_code, body, min(float(asked), LONGEST_PAUSE_S) if asked.isdecimal() else None
 
 
 def _reply(body: Any, url: str) -> Reply:

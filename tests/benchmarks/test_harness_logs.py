@@ -18,7 +18,7 @@ from experiments.cli import main
 from experiments.config.models import find_model
 from experiments.probe.logs.read import log_records, read_logs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TASK = """
 task: {name}
@@ -46,7 +46,7 @@ metric_list: [{metric: exact_match}]
 
 def run(program: list[str], folder: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    ended = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    ended = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=1500)
     assert ended.returncode == 0, ended.stderr[-2000:]
 
 

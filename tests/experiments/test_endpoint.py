@@ -22,7 +22,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """No proxy before loopback, and pauses that are noted, not made."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     pauses: list[float] = []
-    monkeypatch.setattr("experiments.routing.endpoint.time.sleep", pauses.append)
+    monkeypatch.setattr("experiments.routing.endpoint.sleep", pauses.append)
     return pauses
 
 

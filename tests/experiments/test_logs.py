@@ -132,6 +132,14 @@ def test_of_a_folder_the_latest_run_of_each_task_is_read(tmp_path: Path) -> None
     assert any("no confidence in an answer can be read" in notice for notice in log.notices)
 
 
+def test_over_a_folder_a_choice_holds_where_there_is_one(tmp_path: Path) -> None:
+    lm_eval_file(tmp_path, WRITTEN)
+    lm_eval_file(tmp_path, [choice_row(0, [-1.0, -2.0], 0)], task="choices")
+    logs = {log.task: log for log in read_logs(tmp_path, metric="acc_norm", filter_name="flexible")}
+    assert [each.correct for each in logs["sums"].samples] == [1.0, 1.0]
+    assert [each.correct for each in logs["choices"].samples] == [0.0]
+
+
 @pytest.mark.parametrize(
     ("change", "parts"),
     [

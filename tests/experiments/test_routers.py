@@ -91,7 +91,7 @@ def test_the_factors_are_fitted_where_the_models_differ() -> None:
 
     found = minimize(loss, np.zeros(vectors.shape[1] + 1)).x
     expected = 1 / (1 + np.exp(-(vectors @ found[1:] + found[0])))
-    assert router(prompts) == pytest.approx(expected, abs=1e-3)
+    assert router(prompts) == pytest.approx(expected, abs=5e-3)
 
 
 def outcomes_file(folder: Path, **columns: object) -> Path:

@@ -19,9 +19,9 @@ INSTALL = "inspect_ai logs are read by inspect_ai itself: pip install 'candor-rl
 
 
 def read_inspect(path: Path, metric: str | None) -> Log:
-    """Read one log. Raises ConfigError without inspect_ai or for a scorer that the log lacks, DataError for its faults.
+    """Read one log: verdicts of the scorer ``metric``, or of the first. Raises ConfigError where inspect_ai is missing.
 
-    A broken file is named with its reader's message, a sample with its id and epoch.
+    Raises DataError for a broken file, with its reader's message, and for a sample, with its id and epoch.
     """
     try:
         from inspect_ai.log import read_eval_log
@@ -43,7 +43,7 @@ def from_eval_log(path: Path, log: Any, metric: str | None) -> Log:
     names = list(dict.fromkeys(name for each in scored for name in _values(each.scores)))
     if not names:
         raise DataError(f"{path}: no sample has a score, the status of the log is {log.status!r}")
-    measured = chosen("--metric", metric, names, path)
+    measured = chosen(metric, names)
     task = str(log.eval.task)
     rows = [_sample(path, each, measured, task) for each in samples]
     notices = graded_notice(rows, measured)
@@ -64,7 +64,7 @@ def from_eval_log(path: Path, log: Any, metric: str | None) -> Log:
         "group": group_of(samples[0].metadata, task)[1],
         "completion_tokens": "output.usage.output_tokens",
     }
-    return Log(path, "inspect_ai", str(log.eval.model), task, rows, columns, notices)
+    return Log(path, "inspect_ai", str(log.eval.model), task, rows, columns, {"--metric": names}, notices)
 
 
 def _values(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ COLUMNS = ("doc", "model_response", "metric")
 
 
 def read_lighteval(path: Path, metric: str | None) -> Log:
-    """Read one file. Raises DataError, naming file, row and field, and ConfigError for a metric that it lacks."""
+    """Read one file: verdicts of ``metric``, or of the first. Raises DataError, naming file, row and field."""
     frame = read_table(path).frame
     absent = [name for name in COLUMNS if name not in frame.columns]
     if absent:
@@ -33,7 +33,7 @@ def read_lighteval(path: Path, metric: str | None) -> Log:
     if not names:
         raise DataError(f"{path}, row 0, column 'metric': {rows[0][0]['metric']} found, expected a number a question")
     names.sort(key=lambda name: verdict(rows[0][0]["metric"][name], str(path)) is None)
-    measured = chosen("--metric", metric, names, path)
+    measured = chosen(metric, names)
     samples = [_sample(row, where, measured, task) for row, where in rows]
     written, notices = samples[0].options is None, graded_notice(samples, measured)
     if len({each.options is None for each in samples}) > 1:
@@ -56,6 +56,7 @@ def read_lighteval(path: Path, metric: str | None) -> Log:
             "group": group_of(rows[0][0]["doc"].get("specific"), task)[1],
             **({"completion_tokens": "model_response.output_tokens"} if written else {}),
         },
+        choices={"--metric": names},
         notices=notices,
     )
 

@@ -33,7 +33,7 @@ _LENGTH = {"acc_norm": len, "acc_bytes": lambda text: len(text.encode())}
 
 
 def read_lm_eval(path: Path, metric: str | None, filter_name: str | None) -> Log:
-    """Read one file. Raises DataError, naming file, line and key, and ConfigError for a metric or filter it lacks."""
+    """Read one file: verdicts of ``metric`` and rows of the filter, or of the first. Raises DataError with the line."""
     rows, places = read_jsonl(path, constants=True)
     task = task_name(path, "samples_")
     if not rows:
@@ -46,10 +46,10 @@ def read_lm_eval(path: Path, metric: str | None, filter_name: str | None) -> Log
                 "outcomes of your own are read with --records, completions with --completions"
             )
     filters = list(dict.fromkeys(str(row["filter"]) for row in rows))
-    taken = chosen("--filter", filter_name, filters, path)
+    taken = chosen(filter_name, filters)
     kept = [(row, f"{path}, {place}") for row, place in zip(rows, places, strict=True) if str(row["filter"]) == taken]
     names = _metrics(*kept[0])
-    measured = chosen("--metric", metric, names, path)
+    measured = chosen(metric, names)
     samples = [_sample(row, where, measured, task) for row, where in kept]
     written, notices = samples[0].options is None, graded_notice(samples, measured)
     if filters != [taken]:
@@ -77,6 +77,7 @@ def read_lm_eval(path: Path, metric: str | None, filter_name: str | None) -> Log
             "correct": measured + others("--metric", measured, names),
             "group": group_of(rows[0].get("doc"), task)[1],
         },
+        choices={"--metric": names, "--filter": filters},
         notices=notices,
     )
 

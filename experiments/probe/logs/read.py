@@ -16,6 +16,7 @@ from experiments.probe.logs.lm_eval import read_lm_eval
 from experiments.probe.logs.sample import Log, NoConfidenceError, Sample, probability, softmax
 from experiments.probe.records import as_records
 from experiments.probe.tables import plain_text
+from rewards.nearest import nearest
 from rewards.template import AnswerTemplate
 
 PATTERNS = ("**/samples_*.jsonl", "**/*.eval", "**/details_*.parquet")
@@ -26,12 +27,21 @@ TOKENS = "token_probability"
 def read_logs(path: Path, *, metric: str | None = None, filter_name: str | None = None) -> list[Log]:
     """Read a log of lm-eval, inspect_ai or lighteval, or every such file below a folder.
 
-    ``metric`` is the metric or scorer whose verdict counts, ``filter_name`` the filter of lm-eval; without them it is
-    the first of each file. Of several runs of a task by a model, the latest is read, and the log says so. Raises
-    DataError, naming the file and the line, row or sample, and ConfigError for a metric or filter that is not there.
+    ``metric`` is the metric or scorer whose verdict counts, ``filter_name`` the filter of lm-eval; where a file does
+    not have it, or without them, it is the file's first. Of several runs of a task by a model, the latest is read, and
+    the log says so. Raises DataError, naming the file and the line, row or sample, and ConfigError for a metric or
+    filter that no file has.
     """
-    if not path.is_dir():
-        return [_read(path, metric, filter_name)]
+    logs = _read_folder(path, metric, filter_name) if path.is_dir() else [_read(path, metric, filter_name)]
+    for option, asked in {"--metric": metric, "--filter": filter_name}.items():
+        found = list(dict.fromkeys(name for log in logs for name in log.choices.get(option, ())))
+        if asked is not None and asked not in found:
+            there = f"there are {', '.join(found)}" if found else f"logs of {logs[0].harness} have none"
+            raise ConfigError(f"{option}: {asked!r} is not in {path}, {there}{nearest(asked, found)}")
+    return logs
+
+
+def _read_folder(path: Path, metric: str | None, filter_name: str | None) -> list[Log]:
     files = sorted((file for pattern in PATTERNS for file in path.glob(pattern)), key=_date_and_name)
     if not files:
         raise DataError(f"{path}: holds no log, expected {', '.join(each.removeprefix('**/') for each in PATTERNS)}")
@@ -63,16 +73,12 @@ def _read(path: Path, metric: str | None, filter_name: str | None) -> Log:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix in (".eval", ".json"):
-        log = read_inspect(path, metric)
-    elif path.suffix == ".parquet":
-        log = read_lighteval(path, metric)
-    elif path.suffix == ".jsonl":
+        return read_inspect(path, metric)
+    if path.suffix == ".parquet":
+        return read_lighteval(path, metric)
+    if path.suffix == ".jsonl":
         return read_lm_eval(path, metric, filter_name)
-    else:
-        raise DataError(f"{path}: unsupported suffix {path.suffix!r}, expected .jsonl, .eval or .parquet")
-    if filter_name is not None:
-        raise ConfigError(f"--filter: is for logs of lm-eval, {path} is one of {log.harness}")
-    return log
+    raise DataError(f"{path}: unsupported suffix {path.suffix!r}, expected .jsonl, .eval or .parquet")
 
 
 def log_records(logs: Sequence[Log]) -> pd.DataFrame:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import ConfigError, DataError
-from rewards.nearest import nearest
+from experiments.errors import DataError
 
 GROUP_KEYS = ("group", "category", "subject", "topic")
 """Keys of a question's own data that name its group, in order of preference; without one the task is the group."""
@@ -53,16 +52,14 @@ class Log:
     task: str
     samples: Sequence[Sample]
     columns: Mapping[str, str]
-    notices: Sequence[str] = field(default_factory=tuple)
+    choices: Mapping[str, Sequence[str]]
+    """Option -> the names that it can take in this file."""
+    notices: Sequence[str] = ()
 
 
-def chosen(option: str, asked: str | None, found: Sequence[str], path: Path) -> str:
-    """The name asked for, or the first of those found. Raises ConfigError where the file lacks what is asked for."""
-    if asked is None:
-        return found[0]
-    if asked not in found:
-        raise ConfigError(f"{option}: {asked!r} is not in {path}, there are {', '.join(found)}{nearest(asked, found)}")
-    return asked
+def chosen(asked: str | None, found: Sequence[str]) -> str:
+    """The name asked for where it was found, else the first of those found."""
+    return asked if asked in found else found[0]
 
 
 def others(option: str, taken: str, found: Iterable[str]) -> str:
