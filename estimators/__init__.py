@@ -27,6 +27,9 @@ _PLACES = {
     "entropy": "token_means:Entropy",
     "self_certainty": "token_means:SelfCertainty",
     "length": "length:Length",
+    "corpus_pair": "corpus:CorpusPair",
+    "corpus_entity": "corpus:CorpusEntity",
+    "hidden_probe": "hidden_probe:HiddenProbe",
 }
 
 

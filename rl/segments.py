@@ -195,11 +195,12 @@ def as_completions(
     parsed: Sequence[ParsedCompletion],
     decoded: Sequence[DecodedCompletion],
     levels: LevelTokens | None = None,
+    prompts: Sequence[str] = (),
 ) -> Completions:
     """What estimators are given: the tokens of completions and what they wrote, from one parse of their text.
 
-    ``completion_ids`` may be padded behind the token that ends them. A step is a line of the thought that holds more
-    than white space. Raises ValueError where a completion has fewer ids than its text has tokens.
+    ``completion_ids`` may be padded behind the token that ends them; ``prompts`` are the prompts as text. A step is a
+    line of the thought that holds more than white space. Raises ValueError where a completion has fewer ids than its text has tokens.
     """
     ids = [list(each[: len(tokens.ends)]) for each, tokens in zip(completion_ids, decoded, strict=True)]
     for row, (each, tokens) in enumerate(zip(ids, decoded, strict=True)):
@@ -225,6 +226,8 @@ def as_completions(
         level_ids=() if levels is None else levels.ids,
         level_values=() if levels is None else levels.values,
         level_positions_B=torch.tensor(places, dtype=torch.long),
+        prompts=prompts,
+        answers=[each.answer for each in parsed],
     )
 
 
