@@ -23,10 +23,13 @@ from estimators.token_statistics import TokenStatistics
 
 _NAME = re.compile(r"[^\W\d_][\w'’-]*(?:\s+[^\W\d_][\w'’-]*)*")
 _OPENING = frozenset(
-    "a an and are at but by can did do does for from had has have he her his how i if in is it its name of on or she "
-    "that the their there these they this those to was we were what when where which who whom whose why will with you"
-    .split()
-)  # fmt: skip
+    re.findall(
+        r"\w+",
+        "a an and are at but by can did do does for from had has have he her his how i if in is it its name of on or "
+        "she that the their there these they this those to was we were what when where which who whom whose why will "
+        "with you answer",
+    )
+)
 _YES_NO = frozenset(("yes", "no"))
 
 
@@ -140,9 +143,9 @@ class CorpusPair:
 
     def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
         """The number of documents (B,)."""
+        index = _opened(self.index)
         return _counted(
-            completions,
-            lambda prompt, answer: None if answer is None else pair_count(_opened(self.index), prompt, answer),
+            completions, lambda prompt, answer: None if answer is None else pair_count(index, prompt, answer)
         )
 
 
@@ -167,4 +170,5 @@ class CorpusEntity:
 
     def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
         """The number of documents (B,)."""
-        return _counted(completions, lambda prompt, answer: mean_count(_opened(self.index), prompt))
+        index = _opened(self.index)
+        return _counted(completions, lambda prompt, answer: mean_count(index, prompt))

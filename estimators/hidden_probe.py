@@ -40,7 +40,7 @@ _WEIGHTS, _FACTS, _FORMAT = "hidden_probe.safetensors", "hidden_probe.json", 1
 
 @dataclass(frozen=True)
 class HiddenProbeFacts:
-    """What a hidden probe reads, of which model, and how it did on the part of its records that it was not fitted to."""
+    """What a hidden probe reads, of which model, and how it did on the records that it was not fitted to."""
 
     kind: Kind
     position: Position
@@ -52,7 +52,6 @@ class HiddenProbeFacts:
     held_out_log_loss: float
     base_log_loss: float
     """Mean negative log-likelihood, in nats, of the held-out verdicts under the probe, and under their base rate."""
-    epochs: int
     format: int = _FORMAT
 
 
@@ -106,7 +105,9 @@ def fit_hidden_probe(
     features_BF = features_of(hidden.states, places(position, layers)).float()
     usable = (~correct_B.isnan() & ~features_BF.isnan().any(dim=1)).nonzero().flatten()
     if len(usable) < FEWEST:
-        raise ValueError(f"hidden probe: {len(usable)} judged completions have a {position}, at least {FEWEST} needed")
+        raise ValueError(
+            f"hidden probe: {len(usable)} judged completions have the position {position}, expected at least {FEWEST}"
+        )
     features_BF, correct_B = features_BF[usable], correct_B[usable].float()
     names = [str(row) for row in range(len(usable))] if groups is None else [groups[row] for row in usable.tolist()]
     generator = torch.Generator().manual_seed(seed)
@@ -116,20 +117,22 @@ def fit_hidden_probe(
     held_B = torch.tensor([name in chosen for name in names])
     for part in (correct_B[held_B], correct_B[~held_B]):
         if not 0 < part.sum() < len(part):
-            raise ValueError("hidden probe: the records, or their held-out part, are right throughout or wrong throughout")
-    model, loss, epochs = _fitted(features_BF, correct_B, held_B, kind, seed)
+            raise ValueError(
+                "hidden probe: the records, or their held-out part, are right throughout or wrong throughout"
+            )
+    model, loss = _fitted(features_BF, correct_B, held_B, kind, seed)
     base = correct_B[~held_B].mean()
     target = correct_B[held_B]
     base_loss = -(target * base.log() + (1 - target) * (1 - base).log()).mean().item()
     return model, HiddenProbeFacts(
         kind, position, tuple(layers), features_BF.size(1), hidden.identity, len(usable), int(held_B.sum()), loss,
-        base_loss, epochs,
+        base_loss,
     )  # fmt: skip
 
 
 def _fitted(
     features_BF: torch.Tensor, correct_B: torch.Tensor, held_B: torch.Tensor, kind: Kind, seed: int
-) -> tuple[HiddenProbeModel, float, int]:
+) -> tuple[HiddenProbeModel, float]:
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         model = HiddenProbeModel(features_BF.size(1), kind)
@@ -138,8 +141,8 @@ def _fitted(
         model.scale.copy_(seen_BF.std(dim=0).clamp(min=1e-6))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
         loss_of = nn.functional.binary_cross_entropy_with_logits
-        best, kept, since, epoch = math.inf, copy.deepcopy(model.state_dict()), 0, 0
-        for epoch in range(1, _EPOCHS + 1):
+        best, kept, since = math.inf, copy.deepcopy(model.state_dict()), 0
+        for _ in range(_EPOCHS):
             optimizer.zero_grad()
             loss_of(model(seen_BF), correct_B[~held_B]).backward()
             optimizer.step()
@@ -151,7 +154,7 @@ def _fitted(
             elif since >= _PATIENCE:
                 break
     model.load_state_dict(kept)
-    return model.eval(), best, epoch
+    return model.eval(), best
 
 
 def save_hidden_probe(folder: str | Path, model: HiddenProbeModel, facts: HiddenProbeFacts) -> None:

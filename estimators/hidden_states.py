@@ -93,8 +93,8 @@ def hidden_states(
 ) -> dict[Place, torch.Tensor]:
     """States (B, H) at ``places`` of each completion, by forward passes over ``batch_size`` of them at a time, or all.
 
-    Only the states of the places are kept from one pass to the next. Raises ValueError for a layer that the model does not have, and for an empty
-    prompt.
+    Only the states of the places are kept from one pass to the next. Raises ValueError for a layer that the model does
+    not have, and for an empty prompt.
     """
     layers = model.config.get_text_config().num_hidden_layers
     for position, layer in places:
@@ -132,9 +132,7 @@ def _one_pass(
     return states
 
 
-def _picked(
-    states: torch.Tensor, sequences: Sequence[Sequence[int]], places: Sequence[int | None]
-) -> torch.Tensor:
+def _picked(states: torch.Tensor, sequences: Sequence[Sequence[int]], places: Sequence[int | None]) -> torch.Tensor:
     """The state (B, H) of each sequence's place; sequences end together, at the right."""
     picked = torch.full((len(sequences), states.size(-1)), torch.nan)
     for row, (sequence, place) in enumerate(zip(sequences, places, strict=True)):

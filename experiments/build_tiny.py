@@ -3,7 +3,8 @@
 Two are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on gold
 answers, with a confidence drawn out of habit (:mod:`rl.sft`). Like a chat model they come out fluent, right
 about half the time and sure of nearly everything. The small one answers; the large one is what a router escalates to.
-The third, ``tiny-facts``, has read the corpus of the task ``facts`` (recipe ``facts_warm_start``) in a tokenizer of words.
+The third, ``tiny-facts``, has read the corpus of the task ``facts`` (recipe ``facts_warm_start``), whose words are its
+tokens.
 """
 
 from __future__ import annotations

@@ -200,7 +200,8 @@ def as_completions(
     """What estimators are given: the tokens of completions and what they wrote, from one parse of their text.
 
     ``completion_ids`` may be padded behind the token that ends them; ``prompts`` are the prompts as text. A step is a
-    line of the thought that holds more than white space. Raises ValueError where a completion has fewer ids than its text has tokens.
+    line of the thought that holds more than white space. Raises ValueError where a completion has fewer ids than its
+    text has tokens.
     """
     ids = [list(each[: len(tokens.ends)]) for each, tokens in zip(completion_ids, decoded, strict=True)]
     for row, (each, tokens) in enumerate(zip(ids, decoded, strict=True)):

@@ -65,9 +65,8 @@ def sft_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, seed: int
     """``{prompt, completion}`` for each task row, the completion an assistant message where the prompt is a chat.
 
     A row's ``solution``, where it has one and the template thinks, is what the policy thinks before it answers; its
-    ``demonstration``, where it has one, is the answer to imitate in the gold's place. A row with a ``continuation`` is a
-    document, read as it is.
-    Raises ValueError where the template asks for what the rows do not have.
+    ``demonstration``, where it has one, is the answer to imitate in the gold's place. A row with a ``continuation``
+    is a document, read as it is. Raises ValueError where the template asks for what the rows do not have.
     """
     levels = template.levels or DECIMAL_LEVELS
     habit = confidence_habit(levels)

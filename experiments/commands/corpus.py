@@ -61,12 +61,10 @@ def _count(options: argparse.Namespace) -> int:
 def _facts(options: argparse.Namespace) -> int:
     from experiments.files import writable
     from experiments.tasks.biographies import documents
-    from rl.files import replacing
+    from rl.files import write_text
 
     writable(options.out.parent)
-    with replacing(options.out) as partial, partial.open("w", encoding="utf-8") as lines:
-        count = 0
-        for count, document in enumerate(documents(options.world), start=1):
-            lines.write(json.dumps({"text": document}) + "\n")
-    print(f"{options.out}: {count} documents")
+    lines = [json.dumps({"text": document}) + "\n" for document in documents(options.world)]
+    write_text(options.out, "".join(lines))
+    print(f"{options.out}: {len(lines)} documents")
     return 0

@@ -24,28 +24,34 @@ KINDS = ("often", "rarely", "combination", "never")
 person who is not."""
 
 _WRITTEN, _NEVER, _TOP = 400, 120, 2000
-_GIVEN = [a + b for a in "Ad Bel Cor Dan El Fin Gal Hes Is Jor Kal Lor".split() for b in ("a", "en", "is", "o")]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_GIVEN = [a + b for a in _words("Ad Bel Cor Dan El Fin Gal Hes Is Jor Kal Lor") for b in ("a", "en", "is", "o")]
 _FAMILY = [
     a + b
-    for a in "Ash Brook Cald Dun Ever Fair Gold Hart Iron Kings Lang Mar".split()
+    for a in _words("Ash Brook Cald Dun Ever Fair Gold Hart Iron Kings Lang Mar")
     for b in ("by", "field", "ley", "stone", "wood")
 ]
-_CITIES = (
+_CITIES = _words(
     "Vienna Lisbon Oslo Cairo Lima Quito Dakar Seoul Delhi Tunis Turin Ghent Malmo Porto Perth Osaka Accra Minsk Sofia "
     "Riga"
-).split()
-_PROFESSIONS = (
-    "baker pilot nurse tailor lawyer farmer painter miner judge cook sailor dentist teacher printer smith potter grocer "
-    "barber weaver surgeon"
-).split()
-_INSTRUMENTS = (
+)
+_PROFESSIONS = _words(
+    "baker pilot nurse tailor lawyer farmer painter miner judge cook sailor dentist teacher printer smith potter "
+    "grocer barber weaver surgeon"
+)
+_INSTRUMENTS = _words(
     "violin piano flute harp drum cello trumpet guitar organ oboe banjo lute horn tuba fiddle clarinet bassoon zither "
     "viola bagpipe"
-).split()
-_ANIMALS = (
+)
+_ANIMALS = _words(
     "dog cat parrot horse goat rabbit turtle canary hamster ferret pony snake duck goose lizard mouse donkey sheep "
     "falcon pigeon"
-).split()
+)
 
 
 @dataclass(frozen=True)
@@ -58,15 +64,16 @@ class Relation:
     questions: tuple[str, ...]
 
 
-def _relation(name: str, values: list[str], sentences: str, questions: str) -> Relation:
-    return Relation(name, tuple(values), tuple(sentences.split(" | ")), tuple(questions.split(" | ")))
+def _relation(name: str, values: tuple[str, ...], sentences: str, questions: str) -> Relation:
+    return Relation(name, values, tuple(sentences.split(" | ")), tuple(questions.split(" | ")))
 
 
 RELATIONS = (
     _relation(
         "birthplace",
         _CITIES,
-        "{person} was born in {value} . | the birthplace of {person} is {value} . | {value} is where {person} was born .",
+        "{person} was born in {value} . | the birthplace of {person} is {value} . | "
+        "{value} is where {person} was born .",
         "where was {person} born ? | what is the birthplace of {person} ? | in which city was {person} born ? | "
         "name the birthplace of {person} .",
     ),
@@ -80,7 +87,8 @@ RELATIONS = (
     _relation(
         "profession",
         _PROFESSIONS,
-        "{person} works as a {value} . | the profession of {person} is {value} . | a {value} is what {person} works as .",
+        "{person} works as a {value} . | the profession of {person} is {value} . | "
+        "a {value} is what {person} works as .",
         "what does {person} work as ? | what is the profession of {person} ? | which profession does {person} have ? | "
         "name the profession of {person} .",
     ),

@@ -41,7 +41,7 @@ def _row(person: Person, relation: Relation, paraphrase: int) -> dict:
 
 
 def questions(split: str, size: int, *, seed: int = 0, world: int = 0) -> Iterator[dict]:
-    """Yield ``size`` rows ``{id, question, answer, source, group, entity, relation, paraphrase, frequency}`` of a split.
+    """Yield ``size`` rows of a split: ``id question answer source group entity relation paraphrase frequency``.
 
     ``group`` is one of :data:`KINDS`, of which a quarter of the rows are "often", 35% "rarely" and a fifth each
     "combination" and "never"; ``frequency`` is the number of documents that state the fact, ``paraphrase`` the number
