@@ -126,8 +126,9 @@ def _facts(folder: Path) -> CorpusFacts:
     if not (folder / _INDEX).is_file() or not (folder / _FACTS).is_file():
         raise ValueError(f"{folder}: holds no corpus index; {how}")
     try:
-        facts = CorpusFacts(**json.loads((folder / _FACTS).read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        read = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        facts = CorpusFacts(**{**read, "files": tuple(read["files"])})
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / _FACTS}: is not an index's description: {error}") from error
     if facts.format != _FORMAT:
         raise ValueError(f"{folder}: is an index of format {facts.format!r}, expected {_FORMAT}; {how}")
