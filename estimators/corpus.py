@@ -99,11 +99,14 @@ def mean_count(index: CorpusIndex, question: str) -> float | None:
 def pair_count(index: CorpusIndex, question: str, answer: str) -> int | None:
     """Number of documents in which the answer stands beside an entity of the question, of the entity with the most.
 
-    None where the question has no entity, the answer has no word, or it is yes or no.
+    An entity that the answer repeats is not counted, since it stands beside itself wherever it stands. None where no
+    entity is left, the answer has no word, or it is yes or no.
     """
-    if answer.strip().lower() in _YES_NO:
+    said = answer.strip().lower()
+    if said in _YES_NO:
         return None
-    counts = [index.count_pair(entity, answer) for entity in entities_of(question)]
+    apart = [each for each in entities_of(question) if each.lower() not in said and said not in each.lower()]
+    counts = [index.count_pair(entity, answer) for entity in apart]
     return max((count for count in counts if count is not None), default=None)
 
 

@@ -99,7 +99,7 @@ class CorpusIndex:
     def count_pair(self, first: str, second: str, window: int = WINDOW) -> int | None:
         """Number of documents in which two phrases stand at most ``window`` words apart; None where one has no words.
 
-        A phrase that stands within the other is not beside it, and the order is free.
+        The order is free, and a phrase that stands within the other counts as beside it.
         """
         phrases = _quoted(first), _quoted(second)
         if None in phrases:

@@ -2,7 +2,7 @@ r"""How well wrong answers are told among those that a policy is sure of, with a
 
     candor corpus facts --out runs/facts/corpus.jsonl
     candor corpus build runs/facts/corpus.jsonl --out runs/facts/index
-    candor probe tiny-facts estimators.corpus_pair.index=runs/facts/index --out runs/facts/probe
+    candor probe tiny-facts --recipe facts estimators.corpus_pair.index=runs/facts/index --out runs/facts/probe
     python tests/benchmarks/corpus_signal.py runs/facts/probe/records.parquet
 
 Answers stated with a confidence of at least .9 count; one that declines to answer claims nothing and does not. AUROC of

@@ -161,6 +161,8 @@ def test_the_trigger_flags_what_was_never_read_together(indexed: Callable[..., C
     assert trigger.reasons(index, "Is Ada Brook a pilot?", "Yes") == ("rare entity",)  # below the threshold of its own
     assert trigger.reasons(index, "what is it?", "Vienna") == ("nothing to count",)
     assert trigger.reasons(index, question, "?") == ("nothing to count",)
+    assert trigger.reasons(index, question, "Ada Brook") == ("nothing to count",)  # it stands beside itself
+    assert trigger.reasons(index, "Did Ada Brook meet Ida Marsh?", "ada brook") == ("unseen pair",)
     assert CorpusTrigger() == CorpusTrigger(1000, 1, 20)  # the paper's
 
 
