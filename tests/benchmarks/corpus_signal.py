@@ -50,7 +50,7 @@ def main() -> None:
     correct, who = frame["correct"], frame["who"].to_numpy()
     print(f"{len(frame)} confident answers about {frame['who'].nunique()} people, {correct.mean():.3f} of them right")
     for name in ("without", "pair", "with"):
-        told = bootstrap(auroc, [frame[name], correct], groups=who)
+        told = bootstrap(auroc, frame[name], correct, groups=who)
         print(f"{name:8} AUROC {told.value:.3f} ({told.low:.3f}-{told.high:.3f})")
     gain = paired_difference(auroc, [frame["with"], correct], [frame["without"], correct], groups=who)
     print(f"gain     {gain.value:.3f} ({gain.low:.3f}-{gain.high:.3f})")
