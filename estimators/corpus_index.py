@@ -70,7 +70,7 @@ def build_index(files: Sequence[str | Path], out: str | Path) -> CorpusFacts:
             connection.executemany("INSERT INTO corpus(rowid, text) VALUES (?, ?)", rows())
         if not seen["documents"]:
             raise ValueError(f"{', '.join(map(str, files)) or 'no file'}: holds no document")
-        facts = CorpusFacts(**seen, files=tuple(Path(path).name for path in files))
+        facts = CorpusFacts(seen["documents"], seen["words"], files=tuple(Path(path).name for path in files))
         os.replace(partial, out / _INDEX)
         (out / _FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
         return facts

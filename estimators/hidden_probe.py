@@ -58,6 +58,9 @@ class HiddenProbeFacts:
 class HiddenProbeModel(nn.Module):
     """Features (B, F), standardised, to the logit of P(correct) (B,)."""
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, features: int, kind: Kind) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
@@ -144,7 +147,7 @@ def _fitted(
         best, kept, since = math.inf, copy.deepcopy(model.state_dict()), 0
         for _ in range(_EPOCHS):
             optimizer.zero_grad()
-            loss_of(model(seen_BF), correct_B[~held_B]).backward()
+            torch.autograd.backward(loss_of(model(seen_BF), correct_B[~held_B]))
             optimizer.step()
             with torch.no_grad():
                 loss = loss_of(model(features_BF[held_B]), correct_B[held_B]).item()

@@ -46,7 +46,11 @@ class Identity:
         weights = hashlib.blake2b(digest_size=16)
         for name, values in sorted(model.state_dict().items()):
             flat = values.detach().reshape(-1)
-            sampled = flat[torch.linspace(0, max(flat.numel() - 1, 0), min(_SAMPLED, flat.numel())).long()]
+            count = min(_SAMPLED, flat.numel())
+            spaced = torch.linspace(
+                0, max(flat.numel() - 1, 0), count, dtype=torch.float64
+            )  # float32 would miss the end
+            sampled = flat[spaced.long().to(flat.device)]
             weights.update(f"{name} {tuple(values.shape)}".encode() + sampled.float().cpu().numpy().tobytes())
         vocabulary = json.dumps(sorted(tokenizer.get_vocab().items(), key=lambda each: each[1]))
         words = hashlib.blake2b(vocabulary.encode(), digest_size=16)
