@@ -42,6 +42,9 @@ _PLACES = {
     "semantic_entropy": "agreement:SemanticEntropy",
     "length": "length:Length",
     "base_rate": "base_rate:BaseRate",
+    "corpus_pair": "corpus:CorpusPair",
+    "corpus_entity": "corpus:CorpusEntity",
+    "hidden_probe": "hidden_probe:HiddenProbe",
 }
 
 

@@ -15,17 +15,19 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 
+from estimators.hidden_states import HiddenStates
 from estimators.token_statistics import TokenStatistics
 
-TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES = NEEDS = (
+TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES, TEXT = NEEDS = (
     "token_statistics",
     "levels",
     "hidden_states",
     "extra_passes",
     "samples",
+    "text",
 )
 """What an estimator may need: statistics of the tokens it reads, the log-probabilities of the confidence levels among
-them, hidden states, forward passes of its own, further samples of the same question."""
+them, hidden states, forward passes of its own, further samples of the same question, prompts and answers as text."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +57,12 @@ class Completions:
     """Temperature of the distribution over the levels that was trained, by which it is read."""
     level_positions_B: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """Index of the token that states the level, int64; -1 where there is not exactly one."""
+    prompts: Sequence[str] = ()
+    """Each prompt as text, for estimators that need it."""
+    answers: Sequence[str | None] = ()
+    """Each answer as text; None where none was read."""
+    hidden: HiddenStates | None = None
+    """Hidden states of the model that wrote them, for estimators that need them."""
     asked: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """By estimator, the log-probabilities (B, 2) of yes and no to a question that was asked behind each completion."""
     clusters_BN: torch.Tensor | None = None

@@ -1,8 +1,10 @@
-"""The embedded default: two tiny Llama policies and their tokenizer, built from a seed by ``candor build-tiny``.
+"""The embedded policies: tiny Llama models and their tokenizers, built from a seed by ``candor build-tiny``.
 
-Both are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on gold
+Two are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on gold
 answers, with a confidence drawn out of habit (:mod:`rl.sft`). Like a chat model they come out fluent, right
 about half the time and sure of nearly everything. The small one answers; the large one is what a router escalates to.
+The third, ``tiny-facts``, has read the corpus of the task ``facts`` (recipe ``facts_warm_start``), whose words are its
+tokens.
 """
 
 from __future__ import annotations
@@ -18,16 +20,22 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from experiments.config.models import POLICIES
 from experiments.files import writable
+from experiments.tasks.biographies import vocabulary
+from experiments.tasks.word_tokenizer import word_tokenizer
 from rewards.template import AnswerTemplate
 
 _SHAPES = {
     "tiny-small": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
     "tiny-large": {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 5, "num_attention_heads": 6},
+    "tiny-facts": {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
 _TRAINING = {
     "tiny-small": ("trainer.max_steps=5000", "trainer.learning_rate=2.0e-3"),
     "tiny-large": ("trainer.max_steps=6500", "trainer.learning_rate=1.5e-3"),
+    "tiny-facts": (),
 }
+_WARM_STARTS = {"tiny-facts": "facts_warm_start"}
+"""Recipe of a policy's warm start, where it is not ``warm_start``."""
 
 
 def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLICIES) -> list[Path]:
@@ -45,8 +53,9 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
         for name in policies:
             start = Path(scratch) / name / "start"
             overrides = [f"model.path={start}", f"trainer.seed={seed}", *_TRAINING[name]]
-            recipe = load_recipe("warm_start", overrides)
-            tokenizer = build_tokenizer(recipe.template)
+            recipe = load_recipe(_WARM_STARTS.get(name, "warm_start"), overrides)
+            words = name == "tiny-facts"
+            tokenizer = word_tokenizer(recipe.template, vocabulary()) if words else build_tokenizer(recipe.template)
             untrained_policy(name, tokenizer, seed).save_pretrained(start)
             tokenizer.save_pretrained(start)
             final = train(recipe, Path(scratch) / name / "run")

