@@ -29,6 +29,7 @@ from experiments.commands import (
     report,
     rewards,
     train,
+    vote,
 )
 from experiments.errors import ConfigError, DataError, RunError, Stopped
 
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Any] = {
     "quickstart": quickstart,
     "train": train,
     "probe": probe,
+    "vote": vote,
     "ablate": ablate,
     "report": report,
     "build-tiny": build_tiny,

@@ -200,13 +200,14 @@ class DeepConf:
     """DeepConf online (arXiv 2508.15260, algorithm 2).
 
     The first ``warmup`` traces are complete. Their lowest groups fit the threshold that keeps ``share`` of them, unless
-    ``threshold`` was fitted before, for the same model: then there is no warm-up. Every later trace is given up at the
-    first group below the threshold. Traces whose lowest group is not below it vote, each with that for a weight, and
-    drawing ends once the leader has ``tau`` of the weight, after the warm-up at the earliest.
+    ``threshold`` was fitted before, for the same model: then the first traces are watched too. Every later trace is
+    given up at the first group below the threshold. Traces whose lowest group is not below it vote, each with that for
+    a weight, and drawing ends once the leader has ``tau`` of the weight, after ``warmup`` traces at the earliest.
 
     Kept: the percentile, the stop, the weights, the consensus. Stated where the paper leaves it open: a trace shorter
     than the window is never given up but has to reach the threshold with its plain mean to vote; equal confidences
-    keep every trace; a vote without a voter falls back to all traces, those that were given up excepted.
+    keep every trace; a vote without a voter falls back to the traces that were written to their end, and where there
+    is none by the last of the budget, that one is not given up.
     """
 
     window: int
@@ -227,9 +228,11 @@ class DeepConf:
         while True:
             surer = np.array(lowest) >= threshold
             now = vote([each.answer for each in traces], lowest, among=surer, same=same)
-            if now.share >= self.tau and not now.fell_back:
-                return Drawn(now, tuple(traces), "consensus" if len(traces) < budget else "budget")
             if len(traces) == budget:
                 return Drawn(now, tuple(traces), "budget")
-            traces.append(source((*self.rules, LowestGroup(threshold, self.window))))
+            if len(traces) >= self.warmup and now.share >= self.tau and not now.fell_back:
+                return Drawn(now, tuple(traces), "consensus")
+            last_hope = now.answer is None and len(traces) == budget - 1
+            early = () if last_hope else (LowestGroup(threshold, self.window),)
+            traces.append(source((*self.rules, *early)))
             lowest.append(lowest_group(traces[-1], self.window))

@@ -60,7 +60,8 @@ def test_deepconf_step_by_step(seed: int, share: float) -> None:
     for number, each in enumerate(given):
         values, length, stopped = each.confidences_T, len(each.confidences_T), False
         for end in range(WINDOW, length + 1):
-            if number >= 6 and np.mean(values[end - WINDOW : end]) < threshold:
+            hopeless = number == 15 and not any(answers)
+            if number >= 6 and not hopeless and np.mean(values[end - WINDOW : end]) < threshold:
                 length, stopped = end, True
                 break
         answers.append(None if stopped or lowest[number] < threshold else each.answer)
@@ -72,6 +73,7 @@ def test_deepconf_step_by_step(seed: int, share: float) -> None:
     assert (drawn.tokens, len(drawn.traces)) == (spent, len(answers))
     if now.answer is not None:
         assert drawn.vote.answer == now.answer
+    assert drawn.vote.answer is not None
     assert drawn.reason == ("consensus" if len(answers) < 16 else "budget")
 
 
@@ -103,15 +105,22 @@ def test_a_trace_shorter_than_the_window_is_not_given_up() -> None:
     short = Trace("1", np.array([0.1, 0.1]))
     assert cut(short, [LowestGroup(5.0, WINDOW)]).stop is None
     assert lowest_group(short, WINDOW) == pytest.approx(0.1)
-    drawn = run(DeepConf(WINDOW, threshold=5.0), [short, Trace("2", np.full(5, 6.0))])
+    drawn = run(DeepConf(WINDOW, threshold=5.0, warmup=2), [short, Trace("2", np.full(5, 6.0))])
     assert drawn.vote.answer == "2"  # the short one was written to its end, and is too unsure to vote
 
 
 def test_a_fitted_threshold_needs_no_warm_up() -> None:
     given = [Trace("1", np.full(9, 2.0)), Trace("1", np.full(9, 6.0)), Trace("2", np.full(9, 6.0))]
-    drawn = run(DeepConf(WINDOW, threshold=5.0, tau=0.99), given)
+    drawn = run(DeepConf(WINDOW, threshold=5.0, warmup=2, tau=0.99), given)
     assert [each.spent for each in drawn.traces] == [4, 9]
     assert (drawn.vote.answer, drawn.reason) == ("1", "consensus")
+
+
+def test_where_all_were_given_up_the_last_one_is_not() -> None:
+    given = [Trace(str(number), np.full(9, 2.0)) for number in range(3)]
+    drawn = run(DeepConf(WINDOW, threshold=5.0, warmup=1), given)
+    assert [each.spent for each in drawn.traces] == [4, 4, 9]
+    assert (drawn.vote.answer, drawn.vote.fell_back) == ("2", True)
 
 
 def test_what_was_given_up_has_no_answer_and_a_closed_thought_that_of_the_last_trial() -> None:
