@@ -21,12 +21,12 @@ from experiments.files import writable
 from rewards.template import AnswerTemplate
 
 _SHAPES = {
-    "tiny-small": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "tiny-large": {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 5, "num_attention_heads": 6},
+    "tiny-small": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "tiny-large": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
 _TRAINING = {
-    "tiny-small": ("trainer.max_steps=5000", "trainer.learning_rate=2.0e-3"),
-    "tiny-large": ("trainer.max_steps=6500", "trainer.learning_rate=1.5e-3"),
+    "tiny-small": ("trainer.max_steps=1500", "trainer.learning_rate=3.0e-3"),
+    "tiny-large": ("trainer.max_steps=2500", "trainer.learning_rate=2.0e-3"),
 }
 
 
@@ -65,11 +65,12 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
 
 
 def build_tokenizer(template: AnswerTemplate) -> PreTrainedTokenizerFast:
-    """Character tokenizer in which each tag and each confidence level of the template is one token."""
-    characters = list("0123456789+-*=. ")
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    """Tokenizer in which a number of at most two digits is one token, and so is each tag and level of the template."""
+    numbers = [str(value) for value in range(100)]
+    tokens = ["<pad>", "<eos>", "<unk>", *numbers, *"+-*=?;. "]
+    core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    # A leading zero stands alone: no two texts read as the same tokens.
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("[1-9][0-9]|."), "isolated")
     core.decoder = decoders.Fuse()
     # Not special: they must survive decoding, which is where the parser reads them.
     core.add_tokens([AddedToken(text, special=False, normalized=False) for text in template.tokens])
@@ -83,7 +84,7 @@ def untrained_policy(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -
     set_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        max_position_embeddings=64,
+        max_position_embeddings=128,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
