@@ -1,8 +1,9 @@
 """The embedded default: two tiny Llama policies and their tokenizer, built from a seed by ``candor build-tiny``.
 
-Both are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on gold
-answers, with a confidence drawn out of habit (:mod:`rl.sft`). Like a chat model they come out fluent, right
-about half the time and sure of nearly everything. The small one answers; the large one is what a router escalates to.
+Both are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on
+demonstrations, with a confidence drawn out of habit (:mod:`rl.sft`). The small one mostly answers at once, though it
+can work answers out, and is sure of nearly everything: what reinforcement learning starts from. The large one works
+everything out and is what a router escalates to.
 """
 
 from __future__ import annotations
@@ -25,9 +26,15 @@ _SHAPES = {
     "tiny-large": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
 _TRAINING = {
-    "tiny-small": ("trainer.max_steps=1500", "trainer.learning_rate=3.0e-3"),
-    "tiny-large": ("trainer.max_steps=2500", "trainer.learning_rate=2.0e-3"),
+    "tiny-small": (),
+    # What a router escalates to works everything out.
+    "tiny-large": (
+        "task.manners={worked: 0.8, checked: 0.2}",
+        "trainer.max_steps=2200",
+        "trainer.learning_rate=2.0e-3",
+    ),
 }
+"""What the recipe ``warm_start`` is changed by for each policy."""
 
 
 def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLICIES) -> list[Path]:

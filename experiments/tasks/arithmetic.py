@@ -115,7 +115,7 @@ def questions(
 
     Chains of 1 to ``max_steps`` operations are equally frequent, and so are chains whose numbers stay within 29, 49
     and ``max_value``, of those limits that are not above it. Rows to train on may repeat; those to measure on are
-    distinct. ``difficulty`` is the number of operations and ``group`` names it and the limit. ``solution`` is what a
+    distinct. ``difficulty`` is the number of operations, which ``group`` names too. ``solution`` is what a
     demonstration thinks before it answers, by a manner drawn with the shares of ``manners`` (worked if left out), None
     where it answers at once.
 
@@ -153,7 +153,7 @@ def questions(
             "solution": written_solution(chain, manner, generator),
             "source": "arithmetic",
             "difficulty": kind[0],
-            "group": f"{kind[0]} steps to {kind[1]}",
+            "group": f"{kind[0]} step{'s' * (kind[0] > 1)}",
         }
 
 
@@ -187,6 +187,12 @@ class Arithmetic(VerifiedTask):
         known_keys("task.manners", self.manners, MANNERS)
         if any(share < 0 for share in self.manners.values()) or not sum(self.manners.values()) > 0:
             raise ValueError(f"task.manners: {self.manners} are not shares of 0 or more, with one above 0")
+
+    def manner(self, completion: str) -> str:
+        """How a completion comes to its answer, one of :data:`MANNERS`."""
+        if "</think>" not in completion:
+            return "direct"
+        return "checked" if RECHECK in completion else "worked"
 
     def rows(self, split: str, size: int | None = None, seed: int | None = None) -> list[dict]:
         """Rows of a split, ``train`` being ``train_split``; ``size`` defaults to ``train_size``."""
