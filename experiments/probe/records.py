@@ -42,8 +42,9 @@ COLUMNS = (
 )  # fmt: skip
 """Every column of a records table, in order; all are always there, null where nothing is known.
 
-``manner`` is how a completion comes to its answer, in the words of its task. ``confidence_source`` is "stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or
-"ranked" where only the order of what it computed counts.
+``manner`` is how a completion comes to its answer, in the words of its task. ``confidence_source`` is "stated",
+"recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the order of
+what it computed counts.
 """
 
 

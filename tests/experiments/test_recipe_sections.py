@@ -45,7 +45,8 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         # A value that is none of the allowed ones, or of another type.
         (
             "task.name=arithmetics",
-            "task.name: 'arithmetics' is not one of arithmetic, arithmetic_words, gsm8k, jsonl, rearrangement (did you mean arithmetic?)",
+            "task.name: 'arithmetics' is not one of arithmetic, arithmetic_words, gsm8k, jsonl, rearrangement "
+            "(did you mean arithmetic?)",
         ),
         ("task.name=null", "task.name: None is not one of arithmetic, arithmetic_words, gsm8k"),
         ("task.train_split=test", "task.train_split: 'test' is not one of warmup, train"),
