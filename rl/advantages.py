@@ -18,6 +18,7 @@ TRAINER_SCALINGS = (*SCALINGS, "gdpo")
 """What ``trainer.scaling`` may be: as for a single term, or GDPO (arXiv 2601.05242), in which each term is scaled by
 its group and the weighted sum by the batch."""
 CREDITS = ("sequence", "segment")
+SEGMENT_WEIGHTS = ("token", "completion")
 _EPSILON = 1e-4  # as in TRL, so that `group` and `batch` give its numbers
 
 
@@ -135,17 +136,44 @@ def batch_scale(advantages_N: torch.Tensor) -> torch.Tensor:
 
 
 def segment_advantages(
-    advantages_BK: torch.Tensor, weights_K: torch.Tensor, credit_KS: torch.Tensor, masks_BST: torch.Tensor
+    advantages_BK: torch.Tensor,
+    weights_K: torch.Tensor,
+    credit_KS: torch.Tensor,
+    masks_BST: torch.Tensor,
+    segment_weight: str = "token",
 ) -> torch.Tensor:
     """Advantages (B, T): each term on the tokens of its own segments.
 
     ``credit_KS`` is 1 where term k credits segment s. Where a completion has no token in any segment of a term (a
     missing confidence field, say), the term falls on all of its tokens: leaving the field out was their doing.
+    ``segment_weight`` says what a weight is of, see :func:`reach_weights`.
+
+    Two tokens of reasoning, one of answer and one of confidence; a term on the confidence alone:
+
+    >>> masks = torch.tensor([[[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1]]]).float()
+    >>> one = torch.ones(1, 1), torch.ones(1), torch.tensor([[0.0, 0.0, 0.0, 1.0]]), masks
+    >>> segment_advantages(*one).tolist(), segment_advantages(*one, "completion").tolist()
+    ([[0.0, 0.0, 0.0, 1.0]], [[0.0, 0.0, 0.0, 4.0]])
     """
     reach_BKT = torch.einsum("ks,bst->bkt", credit_KS, masks_BST)
     absent_BK1 = reach_BKT.sum(dim=2, keepdim=True) == 0
     reach_BKT = torch.where(absent_BK1, masks_BST.sum(dim=1, keepdim=True), reach_BKT)
+    reach_BKT = reach_BKT * reach_weights(reach_BKT, masks_BST.sum(dim=(1, 2)), segment_weight)
     return torch.einsum("bk,bkt->bt", advantages_BK * weights_K, reach_BKT)
+
+
+def reach_weights(reach_BKT: torch.Tensor, lengths_B: torch.Tensor, segment_weight: str) -> torch.Tensor:
+    """Factor (B, K, 1) on the advantage of each token that a term or stream reaches (0 or 1, (B, K, T)).
+
+    ``token``: 1. Every token of a completion counts alike, so that the gradient is that of the expected weighted sum of
+    rewards: a weight of 1 is worth as much as correctness of weight 1, whatever the number of tokens that either is
+    decided in. ``completion``: n / n_k, the completion's number of tokens by that of those reached. The advantages of a
+    term then add up to weight x advantage x n over the completion's tokens, however few they are, as they do for a term
+    on all tokens: five tokens of confidence count as much as two thousand of reasoning.
+    """
+    if segment_weight == "token":
+        return torch.ones_like(reach_BKT[:, :, :1])
+    return lengths_B.view(-1, 1, 1) / reach_BKT.sum(dim=2, keepdim=True).clamp(min=1)
 
 
 def stream_rewards(

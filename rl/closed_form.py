@@ -106,13 +106,13 @@ class ConfidenceLoss:
     def __call__(
         self, positions_B: torch.Tensor, targets_BC: torch.Tensor, weights_C: torch.Tensor, entropy_coef: float = 0.0
     ) -> torch.Tensor:
-        """Loss (scalar) of the completions last read: the terms' weighted mean over all B, read or not.
+        """Losses (B,) of the completions last read: the terms' weighted sum in each, read or not.
 
         With an ``entropy_coef`` tau above 0 the entropy H of the levels joins the reward: a softmax policy climbs
         E[R] + tau H at a linear rate, E[R] alone at a rate of 1/t, because a level's gradient is proportional to its
         probability (arXiv 2005.06392). The best response to P(correct) is then no single level but
         p_l ~ exp(R_l / tau) around the nearest one.
-        An unparsed completion and an unknown target count with 0: the mean does not depend on how a batch is split.
+        An unparsed completion and an unknown target count with 0: a mean does not depend on how a batch is split.
         """
         assert self._log_probabilities_BL is not None
         log_probabilities_BL, self._log_probabilities_BL = self._log_probabilities_BL, None
@@ -128,4 +128,4 @@ class ConfidenceLoss:
                 targets_BC[:, term].nan_to_num(),
             )
             total_B = total_B + weights_C[term] * losses_B * known_B
-        return total_B.mean()
+        return total_B

@@ -9,7 +9,7 @@ from trl import GRPOConfig, SFTConfig
 
 from rewards.rubric import Rubric
 from rewards.schedule import RAW
-from rl.advantages import CREDITS, TRAINER_SCALINGS
+from rl.advantages import CREDITS, SEGMENT_WEIGHTS, TRAINER_SCALINGS
 from rl.critic import VALUE_MODELS
 from rl.difficulty import checked_mix
 
@@ -55,6 +55,14 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default="segment",
         metadata={"help": "sequence: one advantage a completion, as in GRPO; segment: each term on its own tokens."},
     )
+    segment_weight: str = field(
+        default="token",
+        metadata={
+            "help": "What a weight is of, sampled or in closed form. token: of expected reward, every token of a "
+            "completion counting alike; completion: a term's tokens together count as all tokens of the completion "
+            "would, however few they are."
+        },
+    )
     scaling: str = field(
         default="none",
         metadata={"help": "What an advantage is divided by: none, batch, group, gdpo; or leave_one_out baseline."},
@@ -63,7 +71,8 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
         default=0.0,
         metadata={
             "help": "Above 0, the calibration terms leave the policy gradient and are taken in closed form over the "
-            "confidence levels, with this factor on their rubric weights. Needs a template with levels."
+            "confidence levels, with this factor on their rubric weights: at 1 the confidence is worth what the "
+            "rubric says, against correctness in the policy gradient. Needs a template with levels."
         },
     )
     confidence_entropy_coef: float = field(
@@ -111,6 +120,25 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
     def __post_init__(self) -> None:
         if self.credit not in CREDITS:
             raise ValueError(f"trainer.credit: {self.credit!r} is not one of {', '.join(CREDITS)}")
+        if self.segment_weight not in SEGMENT_WEIGHTS:
+            raise ValueError(
+                f"trainer.segment_weight: {self.segment_weight!r} is not one of {', '.join(SEGMENT_WEIGHTS)}"
+            )
+        if self.segment_weight == "completion" and self.credit == "sequence" and not self.confidence_loss_weight:
+            raise ValueError(
+                "trainer.segment_weight: 'completion' has no effect with credit: sequence, where every term is on the "
+                "whole completion; set credit: segment"
+            )
+        if self.segment_weight == "completion" and self.trained_tokens == "confidence":
+            raise ValueError(
+                "trainer.segment_weight: 'completion' has nothing to weigh the confidence against with "
+                "trained_tokens: confidence; only 'token' is allowed"
+            )
+        if self.importance_sampling_level == "sequence" and self.credit == "segment":
+            raise ValueError(
+                "trainer.importance_sampling_level: 'sequence' takes one ratio for a completion, whose gradient gives "
+                "each of its tokens the mean of their advantages; set credit: sequence, or 'token' here"
+            )
         if self.scaling not in TRAINER_SCALINGS:
             raise ValueError(f"trainer.scaling: {self.scaling!r} is not one of {', '.join(TRAINER_SCALINGS)}")
         if self.trained_tokens not in TRAINED_TOKENS:

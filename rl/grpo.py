@@ -45,6 +45,7 @@ from rl.advantages import batch_scale, segment_advantages, sequence_advantages, 
 from rl.closed_form import ConfidenceLoss
 from rl.config import CalibratedGRPOConfig
 from rl.difficulty import DifficultySampler, EpochShuffleSampler
+from rl.losses import token_weights
 from rl.metrics import Stopwatch, advantage_metrics, batch_metrics
 from rl.rollout import Scored, gather_outcomes, verify_rollout
 from rl.saved_batches import has_batches, read_batches, write_batches
@@ -287,7 +288,9 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             advantages_NK = term_advantages(rewards_NK, self._group_size, [own or scaling for own in own_K])
             advantages_N = advantages_NK @ weights_K
             credit_KS = self._credit_KS.to(weights_K.device)
-            advantages_BT = segment_advantages(advantages_NK[local], weights_K, credit_KS, masks_BST)
+            advantages_BT = segment_advantages(
+                advantages_NK[local], weights_K, credit_KS, masks_BST, self.args.segment_weight
+            )
         if scaling == "gdpo":
             scale = batch_scale(advantages_N)
             advantages_BT, advantages_N = advantages_BT / scale, advantages_N / scale
@@ -334,12 +337,24 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         if closed_form is not None:
             positions_B = inputs["confidence_positions"]
             weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
-            in_closed_form = closed_form(positions_B, inputs["confidence_targets"], weights_C, self._entropy_coef())
-            self._to_log["confidence_loss"].append(self.accelerator.gather(in_closed_form.detach()).mean().item())
-            accumulation = self.current_gradient_accumulation_steps if self.model.training else 1.0
-            loss = loss + self.args.confidence_loss_weight * in_closed_form / accumulation
+            losses_B = closed_form(positions_B, inputs["confidence_targets"], weights_C, self._entropy_coef())
+            self._to_log["confidence_loss"].append(self.accelerator.gather(losses_B.detach()).mean().item())
+            loss = loss + self.args.confidence_loss_weight * (losses_B * self._completion_weights(inputs)).sum()
         self._log_confidence_entropy(self._loss_pass)
         return loss
+
+    def _completion_weights(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Factors (B,) by which a reward of a completion enters the loss, as one that is decided in a single token."""
+        mask_BT = inputs["completion_mask"] * inputs["tool_mask"]
+        tokens = inputs["num_items_in_batch"].clamp(min=1.0) / self.accelerator.num_processes
+        if self.model.training:
+            tokens = tokens / self.args.steps_per_generation
+        weights_B = token_weights(self.loss_type, mask_BT, self.max_completion_length, tokens)
+        if self.args.segment_weight == "completion":
+            weights_B = weights_B * mask_BT.sum(dim=1)
+        if self.loss_type == "cispo":  # which caps the ratio, and 1 with it
+            weights_B = weights_B * min(self.epsilon_high, 1.0)
+        return weights_B / (self.current_gradient_accumulation_steps if self.model.training else 1)
 
     def _log_confidence_entropy(self, seen: LossPass) -> None:
         """Log how undecided the policy is of its confidence: the mean entropy of its tokens, of all ranks."""

@@ -38,6 +38,39 @@ def expected_reward_loss(
     return -((probabilities_BL * (rewards_BL - unparsed)).sum(dim=-1) + unparsed)
 
 
+def token_weights(
+    loss_type: str, mask_BT: torch.Tensor, max_completion_length: int, tokens_in_batch: torch.Tensor | float
+) -> torch.Tensor:
+    """What one token of each completion weighs (B,) in the policy gradient of a loss type of TRL's.
+
+    With advantage A and at a ratio of 1 to the policy that sampled, the loss has the derivative ``-A * weight`` by the
+    log-probability of a token of the mask, for accumulation over one micro-batch. ``grpo`` and ``sapo`` take the mean
+    over a completion's tokens and then over completions; ``luspo`` the sum over tokens, then the mean; ``bnpo`` divides
+    by the tokens of the micro-batch, ``dr_grpo`` by the completions times ``max_completion_length``, and ``dapo``,
+    ``cispo`` and ``vespo`` by ``tokens_in_batch``, the mean number of tokens of a micro-batch of the whole batch.
+
+    Raises ValueError for a loss type that is none of these.
+
+    >>> mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    >>> token_weights("grpo", mask, 8, 6).tolist(), token_weights("dr_grpo", mask, 8, 6).tolist()
+    ([0.25, 0.125], [0.0625, 0.0625])
+    """
+    lengths_B = mask_BT.sum(dim=1).float()
+    if loss_type in ("grpo", "sapo"):
+        divisors_B = lengths_B.clamp(min=1) * len(lengths_B)
+    elif loss_type == "luspo":
+        divisors_B = torch.full_like(lengths_B, len(lengths_B))
+    elif loss_type == "bnpo":
+        divisors_B = lengths_B.sum().clamp(min=1).expand_as(lengths_B)
+    elif loss_type == "dr_grpo":
+        divisors_B = torch.full_like(lengths_B, len(lengths_B) * max_completion_length)
+    elif loss_type in ("dapo", "cispo", "vespo"):
+        divisors_B = torch.zeros_like(lengths_B) + tokens_in_batch
+    else:
+        raise ValueError(f"trainer.loss_type: {loss_type!r} has no known weight of a token")
+    return 1 / divisors_B
+
+
 def level_entropy(log_probabilities_BL: torch.Tensor) -> torch.Tensor:
     """Entropy (B,) in nats of the confidence levels among themselves, in [0, ln L]; other tokens are left out.
 

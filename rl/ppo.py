@@ -36,7 +36,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import disable_dropout_in_model
 
 from rewards.rubric import Rubric
-from rl.advantages import gae, masked_moments, neutral_rewards, stream_rewards, whiten
+from rl.advantages import gae, masked_moments, neutral_rewards, reach_weights, stream_rewards, whiten
 from rl.config import CalibratedPPOConfig, check_without_groups
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
 from rl.grpo import CalibratedGRPOTrainer, LossPass
@@ -131,7 +131,8 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
             kl, count = self._summed(log_ratios_BT.sum(), trained_BT.sum())
             self._to_log["kl"].append(kl / max(count, 1.0))
         advantages_BRT, returns_BRT = gae(rewards_BRT, values_BRT, reach_BRT, self.args.gamma, self.args.gae_lambda)
-        advantages_BT, credited_BT = advantages_BRT.sum(dim=1), reach_BRT.amax(dim=1)
+        weights_BR1 = reach_weights(reach_BRT, masks_BST.sum(dim=(1, 2)), self.args.segment_weight)
+        advantages_BT, credited_BT = (advantages_BRT * weights_BR1).sum(dim=1), reach_BRT.amax(dim=1)
         if self.args.whiten_advantages:
             moments_3 = self.accelerator.reduce(masked_moments(advantages_BT, credited_BT), reduction="sum")
             advantages_BT = whiten(advantages_BT, credited_BT, moments_3)

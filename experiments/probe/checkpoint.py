@@ -1,4 +1,7 @@
-"""Probe a checkpoint: held-out questions, one greedy completion each, every confidence that can be read off it."""
+"""Probe a checkpoint: held-out questions, one greedy completion each, every confidence that can be read off it.
+
+Beside it, where ``probe.samples`` asks for them, several completions that are sampled as in training.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,9 @@ from rewards.verifiers.verifier import Verifier
 from rl.checkpoint import read_template
 from rl.segments import LevelTokens
 
+SAMPLED = "sampled"
+"""What the name of a method of sampled completions ends with."""
+
 
 def probe_checkpoint(
     path: str | Path,
@@ -34,13 +40,16 @@ def probe_checkpoint(
     confidence: str = VERBALIZED,
     others: Sequence[str] = (),
     large_correct: Sequence[float | None] | None = None,
+    sampled: bool = True,
 ) -> pd.DataFrame:
     """Records of one checkpoint on the recipe's probe questions, the same completions by one estimator or several.
 
     ``method`` is measured by the estimator ``confidence``: "verbalized", or a name of the recipe's ``estimators``
     section. Each of ``others`` makes one more method ``<method>_<estimator>``, with the same accuracy and another
     confidence. The template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one
-    verdict a question.
+    verdict a question. With ``probe.samples`` above 0 a further method ``<method>_sampled`` has that many completions
+    at ``probe.temperature`` of each of the first ``probe.sampled_size`` questions, with the confidence of ``method``;
+    ``sampled`` false leaves it out.
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
@@ -65,11 +74,40 @@ def probe_checkpoint(
         batch_size=settings.batch_size,
         title=f"probe {method}",
     )
-    stated = verify_generations(policy, rows, generations, method, verifier)
+    stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
     stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
     read = _estimated(recipe, names, policy, generations, stated)
     frames = [frame.assign(method=method if name == confidence else f"{method}_{name}") for name, frame in read.items()]
+    if sampled and settings.samples:
+        frames.append(_sampled(recipe, confidence, policy, rows, f"{method}_{SAMPLED}", verifier, large_correct))
     return as_records(pd.concat(frames, ignore_index=True))
+
+
+def _sampled(
+    recipe: Recipe,
+    confidence: str,
+    policy: Policy,
+    rows: Sequence[dict[str, Any]],
+    method: str,
+    verifier: Verifier,
+    large_correct: Sequence[float | None] | None,
+) -> pd.DataFrame:
+    """Records of several sampled completions of the first questions."""
+    settings = recipe.probe
+    asked = [row for row in rows[: settings.sampled_size] for _ in range(settings.samples)]
+    generations = generate(
+        policy,
+        [row["prompt"] for row in asked],
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        title=f"probe {method}",
+        temperature=settings.temperature,
+        seed=settings.seed,
+    )
+    stated = verify_generations(policy, asked, generations, method, verifier, recipe.task.manner)
+    large = np.full(len(rows), np.nan) if large_correct is None else np.array(large_correct, dtype=float)
+    stated["large_correct"] = large[: settings.sampled_size].repeat(settings.samples)
+    return _estimated(recipe, [confidence], policy, generations, stated)[confidence]
 
 
 def _estimated(
@@ -104,7 +142,7 @@ def large_verdicts(recipe: Recipe, verifier: Verifier) -> list[float | None]:
     """Whether the model that questions are escalated to answers each probe question correctly."""
     if recipe.probe.escalate_to is None:
         raise ConfigError("probe.escalate_to: names no model to escalate to")
-    records = probe_checkpoint(recipe.probe.escalate_to, recipe, "large", verifier)
+    records = probe_checkpoint(recipe.probe.escalate_to, recipe, "large", verifier, sampled=False)
     return [None if pd.isna(value) else float(value) for value in records["correct"]]
 
 
@@ -140,7 +178,7 @@ def answer_validation(
             batch_size=recipe.probe.batch_size,
             title=None,
         )
-        stated = verify_generations(policy, asked, generations, "training", pool)
+        stated = verify_generations(policy, asked, generations, "training", pool, recipe.task.manner)
         name = recipe.probe.confidence
         records = _estimated(recipe, [name], policy, generations, stated)[name]
         return [

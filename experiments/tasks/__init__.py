@@ -7,13 +7,15 @@ is not what a policy would write, ``demonstration`` is a right answer to imitate
 from __future__ import annotations
 
 from experiments.tasks.arithmetic import Arithmetic
+from experiments.tasks.arithmetic_words import ArithmeticWords
 from experiments.tasks.gsm8k import Gsm8k
 from experiments.tasks.jsonl import JsonLines
 from experiments.tasks.rearrangement import Rearrangement
 
-Task = Arithmetic | Gsm8k | JsonLines | Rearrangement
+Task = Arithmetic | ArithmeticWords | Gsm8k | JsonLines | Rearrangement
 TASKS: dict[str, type[Task]] = {
     "arithmetic": Arithmetic,
+    "arithmetic_words": ArithmeticWords,
     "gsm8k": Gsm8k,
     "jsonl": JsonLines,
     "rearrangement": Rearrangement,

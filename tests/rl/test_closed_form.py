@@ -123,7 +123,7 @@ def test_the_loss_is_the_weighted_sum_of_what_each_term_pays_over_its_own_target
     positions_B = loss.positions(rollout, ids_BT, targets_BC)
     weights_C = torch.tensor([2.0, 0.5, 1.0])
     read(loss, loaded, ids_BT, positions_B)
-    got = loss(positions_B, targets_BC, weights_C)
+    got = loss(positions_B, targets_BC, weights_C).mean()
 
     levels = np.array(policy.template.level_values)
     paid = []
@@ -163,7 +163,7 @@ def test_a_term_of_weight_zero_and_an_unknown_target_add_nothing(loaded: Any, po
         (both, targets_BC, [1.0, 5.0]),
     ):
         read(loss, loaded, ids_BT, positions_B)
-        losses.append(loss(positions_B, targets, torch.tensor(weights)).item())
+        losses.append(loss(positions_B, targets, torch.tensor(weights)).mean().item())
     assert losses[:3] == pytest.approx([losses[0]] * 3)
     assert abs(losses[3] - losses[0]) > 0.1
     assert np.isfinite(losses).all()
@@ -177,7 +177,7 @@ def test_a_batch_in_parts_has_the_same_mean(loaded: Any, policy: Any) -> None:
     losses = []
     for part in (slice(0, 4), slice(0, 2), slice(2, 4)):
         read(loss, loaded, ids_BT[part], positions_B[part])
-        losses.append(loss(positions_B[part], targets_BC[part], weights_C).item())
+        losses.append(loss(positions_B[part], targets_BC[part], weights_C).mean().item())
     assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2)
     assert losses[1] != pytest.approx(losses[2])
 
@@ -223,7 +223,7 @@ def test_an_entropy_bonus_is_paid_where_a_confidence_is_read(loaded: Any, policy
         targets_BC = loss.targets(outcomes_of(rollout))
         positions_B = loss.positions(rollout, ids_BT, targets_BC)
         read(loss, loaded, ids_BT, positions_B)
-        values.append(loss(positions_B, targets_BC, torch.tensor([1.0]), coefficient).item())
+        values.append(loss(positions_B, targets_BC, torch.tensor([1.0]), coefficient).mean().item())
     entropies = []
     for row, position in enumerate(positions_B.tolist()):
         if position >= 0:

@@ -77,7 +77,7 @@ def test_the_loss_is_the_expected_reward_over_all_tokens_that_could_be_sampled(
     completions = [f"<answer>{3 + row % 2}</answer><confidence>0.5</confidence>" for row in range(8)]
     trainer = make_trainer(
         model=model, tokenizer=tokenizer, rows=ROWS, rubric=rubric, template=AnswerTemplate(levels=levels),
-        confidence_loss_weight=0.5,
+        confidence_loss_weight=0.5, loss_type="luspo",
     )  # fmt: skip
     replay(trainer, completions)
     batch = scored(trainer)

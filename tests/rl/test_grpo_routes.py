@@ -21,13 +21,13 @@ SIGNALS = {"accuracy": {}, "brier": {}, "format": {"weight": 0.5}, "capo": {"wei
 
 
 @pytest.mark.parametrize("loss_type", LOSS_TYPES)
-def test_every_loss_type_takes_segment_credit_kl_and_the_closed_form(
+def test_every_loss_type_takes_its_credit_kl_and_the_closed_form(
     loss_type: str, make_trainer: Any, replay: Any
 ) -> None:
     level = "sequence" if loss_type == "luspo" else "token"
     trainer = make_trainer(
         rows=ROWS[:2], loss_type=loss_type, importance_sampling_level=level, beta=0.1, confidence_loss_weight=1.0,
-        max_completion_length=12, max_steps=2,
+        max_completion_length=12, max_steps=2, credit="sequence" if level == "sequence" else "segment",
     )  # fmt: skip
     replay(trainer, COMPLETIONS)
     first, second = steps(trainer)
