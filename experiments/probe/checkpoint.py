@@ -53,20 +53,8 @@ def probe_checkpoint(
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
-    gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
-    template = read_template(find_model(path, method, gguf_file)) or recipe.template
     names = (confidence, *others)
-    model, tokenizer = open_policy(
-        path,
-        f"probe {method}",
-        gguf_file=gguf_file,
-        dtype=recipe.model.dtype,
-        attn_implementation=recipe.model.attn_implementation,
-        check=partial(_check_levels, recipe, names, template),
-    )
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
-    policy = Policy(model, tokenizer, template)
+    policy = open_checkpoint(path, recipe, method, names)
     generations = generate(
         policy,
         [row["prompt"] for row in rows],
@@ -83,6 +71,45 @@ def probe_checkpoint(
     return as_records(pd.concat(frames, ignore_index=True))
 
 
+def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequence[str] = ()) -> Policy:
+    """A checkpoint on the device that there is, with the template saved beside its weights, or else the recipe's.
+
+    ``names`` are estimators of the recipe whose needs are checked before the weights are loaded. Raises ConfigError,
+    naming ``method``, where it cannot be loaded.
+    """
+    gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
+    template = read_template(find_model(path, method, gguf_file)) or recipe.template
+    model, tokenizer = open_policy(
+        path,
+        f"probe {method}",
+        gguf_file=gguf_file,
+        dtype=recipe.model.dtype,
+        attn_implementation=recipe.model.attn_implementation,
+        check=partial(_check_levels, recipe, names, template),
+    )
+    if torch.accelerator.is_available():
+        model.to(torch.accelerator.current_accelerator())
+    return Policy(model, tokenizer, template)
+
+
+def sample_questions(
+    recipe: Recipe, policy: Policy, rows: Sequence[dict[str, Any]], title: str
+) -> tuple[list[dict[str, Any]], list[Generation]]:
+    """``probe.samples`` completions of each of the first ``probe.sampled_size`` questions, each with its question."""
+    settings = recipe.probe
+    asked = [row for row in rows[: settings.sampled_size] for _ in range(settings.samples)]
+    generations = generate(
+        policy,
+        [row["prompt"] for row in asked],
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        title=title,
+        temperature=settings.temperature,
+        seed=settings.seed,
+    )
+    return asked, generations
+
+
 def _sampled(
     recipe: Recipe,
     confidence: str,
@@ -94,16 +121,7 @@ def _sampled(
 ) -> pd.DataFrame:
     """Records of several sampled completions of the first questions."""
     settings = recipe.probe
-    asked = [row for row in rows[: settings.sampled_size] for _ in range(settings.samples)]
-    generations = generate(
-        policy,
-        [row["prompt"] for row in asked],
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        title=f"probe {method}",
-        temperature=settings.temperature,
-        seed=settings.seed,
-    )
+    asked, generations = sample_questions(recipe, policy, rows, f"probe {method}")
     stated = verify_generations(policy, asked, generations, method, verifier, recipe.task.manner)
     large = np.full(len(rows), np.nan) if large_correct is None else np.array(large_correct, dtype=float)
     stated["large_correct"] = large[: settings.sampled_size].repeat(settings.samples)

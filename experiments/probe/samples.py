@@ -71,7 +71,7 @@ def read_samples(path: str | Path) -> list[Question]:
             for given, verdict in verdicts:
                 if right.setdefault(given, verdict) != verdict:
                     raise table.error(
-                        row, "correct", f"answer {given!r} to {question} is right here and wrong elsewhere"
+                        row, "correct", f"{given!r} is right in one row of {question} and wrong in another"
                     )
             length = None if is_null(thought[row]) else int(thought[row])
             traces.append(Trace(answer, confidences[row], length, tuple(each for each, _ in trials[row])))

@@ -15,8 +15,8 @@ from estimators.segmentation import StepSegmenter
 from estimators.token_statistics import completion_statistics
 from experiments.config.recipe import Recipe
 from experiments.errors import ConfigError
-from experiments.probe.checkpoint import open_checkpoint, probe_rows
-from experiments.probe.generate import Generation, Policy, generate, verify_generations
+from experiments.probe.checkpoint import open_checkpoint, probe_rows, sample_questions
+from experiments.probe.generate import Generation, Policy, verify_generations
 from experiments.probe.samples import TRIALS, voting_names
 from rewards.markup import TAG_NAMES
 from rewards.verifiers.verifier import Verifier
@@ -49,17 +49,8 @@ def sample_checkpoint(path: str, recipe: Recipe, verifier: Verifier, *, trials: 
         )
     policy = open_checkpoint(path, recipe, "vote")
     ask_ids, close_id = _asking(policy) if trials else ([], -1)
-    rows = [row for row in probe_rows(recipe)[: settings.sampled_size] for _ in range(settings.samples)]
-    generations = generate(
-        policy,
-        [row["prompt"] for row in rows],
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        title="samples",
-        temperature=settings.temperature,
-        seed=settings.seed,
-    )
-    records = verify_generations(policy, rows, generations, "samples", verifier)
+    rows, generations = sample_questions(recipe, policy, probe_rows(recipe), "samples")
+    records = verify_generations(policy, rows, generations, "samples", verifier, recipe.task.manner)
     thoughts = [_thought(policy, each) for each in generations]
     frame = pd.DataFrame(
         {
