@@ -26,6 +26,15 @@ _PLACES = {
     "mean_log_prob": "token_means:MeanLogProb",
     "entropy": "token_means:Entropy",
     "self_certainty": "token_means:SelfCertainty",
+    "mean_max_probability": "token_means:MeanMaxProbability",
+    "mean_step_confidence": "step_confidence:MeanStepConfidence",
+    "lowest_step_confidence": "step_confidence:LowestStepConfidence",
+    "step_confidence_variance": "step_confidence:StepConfidenceVariance",
+    "trace_confidence": "group_confidence:TraceConfidence",
+    "lowest_group_confidence": "group_confidence:LowestGroupConfidence",
+    "bottom_group_confidence": "group_confidence:BottomGroupConfidence",
+    "tail_confidence": "group_confidence:TailConfidence",
+    "head_confidence": "group_confidence:HeadConfidence",
     "length": "length:Length",
 }
 

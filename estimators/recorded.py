@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from estimators.token_statistics import TokenStatistics
+from estimators.token_statistics import TOP_K, TokenStatistics
 
 _WHOLE = 1e-4
 """Probability that may be missing from a distribution that counts as whole: records are rounded."""
@@ -30,8 +30,9 @@ def recorded_statistics(
 ) -> TokenStatistics:
     """Statistics (B, T) of recorded tokens at the temperature of the record, zeros behind a completion's end.
 
-    ``vocabulary`` is the number of tokens that the model chooses from. A record holds the k likeliest tokens only:
-    ``max_probability`` and ``margin`` need two of them; ``entropy`` is NaN unless they hold all but 1e-4 of the
+    ``vocabulary`` is the number of tokens that the model chooses from. A record holds the likeliest tokens only:
+    ``max_probability`` and ``margin`` need two of them, ``token_confidence`` the k likeliest (a server that appends the
+    token written sends one more, which does not count); ``entropy`` is NaN unless they hold all but 1e-4 of the
     probability, ``self_certainty`` unless all tokens are there, and a level's log-probability is NaN where the record
     does not have it. An estimator is not valid where it reads a NaN.
 
@@ -52,12 +53,15 @@ def recorded_statistics(
 def _of_token(token: RecordedToken, vocabulary: int, level_ids: Sequence[int]) -> tuple[float | torch.Tensor, ...]:
     ranked = sorted(token.top.values(), reverse=True)
     probabilities = [math.exp(value) for value in ranked]
-    entropy = self_certainty = highest = margin = math.nan
+    entropy = self_certainty = token_confidence = highest = margin = math.nan
     if len(ranked) > 1:
         highest, margin = probabilities[0], probabilities[0] - probabilities[1]
     if sum(probabilities) >= 1 - _WHOLE:
         entropy = -sum(p * value for p, value in zip(probabilities, ranked, strict=True) if p > 0)
     if len(ranked) == vocabulary:
         self_certainty = -sum(ranked) / vocabulary - math.log(vocabulary)
+    count = min(TOP_K, vocabulary)
+    if len(ranked) >= count:
+        token_confidence = -sum(ranked[:count]) / count
     levels = torch.tensor([token.top.get(level, math.nan) for level in level_ids])
-    return token.log_prob, entropy, highest, margin, self_certainty, levels
+    return token.log_prob, entropy, highest, margin, self_certainty, token_confidence, levels

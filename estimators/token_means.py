@@ -56,6 +56,13 @@ class SelfCertainty(_TokenMean):
 
 
 @dataclass(frozen=True)
+class MeanMaxProbability(_TokenMean):
+    """Mean probability in [0, 1] of the likeliest token over the completion: what confidence of steps has to beat."""
+
+    statistic = "max_probability"
+
+
+@dataclass(frozen=True)
 class AnswerLogProb(_TokenMean):
     """Mean log-probability of the answer's tokens, in nats, at most 0."""
 

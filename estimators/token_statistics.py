@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CHUNK = 2**24
 """Logits that are worked on at a time, in float32: 64 MiB, of which at most four copies are alive."""
 
+TOP_K = 20
+"""Likeliest tokens that ``token_confidence`` averages over, as in DeepConf; all of a smaller vocabulary."""
+
 LogitsOf = Callable[[torch.Tensor], torch.Tensor]
 """Hidden states (rows, H) -> logits (rows, V)."""
 
@@ -32,9 +35,10 @@ class TokenStatistics:
 
     ``log_prob`` <= 0 of the token written, natural log; ``entropy`` in [0, log V] of the distribution it was drawn
     from, in nats; ``max_probability`` in (0, 1], of the likeliest token; ``margin`` in [0, 1] between the two
-    likeliest; ``self_certainty`` >= 0, KL(uniform || distribution) in nats (arXiv 2505.19590). All but ``entropy``
-    are higher where the model is surer. ``level_log_probs`` (*, L) are the log-probabilities of the confidence levels
-    in the token's place; L is 0 where none were asked for.
+    likeliest; ``self_certainty`` >= 0, KL(uniform || distribution) in nats (arXiv 2505.19590); ``token_confidence``
+    >= log k, -mean log p of the k likeliest tokens, the one written or not (DeepConf, arXiv 2508.15260). All but
+    ``entropy`` are higher where the model is surer. ``level_log_probs`` (*, L) are the log-probabilities of the
+    confidence levels in the token's place; L is 0 where none were asked for.
     """
 
     log_prob: torch.Tensor
@@ -42,6 +46,7 @@ class TokenStatistics:
     max_probability: torch.Tensor
     margin: torch.Tensor
     self_certainty: torch.Tensor
+    token_confidence: torch.Tensor
     level_log_probs: torch.Tensor
 
     def __getitem__(self, index: Any) -> TokenStatistics:
@@ -98,11 +103,12 @@ def _of_rows(logits: torch.Tensor, tokens: torch.Tensor, level_ids: Sequence[int
     probabilities.scatter_(-1, place, highest)
     highest = highest.squeeze(-1)
     self_certainty = -log_probs.mean(dim=-1) - math.log(logits.size(-1))
+    token_confidence = -log_probs.topk(min(TOP_K, log_probs.size(-1)), dim=-1).values.mean(dim=-1)
     chosen = log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     levels = log_probs[:, list(level_ids)]
     # A token that cannot come has log-probability -inf, and adds nothing to the entropy.
     entropy = -log_probs.masked_fill_(probabilities == 0, 0.0).mul_(probabilities).sum(dim=-1)
-    return TokenStatistics(chosen, entropy, highest, highest - second, self_certainty, levels)
+    return TokenStatistics(chosen, entropy, highest, highest - second, self_certainty, token_confidence, levels)
 
 
 def hidden_statistics(

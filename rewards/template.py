@@ -48,10 +48,12 @@ class AnswerTemplate:
     ``levels`` are the strings a confidence must be one of, in increasing order, such as ("0.0", "0.5", "1.0").
     ``abstain`` is the answer that declines to answer, letter by letter, such as "I don't know"; None offers none.
     ``step_confidences`` may be "none" or "optional": confidences stated at steps of the thinking (DualStake, arXiv
-    2609.00935).
+    2609.00935). A step of the thinking ends with one of ``step_separators`` and has ``step_min_tokens`` to
+    ``step_max_tokens`` tokens: what confidence of a step is read over; the parser does not look at it.
 
     Raises ValueError for another choice; for levels that are fewer than two, no decimals in [0, 1] or not strictly
-    increasing; for an abstention that could not be read back; and for stakes without thinking.
+    increasing; for an abstention that could not be read back; for stakes without thinking; for separators and lengths
+    of steps that cannot be.
 
     >>> template = AnswerTemplate()
     >>> parsed = template.parse("<think>2 + 2</think> <answer> 4 </answer> <confidence>0.9</confidence>")
@@ -65,6 +67,9 @@ class AnswerTemplate:
     levels: tuple[str, ...] | None = None
     abstain: str | None = None
     step_confidences: str = "none"
+    step_separators: tuple[str, ...] = ("\n\n",)
+    step_min_tokens: int = 1
+    step_max_tokens: int = 512
 
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():
@@ -77,6 +82,7 @@ class AnswerTemplate:
                 f"AnswerTemplate.step_confidences is {self.step_confidences!r}, but the template has no thinking"
             )
         self._check_abstain()
+        self._check_steps()
         if self.levels is None:
             return
         listed = isinstance(self.levels, (list, tuple))
@@ -205,6 +211,20 @@ class AnswerTemplate:
             raise ValueError(f"AnswerTemplate.abstain is {self.abstain!r}, expected a text without space around it")
         if scan_tags(self.abstain) or _STAKE.search(self.abstain) or "\n" in self.abstain:
             raise ValueError(f"AnswerTemplate.abstain is {self.abstain!r}, expected one line without tags")
+
+    def _check_steps(self) -> None:
+        given = self.step_separators
+        listed = isinstance(given, (list, tuple)) and all(isinstance(each, str) and each for each in given)
+        if not listed or not given:
+            raise ValueError(
+                f"AnswerTemplate.step_separators is {given!r}, expected a list of texts, none of them empty"
+            )
+        object.__setattr__(self, "step_separators", tuple(given))
+        if not 1 <= self.step_min_tokens <= self.step_max_tokens:
+            raise ValueError(
+                f"AnswerTemplate.step_min_tokens is {self.step_min_tokens}, expected from 1 to step_max_tokens, "
+                f"{self.step_max_tokens}"
+            )
 
     def _step_confidences(self, text: str, thought: Block | None) -> tuple[tuple[tuple[float | None, Span], ...], bool]:
         """The stakes in a closed thought, and whether there are any tags of stakes elsewhere."""

@@ -5,7 +5,7 @@ come, so that no token goes through the head again. Where others generate (vLLM)
 policy before any reward is given: a hook on the trunk sends the tokens that are read through the head, a chunk at a
 time.
 
-What is kept, for B completions of T tokens and a vocabulary V: of a generation the statistics, B x T x (5 + levels)
+What is kept, for B completions of T tokens and a vocabulary V: of a generation the statistics, B x T x (6 + levels)
 float32, and the logits of the last forward pass as the model made them, B x V for one token a pass; of a scoring pass
 the statistics alone. Beside them at most four copies of :data:`estimators.token_statistics.CHUNK` logits are alive,
 and where a model scales or caps its logits one copy of those of a pass. Hidden states are not kept.

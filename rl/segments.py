@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from estimators.decoding import AS_WRITTEN, StreamDecoder
 from estimators.estimator import Completions
+from estimators.segmentation import NO_STEP, StepRules, StepSegmenter
 from rewards.completion import SEGMENTS, ParsedCompletion
+from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate
-
-_AS_WRITTEN = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-_WINDOW = 6
-"""Tokens decoded together to place a boundary: more than any one character spans in a byte-level vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +56,17 @@ def decode_completion(
     length = stops[0] if stops else len(ids)
     finished = bool(stops)
 
-    def decode(start: int, stop: int) -> str:
-        return tokenizer.decode(ids[start:stop], **_AS_WRITTEN)
-
     # Where tokens decode to the same text alone as together, as they mostly do, one decoding of each is enough.
     for token in set(ids[:length]).difference(alone):
-        alone[token] = tokenizer.decode([token], **_AS_WRITTEN)
-    text = decode(0, length)
+        alone[token] = tokenizer.decode([token], **AS_WRITTEN)
+    text = tokenizer.decode(ids[:length], **AS_WRITTEN)
     if "".join(alone[token] for token in ids[:length]) == text:
         ends = list(itertools.accumulate(len(alone[token]) for token in ids[:length]))
         return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
 
-    text, ends, anchor, settled = "", [], 0, 0
-    # `anchor` starts the window that is decoded for context, `settled` is the first token not yet in `text`.
-    for stop in range(1, length + 1):
-        start = max(anchor, stop - _WINDOW)  # enough to see an unfinished character, however long a run of them is
-        now = decode(start, stop)
-        if now.endswith("\N{REPLACEMENT CHARACTER}") and stop < length:
-            ends.append(len(text))
-            continue
-        now = now if start == anchor else decode(anchor, stop)
-        text += now[len(decode(anchor, settled)) :]
-        ends.append(len(text))
-        anchor, settled = settled, stop
+    stream = StreamDecoder(tokenizer)
+    pieces = [stream.push(token, last=place == length) for place, token in enumerate(ids[:length], 1)]
+    text, ends = "".join(pieces), list(itertools.accumulate(map(len, pieces)))
     return DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
 
 
@@ -195,11 +182,12 @@ def as_completions(
     parsed: Sequence[ParsedCompletion],
     decoded: Sequence[DecodedCompletion],
     levels: LevelTokens | None = None,
+    rules: StepRules | None = None,
 ) -> Completions:
     """What estimators are given: the tokens of completions and what they wrote, from one parse of their text.
 
-    ``completion_ids`` may be padded behind the token that ends them. A step is a line of the thought that holds more
-    than white space. Raises ValueError where a completion has fewer ids than its text has tokens.
+    ``completion_ids`` may be padded behind the token that ends them. ``rules`` say what a step is, see
+    :func:`step_rules`. Raises ValueError where a completion has fewer ids than its text has tokens.
     """
     ids = [list(each[: len(tokens.ends)]) for each, tokens in zip(completion_ids, decoded, strict=True)]
     for row, (each, tokens) in enumerate(zip(ids, decoded, strict=True)):
@@ -212,12 +200,12 @@ def as_completions(
         found = [confidence_token(*each, levels.ids) for each in zip(parsed, decoded, ids, strict=True)]
         places = [-1 if place is None else place for place in found]
     stated = [math.nan if each.confidence is None else each.confidence for each in parsed]
-    steps_BT = _step_numbers(parsed, decoded, length)
+    steps_BT, reasoning_BT = _steps(parsed, decoded, length, rules or StepRules())
     return Completions(
         prompt_ids=prompt_ids,
         completion_ids=ids,
         written_BT=torch.arange(length) < counts.unsqueeze(1),
-        reasoning_BT=steps_BT >= 0,
+        reasoning_BT=reasoning_BT,
         answer_BT=field_mask(parsed, decoded, "answer", length),
         confidence_BT=field_mask(parsed, decoded, "confidence", length),
         steps_BT=steps_BT,
@@ -228,19 +216,31 @@ def as_completions(
     )
 
 
-def _step_numbers(
-    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int
-) -> torch.Tensor:
-    """Number of the step (B, T) that each token of a thought belongs to, by its first character; -1 elsewhere."""
-    numbers = np.full((len(parsed), length), -1, dtype=np.int64)
+def step_rules(template: AnswerTemplate) -> StepRules:
+    """What a step of the thought is, in completions that follow a template."""
+    tag = TAG_NAMES["reasoning"]
+    return StepRules(
+        template.step_separators, template.step_min_tokens, template.step_max_tokens, (f"<{tag}>", f"</{tag}>")
+    )
+
+
+def _steps(
+    parsed: Sequence[ParsedCompletion], decoded: Sequence[DecodedCompletion], length: int, rules: StepRules
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Number of each token's step (B, T), and whether the token stands in the thought, closed or not (B, T)."""
+    numbers = np.full((len(parsed), length), NO_STEP, dtype=np.int64)
+    inside = np.zeros((len(parsed), length), dtype=bool)
     for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
-        span = completion.spans.get("reasoning")
-        if span is None:
-            continue
-        start, step = span.start, -1
-        for line in tokens.text[span.start : span.end].splitlines(keepends=True):
-            step += bool(line.strip())  # a blank line belongs to the step before it
-            inside = tokens_inside(start, start + len(line), tokens)
-            numbers[row, [token for token in inside if numbers[row, token] < 0]] = max(step, 0)
-            start += len(line)
-    return torch.from_numpy(numbers)
+        thought = completion.blocks.get("reasoning")
+        opened_before = thought is not None and not tokens.text.startswith(rules.tags[0], thought.start)
+        segmenter = StepSegmenter(rules, inside=opened_before)
+        bounds = itertools.pairwise((0, *tokens.ends))
+        for column, (start, end) in enumerate(itertools.islice(bounds, len(tokens.ends) - tokens.finished)):
+            before = segmenter.inside
+            numbers[row, column] = segmenter.push(tokens.text[start:end]).step
+            inside[row, column] = before and segmenter.inside
+        if thought is None:  # it was never closed: what the parser has read as another field is no thought
+            for block in completion.blocks.values():
+                field = tokens_inside(block.start, block.end, tokens)
+                numbers[row, field], inside[row, field] = NO_STEP, False
+    return torch.from_numpy(numbers), torch.from_numpy(inside)

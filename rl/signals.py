@@ -26,7 +26,7 @@ from rewards.template import AnswerTemplate
 from rewards.verifiers.text import token_f1
 from rl.generation_statistics import GenerationStatistics
 from rl.rollout import VerifiedRollout
-from rl.segments import DecodedCompletion, LevelTokens, as_completions, decode_completion, first_token
+from rl.segments import DecodedCompletion, LevelTokens, as_completions, decode_completion, first_token, step_rules
 
 _NGRAM = 4
 
@@ -103,6 +103,7 @@ class SignalReader:
         }
         needs = frozenset[str]().union(*(each.needs for each in self._estimators.values()))
         self._levels = LevelTokens.of(tokenizer, template) if LEVELS in needs else None
+        self._rules = step_rules(template)
         self._statistics: GenerationStatistics | None = None
         if TOKEN_STATISTICS in needs:
             level_ids = () if self._levels is None else self._levels.ids
@@ -142,7 +143,7 @@ class SignalReader:
         ids = [row[seen == 1].tolist() for row, seen in zip(ids_BT, mask_BT, strict=True)]
         decoded = [decode_completion(self._tokenizer, each, stop_ids) for each in ids]
         parsed = [self._template.parse(each.text, truncated=not each.finished) for each in decoded]
-        completions = as_completions([[]] * len(ids), ids, parsed, decoded, self._levels)
+        completions = as_completions([[]] * len(ids), ids, parsed, decoded, self._levels, self._rules)
         read_BT = torch.zeros_like(mask_BT, dtype=torch.bool)
         found_BT = read_by(list(self._estimators.values()), completions)
         read_BT[:, : found_BT.size(1)] = found_BT.to(read_BT.device)
@@ -164,7 +165,9 @@ class SignalReader:
         """
         values: dict[str, torch.Tensor] = {}
         if self._estimators:
-            completions = as_completions(prompt_ids, completion_ids, rollout.parsed, rollout.decoded, self._levels)
+            completions = as_completions(
+                prompt_ids, completion_ids, rollout.parsed, rollout.decoded, self._levels, self._rules
+            )
             statistics = self._of_tokens(completions)
             completions = completions.to(statistics.log_prob.device)
             values = {name: each(completions, statistics).values_B for name, each in self._estimators.items()}

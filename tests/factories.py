@@ -50,6 +50,26 @@ def make_outcomes(
     )
 
 
+def make_completions(written_BT: Any, **fields: Any) -> Any:
+    """Completions of tokens 0 that are written where the mask (B, T) says so; what is left out is in no other mask."""
+    import torch
+
+    from estimators.estimator import Completions
+
+    none_BT = torch.zeros_like(written_BT)
+    given = {
+        "prompt_ids": [[1]] * len(written_BT),
+        "completion_ids": [[0] * int(row_T.sum()) for row_T in written_BT],
+        "written_BT": written_BT,
+        "reasoning_BT": none_BT,
+        "answer_BT": none_BT,
+        "confidence_BT": none_BT,
+        "steps_BT": torch.full(written_BT.shape, -1),
+        "stated_B": torch.full((len(written_BT),), torch.nan, dtype=torch.float64),
+    }
+    return Completions(**{**given, **fields})
+
+
 def tiny_model(kind: str = "llama", *, vocabulary: Any = 23, hidden: int = 16, **config: Any) -> Any:
     """A model of two layers with the same random weights each time, which leaves the random numbers of a test alone.
 

@@ -13,7 +13,7 @@ from estimators.estimator import LEVELS, TOKEN_STATISTICS, Estimate, Estimator, 
 from estimators.token_statistics import TokenStatistics, completion_statistics
 from experiments.probe.generate import Generation, Policy
 from experiments.probe.measure import RANKED
-from rl.segments import LevelTokens, as_completions
+from rl.segments import LevelTokens, as_completions, step_rules
 
 
 def estimate_generations(
@@ -33,7 +33,7 @@ def estimate_generations(
         decoded = [each.decoded for each in batch]
         parsed = [policy.template.parse(each.text, truncated=not each.finished, lenient=True) for each in decoded]
         prompt_ids, ids = [each.prompt_ids for each in batch], [each.completion_ids for each in batch]
-        completions = as_completions(prompt_ids, ids, parsed, decoded, levels)
+        completions = as_completions(prompt_ids, ids, parsed, decoded, levels, step_rules(policy.template))
         statistics = TokenStatistics.empty(completions.written_BT.shape)
         if TOKEN_STATISTICS in needs:
             # Of what is not read too, for nothing: with weights split over ranks all make the same number of passes.

@@ -139,7 +139,7 @@ def of_answers(completions: list[list[int]]) -> Completions:
         prompt_ids=PROMPTS, completion_ids=completions, written_BT=written_BT,
         reasoning_BT=(places_T == 0) & written_BT,
         answer_BT=(places_T > 0) & (places_T < 3) & written_BT, confidence_BT=stated_BT,
-        steps_BT=torch.where(places_T == 0, 0, -1).expand_as(written_BT),
+        steps_BT=torch.where(places_T < 2, places_T, -1).expand_as(written_BT),
         stated_B=torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), level_ids=LEVELS, level_values=(0.0, 0.5, 1.0),
         level_positions_B=torch.where(stated_BT.any(dim=1), 3, -1),
     )  # fmt: skip

@@ -10,11 +10,20 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from estimators.estimator import Completions
 from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rl.advantages import segment_advantages
-from rl.segments import DecodedCompletion, as_completions, decode_completion, field_mask, segment_masks, tokens_inside
+from rl.segments import (
+    DecodedCompletion,
+    as_completions,
+    decode_completion,
+    field_mask,
+    segment_masks,
+    step_rules,
+    tokens_inside,
+)
 
 TEMPLATE = AnswerTemplate(thinking="optional", analysis="optional")
 THOUGHTS = [
@@ -322,19 +331,38 @@ def test_accuracy_never_reaches_confidence_tokens_nor_calibration_the_others(see
     assert advantages_T[len(decoded.ends) :].abs().sum() == 0
 
 
-def test_steps_are_lines_of_the_thought_and_blank_ones_belong_to_the_line_before() -> None:
-    """Every token of the thought has a step, numbers have no gap, and what is no thought has none."""
-    text = "<think>\nfirst 1\n\nsecond\n 2\n\n</think><answer>3</answer>"
-    parsed = AnswerTemplate().parse(text)
-    decoded = DecodedCompletion(text, tuple(range(1, len(text) + 1)), True)  # a token a character
-    completions = as_completions([[1]], [list(range(len(text)))], [parsed], [decoded])
-    span = parsed.spans["reasoning"]
-    (steps,) = completions.steps_BT.tolist()
-    assert all(step == -1 for place, step in enumerate(steps) if not span.start <= place < span.end)
-    assert torch.equal(completions.reasoning_BT, completions.steps_BT >= 0)
-    by_step = ["".join(c for c, step in zip(text, steps, strict=True) if step == n) for n in range(max(steps) + 1)]
-    assert [each.strip() for each in by_step] == ["first 1", "second", "2"]
-    assert text[span.start : span.end] == "".join(by_step)
-    assert completions.answer_BT.sum() == 1 and completions.written_BT.all()
+def completions_of(text: str, tokens: list[str], template: AnswerTemplate, *, finished: bool = True) -> Completions:
+    """Estimators' view of one completion of these tokens, the last of which ends it where it is finished."""
+    assert "".join(tokens) == text
+    ends = list(itertools.accumulate(map(len, tokens)))
+    parsed = template.parse(text, truncated=not finished)
+    decoded = DecodedCompletion(text, (*ends, len(text)) if finished else tuple(ends), finished)
+    return as_completions([[1]], [list(range(len(decoded.ends)))], [parsed], [decoded], rules=step_rules(template))
+
+
+def test_the_template_says_what_a_step_is_and_white_space_between_steps_is_in_the_thought_alone() -> None:
+    tokens = ["<think>", "1+", "2;", " ", "3", ";", "\n", "</think>", "<answer>", "3", "</answer>"]
+    read = completions_of("".join(tokens), tokens, AnswerTemplate(confidence="none", step_separators=(";",)))
+    assert read.steps_BT.tolist() == [[-1, 0, 0, -1, 1, 1, -1, -1, -1, -1, -1, -1]]
+    assert read.reasoning_BT[0].nonzero().flatten().tolist() == [1, 2, 3, 4, 5, 6]
+    assert read.answer_BT[0].nonzero().flatten().tolist() == [9] and read.written_BT.all()
+
+
+def test_a_thought_that_the_prompt_has_opened_or_nothing_has_closed_has_steps() -> None:
+    template = AnswerTemplate(confidence="none")
+    opened_before = ["a\n\n", "b", "</think>", "<answer>", "3", "</answer>"]
+    read = completions_of("".join(opened_before), opened_before, template)
+    assert read.steps_BT.tolist() == [[0, 1, -1, -1, -1, -1, -1]]
+    cut_off = ["<think>", "a\n\n", "b <answer>", "4</answer>"]
+    read = completions_of("".join(cut_off), cut_off, template, finished=False)
+    assert read.steps_BT.tolist() == [[-1, 0, 1, 1]] and not read.answer_BT.any()
+    never_closed = ["<think>", "a\n\n", "b", "<answer>", "4", "</answer>"]
+    read = completions_of("".join(never_closed), never_closed, template)
+    assert read.steps_BT.tolist() == [[-1, 0, 1, -1, -1, -1, -1]], "the end of a sequence is in no step either"
+    assert not (read.reasoning_BT & read.answer_BT).any()
+
+
+def test_ids_and_tokens_are_of_one_length() -> None:
+    decoded = DecodedCompletion("abcd", (1, 2, 3, 4), False)
     with pytest.raises(ValueError, match="completion 0 has 3 ids"):
-        as_completions([[1]], [[1, 2, 3]], [parsed], [decoded])
+        as_completions([[1]], [[1, 2, 3]], [AnswerTemplate().parse("abcd")], [decoded])
