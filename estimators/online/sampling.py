@@ -105,6 +105,8 @@ def cut(trace: Trace, rules: Sequence[Rule]) -> Trace:
     A trace that is given up has no answer. One whose thought is closed has the answer of the last trial up to there,
     none without a trial; the trial's tokens count for what was spent, those of every trial that a rule has read too.
     """
+    if not rules:
+        return trace
     monitor, spent, answer = Monitor(rules), 0, None
     trials = {each.place: each for each in trace.trials}
     thought = len(trace.confidences_T) if trace.thought is None else trace.thought

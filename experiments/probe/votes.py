@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from estimators.metrics.resampling import Interval, bootstrap, paired_difference
+from estimators.online.mars import FEATURES, Mars, SwitchModel
 from estimators.online.sampling import Decided, DeepConf, Drawn, FullVote, Plan, lowest_group, recorded
 from estimators.online.stopping import ConfidenceDynamics, TrialExit
 from estimators.online.thresholds import HIGH_SHARE, LOW_SHARE, keeping
@@ -22,6 +23,7 @@ from experiments.errors import DataError
 from experiments.probe.samples import Question
 
 FULL = "full vote"
+_UNFITTED = SwitchModel((0.0,) * len(FEATURES), 0.0)
 Measured = dict[str, dict[str, Any]]
 
 
@@ -57,6 +59,8 @@ def plans(settings: VoteSettings, trials: bool) -> dict[str, Plan]:
         compared |= {
             "trial exit .95, full vote": FullVote(rules=(TrialExit(0.95),)),
             "confidence dynamics, full vote": FullVote(rules=(ConfidenceDynamics(),)),
+            "mars": Mars(_UNFITTED),
+            "mars, delta .05": Mars(_UNFITTED, delta=0.05),
         }
     return compared
 
@@ -92,20 +96,32 @@ def _check(questions: Sequence[Question], settings: VoteSettings) -> None:
         raise DataError(f"question {short.id!r} has {len(short.traces)} samples, expected {settings.budget} or more")
 
 
-def _cross_fitted(questions: Sequence[Question], window: int) -> list[Mapping[float, float]]:
-    """For each question: share to keep -> threshold fitted on the traces of the other half of the questions."""
-    lowest = [[lowest_group(trace, window) for trace in question.traces] for question in questions]
+@dataclass(frozen=True)
+class _Fitted:
+    """What is fitted on the other half of the questions: share to keep -> threshold, and a model of changes."""
+
+    thresholds: Mapping[float, float]
+    switches: SwitchModel | None
+
+
+def _cross_fitted(questions: Sequence[Question], window: int) -> list[_Fitted]:
+    """For each question what the other half of the questions says."""
     halves = []
     for half in (0, 1):
-        others = np.array([value for row, values in enumerate(lowest) if row % 2 != half for value in values])
-        known = not np.isnan(others).all()
-        halves.append({share: keeping(others, share) if known else -math.inf for share in (LOW_SHARE, HIGH_SHARE)})
+        others = [trace for row, question in enumerate(questions) if row % 2 != half for trace in question.traces]
+        lowest = [lowest_group(trace, window) for trace in others]
+        known = not np.isnan(lowest).all()
+        thresholds = {share: keeping(lowest, share) if known else -math.inf for share in (LOW_SHARE, HIGH_SHARE)}
+        tried = any(trace.trials for trace in others)
+        halves.append(_Fitted(thresholds, SwitchModel.fit(others) if tried else None))
     return [halves[row % 2] for row in range(len(questions))]
 
 
-def _draw(plan: Plan, question: Question, budget: int, fitted: Mapping[float, float]) -> Drawn:
+def _draw(plan: Plan, question: Question, budget: int, fitted: _Fitted) -> Drawn:
     if isinstance(plan, DeepConf) and plan.threshold is not None:
-        plan = replace(plan, threshold=fitted[plan.share])
+        plan = replace(plan, threshold=fitted.thresholds[plan.share])
+    if isinstance(plan, Mars):
+        plan = replace(plan, model=fitted.switches or _UNFITTED)
     return plan(recorded(question.traces), budget)
 
 

@@ -23,7 +23,7 @@ from tests.factories import Refusal, json_lines
 
 COMMANDS = (
     *("quickstart", "train", "probe", "ablate", "report", "build-tiny", "recipes", "audit", "rewards"),
-    *("replay", "metrics", "memory"),
+    *("replay", "metrics", "memory", "vote"),
 )
 
 
