@@ -35,7 +35,7 @@ def distribution_confidence(name: str) -> Confidence:
     allowed = [each.name for each in fields(TokenStatistics) if each.name not in NOT_OF_A_DISTRIBUTION]
     if name not in allowed:
         raise ValueError(f"confidence {name!r}, expected one of {', '.join(allowed)}")
-    return lambda logits_RV: getattr(token_statistics(logits_RV, logits_RV.argmax(dim=-1)), name)  # type: ignore[no-any-return]
+    return lambda logits_RV: getattr(token_statistics(logits_RV, logits_RV.argmax(dim=-1)), name)
 
 
 class Reading(Protocol):
@@ -82,11 +82,12 @@ class IdReading:
     """
 
     def __init__(self, close_ids: Sequence[int] = ()) -> None:
-        self._close, self._recent, self._inside = tuple(close_ids), (), True
+        self._close, self._inside = tuple(close_ids), True
+        self._recent: tuple[int, ...] = ()
 
     def push(self, token_id: int) -> tuple[bool, bool]:
         """Place a token."""
-        self._recent: tuple[int, ...] = (*self._recent, token_id)[-len(self._close) :] if self._close else ()
+        self._recent = (*self._recent, token_id)[-len(self._close) :] if self._close else ()
         self._inside = self._inside and not (self._close and self._recent == self._close)
         return self._inside, False
 

@@ -15,7 +15,7 @@ from experiments.probe.samples import TRIALS, read_samples, voting_names, write_
 from experiments.probe.votes import FULL, VoteSettings, measure_votes
 from rewards.verifiers.verifier import Verdict
 
-SETTINGS = VoteSettings(window=3, budget=8, warmup=2, resamples=50)
+SETTINGS = VoteSettings(window=3, budget=8, warmup=2, resamples=10)
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -90,20 +90,20 @@ def test_empty_completions_count_as_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trials", [False, True])
 def test_plans_are_compared_on_the_same_traces(tmp_path: Path, trials: bool) -> None:
-    made = frame(1, trials=trials)
+    made = frame(1, questions=20, trials=trials)
     measured = measure_votes(read_samples(write_samples(made, tmp_path / "s.parquet")), SETTINGS)
     full = measured[FULL]
-    assert full["tokens"]["value"] == pytest.approx(made["confidences"].map(len).sum() / 30)
+    assert full["tokens"]["value"] == pytest.approx(made["confidences"].map(len).sum() / 20)
     assert (full["saved"]["value"], full["difference"]["value"]) == (0.0, 0.0)
     first = made.groupby("question_id", sort=False).first()
     assert measured["single trace"]["accuracy"]["value"] == pytest.approx(first["correct"].mean())
     for name, entry in measured.items():
         assert entry["difference"]["value"] == pytest.approx(entry["accuracy"]["value"] - full["accuracy"]["value"])
         saved = 1 - entry["tokens"]["value"] / full["tokens"]["value"]
-        assert entry["saved"]["value"] == pytest.approx(saved) and (saved >= 0 or "exit" in name)
+        assert entry["saved"]["value"] == pytest.approx(saved) and (saved >= 0 or name.startswith("mars"))
     # A vote that cannot turn is the full vote, for fewer tokens, but where the full vote ties.
     assert measured["cannot turn"]["saved"]["value"] > 0.1
-    assert abs(measured["cannot turn"]["difference"]["value"]) <= 1 / 30
+    assert abs(measured["cannot turn"]["difference"]["value"]) <= 1 / 20
     curve = [measured[f"turns at most {each}%"]["saved"]["value"] for each in (1, 5, 20)]
     assert curve == sorted(curve) and curve[0] >= measured["cannot turn"]["saved"]["value"] - 1e-9
     if trials:  # every trace exits after two tokens and three of the trial

@@ -49,7 +49,7 @@ class GenerationWatch:
     ) -> None:
         if trial is None and any(rule.reads_trials for rule in rules):
             raise ValueError("a rule reads trial answers, but nothing draws them: trial is None")
-        self._begin = lambda: Request(rules, reading(), forcing)
+        self._rules, self._reading, self._forcing = rules, reading, forcing
         self._confidence, self._end_ids, self._trial = confidence, frozenset(end_ids), trial
         self._requests: list[Request] = []
         self._ended: list[bool] = []
@@ -73,7 +73,7 @@ class GenerationWatch:
     def processor(self, ids_BL: torch.Tensor, logits_BV: torch.Tensor) -> torch.Tensor:
         """Read the logits of the next tokens, and leave forced rows nothing else; a transformers LogitsProcessor."""
         if self._ids_BL is None:
-            self._requests = [self._begin() for _ in range(len(ids_BL))]
+            self._requests = [Request(self._rules, self._reading(), self._forcing) for _ in ids_BL]
             self._ended = [False] * len(ids_BL)
         elif ids_BL.shape != self._ids_BL.shape or not torch.equal(ids_BL, self._ids_BL):
             raise RuntimeError("rows have moved between two tokens, as in beam search, which cannot be watched")

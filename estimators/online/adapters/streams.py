@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from estimators.online.requests import PieceReading, distribution_confidence
@@ -50,7 +51,7 @@ class StreamWatch:
         inside: bool = False,
     ) -> None:
         self._confidence = confidence
-        self._begin = lambda: _Choice(Monitor(rules), PieceReading(step_rules or StepRules(), inside=inside))
+        self._begin = partial(_begin, rules, step_rules or StepRules(), inside)
         self._choices: dict[int, _Choice] = {}
 
     def push(self, chunk: Mapping[str, Any]) -> dict[int, Stop | None]:
@@ -67,6 +68,10 @@ class StreamWatch:
     def monitor(self, index: int = 0) -> Monitor:
         """The monitor of a choice, for trial answers. Raises KeyError for one that has sent nothing."""
         return self._choices[index].monitor
+
+
+def _begin(rules: Sequence[Rule], step_rules: StepRules, inside: bool) -> _Choice:
+    return _Choice(Monitor(rules), PieceReading(step_rules, inside=inside))
 
 
 class _Choice:
