@@ -1,8 +1,9 @@
 """The embedded policies: tiny Llama models and their tokenizers, built from a seed by ``candor build-tiny``.
 
-Two are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on gold
-answers, with a confidence drawn out of habit (:mod:`rl.sft`). Like a chat model they come out fluent, right
-about half the time and sure of nearly everything. The small one answers; the large one is what a router escalates to.
+Both are warm-started by the recipe ``warm_start`` on the ``warmup`` split of ``arithmetic``: supervised on
+demonstrations, with a confidence drawn out of habit (:mod:`rl.sft`). The small one mostly answers at once, though it
+can work answers out, and is sure of nearly everything: what reinforcement learning starts from. The large one works
+everything out and is what a router escalates to.
 The third, ``tiny-facts``, has read the corpus of the task ``facts`` (recipe ``facts_warm_start``), whose words are its
 tokens.
 """
@@ -25,15 +26,21 @@ from experiments.tasks.word_tokenizer import word_tokenizer
 from rewards.template import AnswerTemplate
 
 _SHAPES = {
-    "tiny-small": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "tiny-large": {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 5, "num_attention_heads": 6},
+    "tiny-small": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "tiny-large": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
     "tiny-facts": {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
 _TRAINING = {
-    "tiny-small": ("trainer.max_steps=5000", "trainer.learning_rate=2.0e-3"),
-    "tiny-large": ("trainer.max_steps=6500", "trainer.learning_rate=1.5e-3"),
+    "tiny-small": (),
+    # What a router escalates to works everything out.
+    "tiny-large": (
+        "task.manners={worked: 0.8, checked: 0.2}",
+        "trainer.max_steps=2200",
+        "trainer.learning_rate=2.0e-3",
+    ),
     "tiny-facts": (),
 }
+"""What its warm start is changed by for each policy."""
 _WARM_STARTS = {"tiny-facts": "facts_warm_start"}
 """Recipe of a policy's warm start, where it is not ``warm_start``."""
 
@@ -74,11 +81,12 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
 
 
 def build_tokenizer(template: AnswerTemplate) -> PreTrainedTokenizerFast:
-    """Character tokenizer in which each tag and each confidence level of the template is one token."""
-    characters = list("0123456789+-*=. ")
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    """Tokenizer in which a number of at most two digits is one token, and so is each tag and level of the template."""
+    numbers = [str(value) for value in range(100)]
+    tokens = ["<pad>", "<eos>", "<unk>", *numbers, *"+-*=?;. "]
+    core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    # A leading zero stands alone: no two texts read as the same tokens.
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("[1-9][0-9]|."), "isolated")
     core.decoder = decoders.Fuse()
     # Not special: they must survive decoding, which is where the parser reads them.
     core.add_tokens([AddedToken(text, special=False, normalized=False) for text in template.tokens])
@@ -92,7 +100,7 @@ def untrained_policy(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -
     set_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        max_position_embeddings=64,
+        max_position_embeddings=128,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -33,6 +33,7 @@ from experiments.commands import (
     rewards,
     route,
     train,
+    vote,
 )
 from experiments.errors import FULL, ConfigError, DataError, RunError, Stopped
 
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Any] = {
     "train": train,
     "probe": probe,
     "route": route,
+    "vote": vote,
     "ablate": ablate,
     "report": report,
     "build-tiny": build_tiny,

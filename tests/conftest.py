@@ -230,7 +230,7 @@ def write_recipe(policy: TinyPolicy, tmp_path_factory: pytest.TempPathFactory) -
     def write(method: str = "grpo", **changes: dict[str, Any]) -> Path:
         template = {"levels": list(policy.template.levels)}
         sections: dict[str, dict[str, Any]] = {
-            "task": {"name": "arithmetic", "max_digits": 1, "train_size": 200, "template": template},
+            "task": {"name": "arithmetic", "max_steps": 1, "max_value": 19, "train_size": 200, "template": template},
             "model": {"path": str(policy.path), "attn_implementation": "eager"},
             "rubric": {name: dict(options) for name, options in RUBRIC.items()},
             "trainer": {"method": method, **trainer, **of_method[method]},

@@ -25,12 +25,13 @@ HELP = "read estimators off a checkpoint's completions, or off recorded log-prob
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
     parser.add_argument("checkpoint", nargs="?", metavar="CHECKPOINT", help="a folder, a shipped policy or a hub name")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500; for a checkpoint")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as probe.size=500, probe.samples=8; for a checkpoint"
+    )
     parser.add_argument(
         "--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion, logprobs"
     )
     parser.add_argument("--estimators", metavar="NAME,...", help="which; all that the source can give if left out")
-    parser.add_argument("--samples", type=int, default=0, metavar="N", help="further samples a question (default 0)")
     parser.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
     parser.add_argument("--verifier", default="math", help="what judges recorded completions (default math)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records.parquet")
@@ -44,12 +45,10 @@ def run(options: argparse.Namespace) -> int:
 
     if (options.checkpoint is None) == (options.completions is None):
         raise ConfigError("estimate: expected one of CHECKPOINT and --completions FILE")
-    if options.samples < 0:
-        raise ConfigError(f"--samples: {options.samples} is not a number of samples")
     out = writable(options.out)
     if options.completions is not None:
-        if options.recipe or options.overrides or options.samples:
-            raise ConfigError("estimate: --recipe, --samples and key=value are for a checkpoint, not for --completions")
+        if options.recipe or options.overrides:
+            raise ConfigError("estimate: --recipe and key=value are for a checkpoint, not for --completions")
         frame = _recorded(options.completions, _asked_for(options.estimators), options.verifier)
     else:
         frame = _of_checkpoint(options)
@@ -96,12 +95,14 @@ def _of_checkpoint(options: argparse.Namespace) -> pd.DataFrame:
 
     recipe = checkpoint_recipe(options.checkpoint, options.recipe, options.overrides)
     given = {TOKEN_STATISTICS} | ({LEVELS} if recipe.template.levels else set())
-    given |= {SAMPLES} if options.samples else set()
+    given |= {SAMPLES} if recipe.probe.samples else set()
     names: Sequence[str] = _asked_for(options.estimators) or [
         name for name, kind in ESTIMATORS.items() if kind.needs <= given
     ]
     estimators = {name: recipe.estimators.get(name) or ESTIMATORS[name]() for name in names if name != VERBALIZED}
-    recipe = dataclasses.replace(recipe, estimators=estimators)
+    # What compares samples is to have a value of every question.
+    settings = dataclasses.replace(recipe.probe, sampled_size=recipe.probe.size)
+    recipe = dataclasses.replace(recipe, estimators=estimators, probe=settings)
     with recipe.task.open_verifier() as verifier:
         frame = probe_checkpoint(
             options.checkpoint,
@@ -110,7 +111,7 @@ def _of_checkpoint(options: argparse.Namespace) -> pd.DataFrame:
             verifier,
             confidence=names[0],
             others=names[1:],
-            samples=options.samples,
+            sampled=False,
         )
     method = frame["method"].str.removeprefix("checkpoint_")
     return frame.assign(method=method.where(method != "checkpoint", names[0]))

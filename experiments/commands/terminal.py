@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:
     from experiments.probe.logs.sample import Log
@@ -22,7 +23,12 @@ def print_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Print method -> metric -> value and bounds as a table, which is never narrower than its figures."""
     from experiments.report.terminal import terminal_table
 
-    table, console = terminal_table(metrics), Terminal()
+    print_table(terminal_table(metrics))
+
+
+def print_table(table: Table) -> None:
+    """Print a table that is never narrower than its figures."""
+    console = Terminal()
     # A terminal that is too narrow wraps the lines, which loses nothing. The measure leaves out the padding of columns
     # that have a least width.
     narrowest = console.measure(table, options=console.options.update(max_width=1000)).minimum

@@ -16,7 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from estimators import ESTIMATORS
 from experiments.config.endpoint import EndpointSection
@@ -73,6 +75,12 @@ class ProbeSection:
     resamples: AtLeastOne = 1000
     confidence: str = "verbalized"
     """The estimator by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
+    samples: AtLeastZero = 0
+    """Completions to sample of a question beside the greedy one: what training sees, and how often each is right."""
+    sampled_size: AtLeastOne = 256
+    """Questions, the first of them, that are sampled."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Temperature of those samples; the completions that a checkpoint is measured by are greedy."""
     every: AtLeastZero = 0
     """Steps between two measurements on held-out questions in training, by ``confidence``: ``heldout/*``; 0: none."""
     every_size: AtLeastOne = 256

@@ -1,4 +1,7 @@
-"""Probe a checkpoint: held-out questions, one greedy completion each, every confidence that can be read off it."""
+"""Probe a checkpoint: held-out questions, one greedy completion each, every confidence that can be read off it.
+
+Beside it, where ``probe.samples`` asks for them, several completions that are sampled as in training.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,16 @@ from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import VERBALIZED, Recipe
 from experiments.errors import ConfigError
 from experiments.probe.estimates import Extras, estimate_generations, with_estimate
-from experiments.probe.extras import gather_extras
+from experiments.probe.extras import compares_samples, gather_extras
 from experiments.probe.generate import Generation, Policy, generate, verify_generations
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
 from rl.checkpoint import read_temperature, read_template
 from rl.segments import LevelTokens
+
+SAMPLED = "sampled"
+"""What the name of a method of sampled completions ends with."""
 
 
 def probe_checkpoint(
@@ -35,22 +41,58 @@ def probe_checkpoint(
     confidence: str = VERBALIZED,
     others: Sequence[str] = (),
     large_correct: Sequence[float | None] | None = None,
-    samples: int = 0,
+    sampled: bool = True,
 ) -> pd.DataFrame:
     """Records of one checkpoint on the recipe's probe questions, the same completions by one estimator or several.
 
     ``method`` is measured by the estimator ``confidence``: "verbalized", or a name of the recipe's ``estimators``
     section. Each of ``others`` makes one more method ``<method>_<estimator>``, with the same accuracy and another
     confidence. The template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one
-    verdict a question. An estimator that compares samples is given ``samples`` of each question, drawn at temperature 1
-    beside the greedy completion.
+    verdict a question.
+
+    With ``probe.samples`` above 0, that many completions at ``probe.temperature`` of each of the first
+    ``probe.sampled_size`` questions are what estimators that compare samples are given, and make a further method
+    ``<method>_sampled`` with the confidence of ``method``; ``sampled`` false leaves that out.
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
+    names = (confidence, *others)
+    policy = open_checkpoint(path, recipe, method, names)
+    generations = generate(
+        policy,
+        [row["prompt"] for row in rows],
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        title=f"probe {method}",
+    )
+    stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
+    stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
+    drawn = []
+    if settings.samples and (sampled or compares_samples(recipe, names)):
+        drawn = sample_questions(recipe, policy, rows, f"probe {method}_{SAMPLED}")
+    read = _estimated(
+        recipe,
+        names,
+        policy,
+        generations,
+        stated,
+        gather_extras(recipe, names, policy, rows, generations, verifier, drawn),
+    )
+    frames = [frame.assign(method=method if name == confidence else f"{method}_{name}") for name, frame in read.items()]
+    if sampled and drawn:
+        frames.append(_sampled(recipe, confidence, policy, rows, drawn, f"{method}_{SAMPLED}", verifier, large_correct))
+    return as_records(pd.concat(frames, ignore_index=True))
+
+
+def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequence[str] = ()) -> Policy:
+    """A checkpoint on the device that there is, with the template saved beside its weights, or else the recipe's.
+
+    ``names`` are estimators of the recipe whose needs are checked before the weights are loaded. Raises ConfigError,
+    naming ``method``, where it cannot be loaded.
+    """
     gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
     folder = find_model(path, method, gguf_file)
     template = read_template(folder) or recipe.template
-    names = (confidence, *others)
     model, tokenizer = open_policy(
         path,
         f"probe {method}",
@@ -61,20 +103,44 @@ def probe_checkpoint(
     )
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    policy = Policy(model, tokenizer, template, read_temperature(folder))
-    generations = generate(
+    return Policy(model, tokenizer, template, read_temperature(folder))
+
+
+def sampled_rows(recipe: Recipe, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The question of each completion that :func:`sample_questions` draws."""
+    return [row for row in rows[: recipe.probe.sampled_size] for _ in range(recipe.probe.samples)]
+
+
+def sample_questions(recipe: Recipe, policy: Policy, rows: Sequence[dict[str, Any]], title: str) -> list[Generation]:
+    """``probe.samples`` completions of each of the first ``probe.sampled_size`` questions, at ``probe.temperature``."""
+    settings = recipe.probe
+    return generate(
         policy,
-        [row["prompt"] for row in rows],
+        [row["prompt"] for row in sampled_rows(recipe, rows)],
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
-        title=f"probe {method}",
+        title=title,
+        temperature=settings.temperature,
+        seed=settings.seed,
     )
-    stated = verify_generations(policy, rows, generations, method, verifier)
-    stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
-    extras = gather_extras(recipe, names, policy, rows, generations, verifier, samples)
-    read = _estimated(recipe, names, policy, generations, stated, extras)
-    frames = [frame.assign(method=method if name == confidence else f"{method}_{name}") for name, frame in read.items()]
-    return as_records(pd.concat(frames, ignore_index=True))
+
+
+def _sampled(
+    recipe: Recipe,
+    confidence: str,
+    policy: Policy,
+    rows: Sequence[dict[str, Any]],
+    drawn: Sequence[Generation],
+    method: str,
+    verifier: Verifier,
+    large_correct: Sequence[float | None] | None,
+) -> pd.DataFrame:
+    """Records of several sampled completions of the first questions."""
+    settings = recipe.probe
+    stated = verify_generations(policy, sampled_rows(recipe, rows), drawn, method, verifier, recipe.task.manner)
+    large = np.full(len(rows), np.nan) if large_correct is None else np.array(large_correct, dtype=float)
+    stated["large_correct"] = large[: settings.sampled_size].repeat(settings.samples)
+    return _estimated(recipe, [confidence], policy, drawn, stated)[confidence]
 
 
 def _estimated(
@@ -144,7 +210,7 @@ def answer_validation(
             batch_size=recipe.probe.batch_size,
             title=None,
         )
-        stated = verify_generations(policy, asked, generations, "training", pool)
+        stated = verify_generations(policy, asked, generations, "training", pool, recipe.task.manner)
         name = recipe.probe.confidence
         records = _estimated(recipe, [name], policy, generations, stated)[name]
         return [

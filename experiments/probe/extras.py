@@ -13,8 +13,13 @@ from estimators.p_true import FOLLOW_UPS, ask
 from experiments.config.recipe import Recipe
 from experiments.errors import ConfigError
 from experiments.probe.estimates import Extras
-from experiments.probe.generate import Generation, Policy, generate, prompt_text
+from experiments.probe.generate import Generation, Policy, prompt_text
 from rewards.verifiers.verifier import Verifier
+
+
+def compares_samples(recipe: Recipe, names: Sequence[str]) -> bool:
+    """Whether one of the recipe's estimators of these names compares several samples of a question."""
+    return any(SAMPLES in recipe.estimators[name].needs for name in names if name in recipe.estimators)
 
 
 def gather_extras(
@@ -24,43 +29,37 @@ def gather_extras(
     rows: Sequence[dict[str, Any]],
     generations: Sequence[Generation],
     verifier: Verifier,
-    samples: int,
+    drawn: Sequence[Generation],
 ) -> Extras:
     """What the recipe's estimators of these names need of each question's completion, and nothing if they need none.
 
-    Raises ConfigError where an estimator needs samples and there are none, or asks in words that the tokenizer lacks.
+    ``drawn`` are ``probe.samples`` further completions of each of the first questions; what compares samples has no
+    value of the others. Raises ConfigError where an estimator needs samples and there are none, or asks in words that
+    the tokenizer lacks.
     """
     needs = {name: recipe.estimators[name].needs for name in names if name in recipe.estimators}
-    prompts = [row["prompt"] for row in rows]
     answers = [_answer(policy, each) for each in generations]
     asked = {
-        name: _asked(name, policy, prompts, answers, recipe.probe.batch_size)
+        name: _asked(name, policy, [row["prompt"] for row in rows], answers, recipe.probe.batch_size)
         for name, needed in needs.items()
         if EXTRA_PASSES in needed and name in FOLLOW_UPS
     }
     comparing = [name for name, needed in needs.items() if SAMPLES in needed]
-    if comparing and samples < 1:
-        raise ConfigError(f"estimators.{comparing[0]}: needs further samples of each question: --samples N")
     if not comparing:
         return Extras(asked)
-    drawn = generate(
-        policy,
-        [prompt for prompt in prompts for _ in range(samples)],
-        max_new_tokens=recipe.probe.max_new_tokens,
-        batch_size=recipe.probe.batch_size,
-        title="samples",
-        temperature=1.0,
-    )
-    texts = [_answer(policy, each) for each in drawn]
+    if not drawn:
+        raise ConfigError(f"estimators.{comparing[0]}: needs further samples of each question: probe.samples=N")
+    texts, samples = [_answer(policy, each) for each in drawn], recipe.probe.samples
 
     def same(gold: str, answer: str) -> bool:
         (verdict,) = verifier.verify(golds=[gold], answers=[answer])
         return verdict.correct == 1.0
 
     clusters = [
-        answer_clusters([answer, *texts[place * samples : (place + 1) * samples]], same)
-        for place, answer in enumerate(answers)
+        answer_clusters([answers[place], *texts[place * samples : (place + 1) * samples]], same)
+        for place in range(len(texts) // samples)
     ]
+    clusters += [[-1] * (samples + 1)] * (len(answers) - len(clusters))
     return Extras(asked, torch.tensor(clusters, dtype=torch.long).reshape(len(answers), samples + 1))
 
 

@@ -1,8 +1,8 @@
-"""From a checkpoint to completions: the rollout stage of a probe, greedy and without any training machinery."""
+"""From a checkpoint to completions: the rollout stage of a probe, without any training machinery."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +51,26 @@ def generate(
     max_new_tokens: int,
     batch_size: int,
     title: str | None = "probe",
-    temperature: float | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[Generation]:
-    """Answer every prompt, in batches of similar length; results in the order of ``prompts``.
+    """Answer every prompt in batches of similar length; results in the order of ``prompts``.
 
-    Greedily, or drawn at a ``temperature``, from all tokens. ``title`` is that of the progress shown; None shows none.
+    At ``temperature`` 0 the answers are greedy; above it they are sampled, from ``seed``, over the whole vocabulary.
+    ``title`` is that of the progress shown; None shows none.
     """
+    with torch.random.fork_rng(enabled=temperature > 0):
+        if temperature > 0:
+            torch.manual_seed(seed)
+        return _generate(policy, prompts, max_new_tokens, batch_size, title, temperature)
+
+
+def _generate(
+    policy: Policy, prompts: Sequence[Any], max_new_tokens: int, batch_size: int, title: str | None, temperature: float
+) -> list[Generation]:
+    decoding = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    if temperature > 0:
+        decoding = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
     encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     results: list[Generation | None] = [None] * len(prompts)
@@ -73,10 +87,7 @@ def generate(
                     input_ids=ids.to(policy.model.device),
                     attention_mask=mask.to(policy.model.device),
                     max_new_tokens=max_new_tokens,
-                    do_sample=temperature is not None,
-                    temperature=temperature,
-                    top_p=None,
-                    top_k=None if temperature is None else 0,
+                    **decoding,
                     repetition_penalty=1.0,  # chat models bring their own, which is not how they were trained here
                     pad_token_id=pad,
                     eos_token_id=list(policy.end_ids),
@@ -89,9 +100,14 @@ def generate(
 
 
 def verify_generations(
-    policy: Policy, rows: Sequence[dict[str, Any]], generations: Sequence[Generation], method: str, verifier: Verifier
+    policy: Policy,
+    rows: Sequence[dict[str, Any]],
+    generations: Sequence[Generation],
+    method: str,
+    verifier: Verifier,
+    manner: Callable[[str], str | None],
 ) -> pd.DataFrame:
-    """Records of one method whose confidence is the stated one."""
+    """Records of one method whose confidence is the stated one; ``manner`` names that of a completion."""
     frame = pd.DataFrame(
         {
             "method": method,
@@ -101,6 +117,7 @@ def verify_generations(
             "completion": [each.decoded.text for each in generations],
             "truncated": [not each.decoded.finished for each in generations],
             "group": [row["group"] for row in rows],
+            "manner": [manner(each.decoded.text) for each in generations],
             "completion_tokens": [len(each.completion_ids) for each in generations],
         }
     )

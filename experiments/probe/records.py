@@ -30,7 +30,7 @@ from rl.files import replacing
 
 TEXT_COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "confidence_source", "verdict",
-    "group",
+    "group", "manner",
 )  # fmt: skip
 BOOLEAN_COLUMNS = ("lenient", "parsed")
 PROBABILITY_COLUMNS = ("confidence", "recorded_confidence")
@@ -38,12 +38,13 @@ BINARY_COLUMNS = ("correct", "large_correct", "recorded_correct")
 COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "lenient", "confidence", "parsed",
     "confidence_source", "correct", "verdict", "recorded_confidence", "recorded_correct", "large_correct", "cost",
-    "group", "completion_tokens",
+    "group", "manner", "completion_tokens",
 )  # fmt: skip
 """Every column of a records table, in order; all are always there, null where nothing is known.
 
-``confidence_source`` is "stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or
-"ranked" where only the order of what it computed counts.
+``manner`` is how a completion comes to its answer, in the words of its task. ``confidence_source`` is "stated",
+"recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the order of
+what it computed counts.
 """
 
 

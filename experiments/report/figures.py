@@ -102,6 +102,23 @@ def _draw_histogram(axes: Axes, confidence: np.ndarray, correct: np.ndarray, par
     axes.spines["left"].set_visible(False)
 
 
+def solve_rate_figure(name: str, rates: np.ndarray) -> str:
+    """Histogram of how often each question is solved, ``rates`` (N,) in [0, 1], over ten bins; ``name`` as above."""
+    counts, edges = np.histogram(rates, bins=10, range=(0.0, 1.0))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.9))
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.03, right=0.975, top=0.97, bottom=0.235)
+        middles = (edges[:-1] + edges[1:]) / 2
+        axes.bar(middles, counts, 0.088, color=RIGHT, linewidth=0)
+        for middle, count in zip(middles, counts, strict=True):
+            at = (middle, count)
+            axes.annotate(f"{count:,}", at, (0, 2), textcoords="offset points", ha="center", color=MUTED, fontsize=7)
+        axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.2 * counts.max()), yticks=[], xlabel="solve rate of a question")
+        axes.spines["left"].set_visible(False)
+        return _svg(figure, name, f"Histogram of the solve rates of {len(rates)} questions")
+
+
 def routing_figure(
     name: str,
     curve: RoutingCurve,

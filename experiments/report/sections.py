@@ -11,7 +11,7 @@ import pandas as pd
 from estimators.metrics.calibration import brier
 from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve, routing_curve
 from experiments.probe.measure import RANKED
-from experiments.report.figures import reliability_figure, routing_figure
+from experiments.report.figures import reliability_figure, routing_figure, solve_rate_figure
 from experiments.report.glossary import (
     METRICS,
     Entry,
@@ -31,6 +31,8 @@ WRONG_SHOWN = 3
 """Most confident wrong answers shown for each of several methods; three times as many for one alone."""
 SHARES = (0.1, 0.2, 0.3, 0.5)
 """Shares escalated at which the accuracy of the pair is tabulated."""
+TRACES_SHOWN = 6
+"""Questions whose completions are shown method by method, one of a group."""
 GROUPS_SHOWN = 12
 """Groups of questions in the table by group, largest first."""
 LONGEST = {"prompt": 400, "gold": 120, "answer": 120, "completion": 700}
@@ -133,15 +135,18 @@ def confident_wrong(records: pd.DataFrame) -> list[dict[str, Any]]:
     return methods
 
 
-def groups(records: pd.DataFrame) -> dict[str, Any] | None:
-    """Accuracy against confidence in each of the largest groups of questions; None with fewer than two of them."""
+def groups(records: pd.DataFrame, column: str = "group") -> dict[str, Any] | None:
+    """Accuracy against confidence in each of the largest groups of questions; None with fewer than two of them.
+
+    With ``column`` "manner" the groups are of completions, by how they come to their answers.
+    """
     judged = _judged(_probabilities(records))
-    sizes = judged["group"].dropna().value_counts()
+    sizes = judged[column].dropna().value_counts()
     if len(sizes) < 2:
         return None
     rows = []
     for group in sizes.index[:GROUPS_SHOWN]:
-        for method, part in judged[judged["group"] == group].groupby("method", sort=False):
+        for method, part in judged[judged[column] == group].groupby("method", sort=False):
             confidence, correct = _floats(part["confidence"]), _floats(part["correct"])
             accuracy = f"{100 * correct.mean():.1f}%"
             cells = [
@@ -152,8 +157,50 @@ def groups(records: pd.DataFrame) -> dict[str, Any] | None:
                 f"{brier(confidence, correct):.3f}",
             ]
             rows.append((plain(group, 80), cells))
-    columns = ["Group", "Method", "Answers", "Accuracy", "Mean confidence", "Brier"]
+    columns = [column.capitalize(), "Method", "Answers", "Accuracy", "Mean confidence", "Brier"]
     return {"columns": columns, "rows": rows, "left_out": max(0, len(sizes) - GROUPS_SHOWN)}
+
+
+def solve_rates(records: pd.DataFrame) -> list[dict[str, Any]]:
+    """A histogram of how often each question is solved, for each method that answered all of its questions repeatedly.
+
+    The note has the share of questions that are solved neither nearly never nor nearly always, which is what
+    reinforcement learning by groups learns from.
+    """
+    figures = []
+    for method, rows in _judged(records).groupby("method", sort=False):
+        answers = rows.groupby("question_id")["correct"]
+        if answers.size().min() < 2:
+            continue
+        rates = answers.mean().to_numpy(dtype=np.float64)
+        between = float(np.mean((rates > 0.1) & (rates < 0.9)))
+        note = f"{len(rates):,} questions, {100 * between:.0f}% of them with a solve rate strictly between .1 and .9"
+        svg = solve_rate_figure(f"solved{len(figures)}", rates)
+        figures.append({"method": plain(method, 80), "svg": svg, "note": note})
+    return figures
+
+
+def traces(records: pd.DataFrame) -> list[dict[str, Any]]:
+    """What each method wrote to the same questions, one of every group, for methods that differ in what they wrote.
+
+    Empty where no group is known or nothing was written.
+    """
+    known = records[records["completion"].notna() & records["group"].notna() & records["prompt"].notna()]
+    first = known.drop_duplicates(["question_id", "completion", "correct"])
+    first = first.drop_duplicates(["question_id", "method"])
+    asked = known.drop_duplicates("group")["question_id"].sort_values(key=lambda ids: known.loc[ids.index, "group"])
+    shown = []
+    for question in asked.head(TRACES_SHOWN):
+        rows = []
+        for _, row in first[first["question_id"] == question].iterrows():
+            verdict = "not judged" if pd.isna(row["correct"]) else "right" if row["correct"] == 1 else "wrong"
+            trace = plain(row["completion"], LONGEST["completion"], end=True)
+            rows.append((plain(row["method"], 80), [trace, f"{row['confidence']:.3f}", verdict]))
+        prompt, gold = (known.loc[known["question_id"] == question, name].iloc[0] for name in ("prompt", "gold"))
+        gold = "" if pd.isna(gold) else plain(gold, LONGEST["gold"])
+        columns = ["Method", "Completion", "Confidence", "Verdict"]
+        shown.append({"prompt": plain(prompt, LONGEST["prompt"]), "gold": gold, "columns": columns, "rows": rows})
+    return shown
 
 
 def reading(records: pd.DataFrame, metrics: Metrics) -> dict[str, Any]:

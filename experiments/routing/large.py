@@ -52,7 +52,10 @@ def large_verdicts(recipe: Recipe, verifier: Verifier) -> list[float | None]:
         raise ConfigError("probe.escalate_to: names no model to escalate to")
     if target.endswith(SUFFIXES) and not _is_endpoint(target):
         return recorded_verdicts(target, _question_ids(recipe))
-    records = _asked(recipe, verifier) if _is_endpoint(target) else probe_checkpoint(target, recipe, "large", verifier)
+    if _is_endpoint(target):
+        records = _asked(recipe, verifier)
+    else:
+        records = probe_checkpoint(target, recipe, "large", verifier, sampled=False)
     return [None if pd.isna(value) else float(value) for value in records["correct"]]
 
 

@@ -7,14 +7,16 @@ is not what a policy would write, ``demonstration`` is a right answer to imitate
 from __future__ import annotations
 
 from experiments.tasks.arithmetic import Arithmetic
+from experiments.tasks.arithmetic_words import ArithmeticWords
 from experiments.tasks.facts import Facts
 from experiments.tasks.gsm8k import Gsm8k
 from experiments.tasks.jsonl import JsonLines
 from experiments.tasks.rearrangement import Rearrangement
 
-Task = Arithmetic | Facts | Gsm8k | JsonLines | Rearrangement
+Task = Arithmetic | ArithmeticWords | Facts | Gsm8k | JsonLines | Rearrangement
 TASKS: dict[str, type[Task]] = {
     "arithmetic": Arithmetic,
+    "arithmetic_words": ArithmeticWords,
     "facts": Facts,
     "gsm8k": Gsm8k,
     "jsonl": JsonLines,

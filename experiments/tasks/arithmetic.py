@@ -1,24 +1,28 @@
-"""Sums, differences and products of graded difficulty, as symbols (``037+005=``) or in English words.
+"""Chains of sums, differences and products (``72-4-5*5=``) that a tiny policy answers at once or step by step.
 
-The difficulty of a question is its operator and the digits of its operands, so that a small policy is sure of some
-questions, hopeless on others and anywhere between on the rest: P(correct) covers 0 to 1, which calibration needs
-(with one difficulty a policy can answer with one constant confidence and be perfectly calibrated).
+A worked solution does one operation a step, products before the sum or difference that they stand in, from left to
+right; steps are separated by ``;`` and a re-check repeats a step behind a question mark:
 
-Splits are disjoint by construction: each question (operands and operator) is hashed into one of them, and commuted
-twins (``3+8``, ``8+3``) fall together. ``warmup`` is for supervised warm starts and ``train`` for RL; a policy that
-met its RL questions in the warm start would be sure of them for a reason that does not hold on ``test``.
-``shifted`` holds operands one digit longer than any of the other splits has.
+    72-4=68;5*5=25;68-25=43;?68-25=43
+
+Answered at once a chain is hard, and harder the more operations it has and the larger its values are, both of which
+can be seen from the question; worked out, each step is a small fact. So reinforcement learning has something to teach,
+and P(correct) covers 0 to 1. A number has at most two digits, which the shipped policies read as one token.
+
+Splits are disjoint by construction: each question is hashed into one of them, and commuted twins of one operation
+(``3+8``, ``8+3``) fall together. ``warmup`` is for supervised warm starts and ``train`` for RL; a policy that met its
+RL questions in the warm start would be sure of them for a reason that does not hold on ``test``. ``shifted`` holds
+chains with one or two operations more than any of the other splits has.
 """
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from experiments.schema import known_keys
 from experiments.tasks.prompts import Template, build_prompt
 from experiments.tasks.splits import SPLITS as HASHED
 from experiments.tasks.splits import split_of
@@ -26,135 +30,130 @@ from experiments.tasks.task import VerifiedTask
 from rewards.template import AnswerTemplate
 
 SPLITS = (*HASHED, "shifted")
+MANNERS = ("direct", "worked", "checked")
+"""How a demonstration comes to its answer: at once, step by step, or step by step with one or two re-checks."""
+SEPARATOR = ";"
+"""Stands between the steps of a solution."""
+RECHECK = "?"
+"""Stands before a step that repeats the one before it."""
 _REPEATING = ("warmup", "train")
-_OPERATORS = {"+": "plus", "-": "minus", "*": "times"}
-_SHARES = {"+": 1, "-": 1, "*": 4}
-_ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
-_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_LIMITS = (29, 49)
+_PRODUCT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of question: the operator and how many digits its two operands have."""
+class Chain:
+    """A question ``text`` without its equals sign, its answer, and the operations that lead there, in order."""
 
-    operator: str
-    left_digits: int
-    right_digits: int
+    text: str
+    value: int
+    steps: tuple[str, ...]
 
     @property
-    def difficulty(self) -> int:
-        """Digits a written solution handles: their sum for ``+`` and ``-``, twice their product for ``*``."""
-        if self.operator == "*":
-            return 2 * self.left_digits * self.right_digits
-        return self.left_digits + self.right_digits
-
-    def share(self, longest: int) -> int:
-        """How often it comes, against others of its operator: an operand of a product is as often ``longest`` digits
-        long as it is shorter, so that hard products and easy ones balance."""
-        if self.operator != "*":
-            return 1
-        return math.prod(
-            max(longest - 1, 1) if each == longest else 1 for each in (self.left_digits, self.right_digits)
-        )
-
-    def __str__(self) -> str:
-        return f"{self.left_digits}{self.operator}{self.right_digits}"
+    def twin(self) -> str:
+        """A text that commuted twins of one operation share."""
+        for sign in "+*" if len(self.steps) == 1 else "":
+            if sign in self.text:
+                return sign.join(sorted(self.text.split(sign)))
+        return self.text
 
 
-def kinds_of(max_digits: int, *, shifted: bool = False) -> dict[str, list[Kind]]:
-    """Kinds of question by operator; ``shifted`` ones have a left operand one digit longer than ``max_digits``."""
-    lefts = [max_digits + 1] if shifted else range(1, max_digits + 1)
-    rights = range(1, max_digits + 1 + shifted)
-    return {operator: [Kind(operator, left, right) for left in lefts for right in rights] for operator in _OPERATORS}
+def draw_chain(generator: random.Random, operations: int, limit: int) -> Chain:
+    """A chain of so many operations whose numbers, partial results included, lie in [0, limit]; ``limit`` from 9."""
+    parts: list[str] = []
+    steps: list[str] = []
+    value, left = 0, operations
+    while left or not parts:
+        sign = "" if not parts else generator.choice("+-")
+        room = limit - value if sign != "-" else value
+        if sign and room < 1:  # at an end of the range only the other way is open
+            sign = "-" if sign == "+" else "+"
+            room = limit - value if sign == "+" else value
+        needed = 2 if sign else 1
+        if left >= needed and room >= 4 and generator.random() < (_PRODUCT if sign or left > 1 else 1 / 3):
+            one = generator.randint(2, min(9, room // 2))
+            other = generator.randint(2, min(9, room // one))
+            term, text = one * other, f"{one}*{other}"
+            steps.append(f"{text}={term}")
+            left -= 1
+        else:
+            term = generator.randint(1, room)
+            text = str(term)
+        if sign:
+            result = value + term if sign == "+" else value - term
+            steps.append(f"{value}{sign}{term}={result}")
+            value = result
+            left -= 1
+        else:
+            value = term
+        parts.append(sign + text)
+    return Chain("".join(parts), value, tuple(steps))
 
 
-def number_in_words(value: int) -> str:
-    """English words of an integer below one million in size, hyphenated, without "and".
-
-    >>> number_in_words(-1042)
-    'minus one thousand forty-two'
-    """
-    if value < 0:
-        return "minus " + number_in_words(-value)
-    if value >= 1000:
-        rest = value % 1000
-        return number_in_words(value // 1000) + " thousand" + (f" {number_in_words(rest)}" if rest else "")
-    if value >= 100:
-        rest = value % 100
-        return _ONES[value // 100] + " hundred" + (f" {number_in_words(rest)}" if rest else "")
-    if value >= 20:
-        return _TENS[value // 10] + (f"-{_ONES[value % 10]}" if value % 10 else "")
-    return _TEENS[value - 10] if value >= 10 else _ONES[value]
+def written_solution(chain: Chain, manner: str, generator: random.Random) -> str | None:
+    """The steps of a chain as a policy of this manner writes them; None where it answers at once."""
+    if manner == "direct":
+        return None
+    steps = list(chain.steps)
+    if manner == "checked":
+        checked = generator.sample(range(len(steps)), min(len(steps), generator.randint(1, 2)))
+        for index in sorted(checked, reverse=True):
+            steps.insert(index + 1, RECHECK + steps[index])
+    return SEPARATOR.join(steps)
 
 
-def _split_of(left: int, operator: str, right: int) -> str:
-    if operator in "+*" and left > right:
-        left, right = right, left
-    return split_of(f"{left}{operator}{right}")
-
-
-def _question(left: int, operator: str, right: int, style: str, width: int) -> str:
-    if style == "words":
-        return f"What is {number_in_words(left)} {_OPERATORS[operator]} {number_in_words(right)}?"
-    # Padded with zeros, so that digits of equal value stand at equal places: what a tiny policy can learn in minutes.
-    return f"{left:0{width}}{operator}{right:0{width}}="
-
-
-def _draw(generator: random.Random, digits: int) -> int:
-    return generator.randrange(0 if digits == 1 else 10 ** (digits - 1), 10**digits)
-
-
-def questions(split: str, size: int, *, seed: int = 0, style: str = "symbols", max_digits: int = 3) -> Iterator[dict]:
+def questions(
+    split: str,
+    size: int,
+    *,
+    seed: int = 0,
+    max_steps: int = 6,
+    max_value: int = 79,
+    manners: Mapping[str, float] | None = None,
+) -> Iterator[dict]:
     """Yield ``size`` rows ``{id, question, answer, solution, source, difficulty, group}`` of one split.
 
-    Two thirds are products, the rest sums and differences in equal shares; within an operator, see :meth:`Kind.share`.
-    Rows to train on may repeat; those to measure on are distinct, so that there a kind drops out when its questions
-    are used up (two one-digit operands soon are). Differences are not negative. ``solution`` is the answer from its
-    last digit to its first, the order in which carries are worked out: what a supervised warm start teaches a policy
-    to think before it answers. No operand has more than ``max_digits`` digits, or one more in ``shifted``.
+    Chains of 1 to ``max_steps`` operations are equally frequent, and so are chains whose numbers stay within 29, 49
+    and ``max_value``, of those limits that are not above it. Rows to train on may repeat; those to measure on are
+    distinct. ``difficulty`` is the number of operations, which ``group`` names too. ``solution`` is what a
+    demonstration thinks before it answers, by a manner drawn with the shares of ``manners`` (worked if left out), None
+    where it answers at once.
 
-    Raises ValueError for an unknown split or style, and where a split to measure on has fewer than ``size`` questions.
+    Raises ValueError for an unknown split, and where one to measure on has fewer than ``size`` questions.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
-    if style not in ("symbols", "words"):
-        raise ValueError(f"task.style: {style!r} is not one of symbols, words")
-    shifted = split == "shifted"
-    kinds = kinds_of(max_digits, shifted=shifted)
+    shares = dict(manners or {"worked": 1.0})
+    limits = [*(each for each in _LIMITS if each < max_value), max_value]
+    lengths = [max_steps + 1, max_steps + 2] if split == "shifted" else list(range(1, max_steps + 1))
     generator = random.Random(f"arithmetic/{split}/{seed}")
-    seen: set[tuple[int, str, int]] = set()
-    misses: Counter[Kind] = Counter()
+    kinds = [(length, limit) for length in lengths for limit in limits]
+    misses = dict.fromkeys(kinds, 0)
+    seen: set[str] = set()
     count = 0
     while count < size:
         if not kinds:
             raise ValueError(f"split {split!r} has only {count} distinct questions, {size} were asked for")
-        of_operator = kinds[generator.choices(list(kinds), [_SHARES[each] for each in kinds])[0]]
-        kind = generator.choices(of_operator, [each.share(max_digits + shifted) for each in of_operator])[0]
-        left, right = _draw(generator, kind.left_digits), _draw(generator, kind.right_digits)
-        if kind.operator == "-" and left < right:
-            left, right = right, left
-        key = (left, kind.operator, right)
-        repeated = key in seen and split not in _REPEATING
-        if repeated or not (shifted or _split_of(*key) == split):
+        kind = generator.choice(kinds)
+        chain = draw_chain(generator, *kind)
+        repeated = chain.text in seen and split not in _REPEATING
+        if repeated or not (split == "shifted" or split_of(chain.twin) == split):
             misses[kind] += 1
             if misses[kind] > 2000:  # an exhausted kind: every further draw would be a repeat
-                kinds[kind.operator].remove(kind)
-                if not kinds[kind.operator]:
-                    del kinds[kind.operator]
+                kinds.remove(kind)
             continue
         misses[kind] = 0
-        seen.add(key)
+        seen.add(chain.text)
         count += 1
-        value = {"+": left + right, "-": left - right, "*": left * right}[kind.operator]
+        manner = generator.choices(list(shares), list(shares.values()))[0]
         yield {
-            "id": f"{left}{kind.operator}{right}",
-            "question": _question(left, kind.operator, right, style, max_digits + shifted),
-            "answer": str(value),
-            "solution": str(value)[::-1],
+            "id": chain.text,
+            "question": f"{chain.text}=",
+            "answer": str(chain.value),
+            "solution": written_solution(chain, manner, generator),
             "source": "arithmetic",
-            "difficulty": kind.difficulty,
-            "group": str(kind),
+            "difficulty": kind[0],
+            "group": f"{kind[0]} step{'s' * (kind[0] > 1)}",
         }
 
 
@@ -164,8 +163,12 @@ class Arithmetic(VerifiedTask):
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
     verifiers: ClassVar[tuple[str, ...]] = ("math", "text", "token_f1")
-    style: Literal["symbols", "words"] = "symbols"
-    max_digits: int = 3
+    max_steps: int = 6
+    """Operations of the longest chains."""
+    max_value: int = 79
+    """The largest number in a chain or among its partial results."""
+    manners: dict[str, float] = field(default_factory=lambda: {"worked": 1.0})
+    """Share of each manner among the demonstrations of a supervised warm start."""
     train_split: Literal["warmup", "train"] = "train"
     """``warmup`` for supervised warm starts, ``train`` for reinforcement learning."""
     train_size: int = 20000
@@ -176,10 +179,20 @@ class Arithmetic(VerifiedTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.max_digits <= 5:
-            raise ValueError(f"task.max_digits: {self.max_digits} is not from 1 to 5")
+        for name, low, high in (("max_steps", 1, 12), ("max_value", 9, 99)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"task.{name}: {getattr(self, name)} is not from {low} to {high}")
         if self.train_size < 1:
             raise ValueError(f"task.train_size: {self.train_size} is below 1")
+        known_keys("task.manners", self.manners, MANNERS)
+        if any(share < 0 for share in self.manners.values()) or not sum(self.manners.values()) > 0:
+            raise ValueError(f"task.manners: {self.manners} are not shares of 0 or more, with one above 0")
+
+    def manner(self, completion: str) -> str:
+        """How a completion comes to its answer, one of :data:`MANNERS`."""
+        if "</think>" not in completion:
+            return "direct"
+        return "checked" if RECHECK in completion else "worked"
 
     def rows(self, split: str, size: int | None = None, seed: int | None = None) -> list[dict]:
         """Rows of a split, ``train`` being ``train_split``; ``size`` defaults to ``train_size``."""
@@ -187,8 +200,9 @@ class Arithmetic(VerifiedTask):
             self.train_split if split == "train" else split,
             self.train_size if size is None else size,
             seed=self.seed if seed is None else seed,
-            style=self.style,
-            max_digits=self.max_digits,
+            max_steps=self.max_steps,
+            max_value=self.max_value,
+            manners=self.manners,
         )
         rows = []
         for row in drawn:

@@ -61,6 +61,10 @@ class VerifiedTask:
         """Whether a verdict may lie between right and wrong."""
         return self.verifier_beta > 0 or any(VERIFIERS[name].graded for name in self.verifier_names)
 
+    def manner(self, completion: str) -> str | None:
+        """How a completion comes to its answer, in a word of the task's; None where the task tells none apart."""
+        return None
+
     def require_binary(self) -> None:
         """Raise ConfigError where verdicts may be graded, before a probe, whose metrics take right and wrong only."""
         if self.graded:

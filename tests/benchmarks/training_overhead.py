@@ -31,7 +31,7 @@ from trl import GRPOConfig, GRPOTrainer
 from estimators.metrics.resampling import bootstrap
 from experiments.cli import _quiet
 from experiments.config.models import open_policy
-from experiments.tasks import Arithmetic
+from experiments.tasks import Arithmetic, ArithmeticWords
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.pool import VerifierPool
@@ -46,7 +46,7 @@ RUBRIC: dict[str, Any] = {
 }
 WARM_UP = 3
 SETTINGS: dict[str, dict[str, Any]] = {
-    "tiny-small": {"per_device_train_batch_size": 128, "num_generations": 8, "max_completion_length": 20},
+    "tiny-small": {"per_device_train_batch_size": 128, "num_generations": 8, "max_completion_length": 72},
     "smollm2-135m-instruct": {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 32},
 }
 
@@ -79,9 +79,8 @@ def overhead(model: str, steps: int) -> dict[str, Any]:
     """Median seconds a step of both trainers and the median ratio of pairs, {value, low, high}."""
     chat = model != "tiny-small"
     template = AnswerTemplate() if chat else AnswerTemplate(levels=tuple(f"{level / 10:.1f}" for level in range(11)))
-    task = Arithmetic(
-        style="words" if chat else "symbols", chat=chat, instructions=chat, train_size=2000, template=template
-    )
+    kind = ArithmeticWords if chat else Arithmetic
+    task = kind(chat=chat, instructions=chat, train_size=2000, template=template)
     rows = Dataset.from_list([{"prompt": row["prompt"], "answer": row["answer"]} for row in task.rows("train")])
     common: dict[str, Any] = {
         "max_steps": steps + WARM_UP, "learning_rate": 1e-12, "report_to": "none", "use_cpu": True, "bf16": False,

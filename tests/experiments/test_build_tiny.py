@@ -38,18 +38,18 @@ def test_tags_and_levels_are_one_token_each() -> None:
 def test_everything_the_task_and_the_template_write_survives_the_tokenizer() -> None:
     tokenizer = build_tokenizer(TEMPLATE)
     for split in ("train", "shifted"):
-        task = Arithmetic(template=TEMPLATE, train_size=200)
+        task = Arithmetic(template=TEMPLATE, manners={"checked": 1.0}, train_size=200)
         for pair in sft_rows(task.rows(split, 200), TEMPLATE, seed=0):
             for text in (pair["prompt"], pair["completion"]):
                 ids = tokenizer(text)["input_ids"]
                 assert tokenizer.unk_token_id not in ids
                 assert tokenizer.decode(ids, skip_special_tokens=True) == text
-            assert len(tokenizer(pair["prompt"] + pair["completion"])["input_ids"]) < 64  # the policies' context
+            assert len(tokenizer(pair["prompt"] + pair["completion"])["input_ids"]) < 128  # the policies' context
 
 
 def test_the_fields_survive_when_special_tokens_are_skipped() -> None:
     tokenizer = build_tokenizer(TEMPLATE)
-    text = TEMPLATE.render("37", "0.9", thinking="73")
+    text = TEMPLATE.render("37", "0.9", thinking="40-3=37;?40-3=37")
     ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id, tokenizer.pad_token_id]
     assert TEMPLATE.parse(tokenizer.decode(ids, skip_special_tokens=True)).status is ParseStatus.OK
 
@@ -61,10 +61,17 @@ def test_unknown_characters_are_the_unknown_token_and_nothing_is_dropped() -> No
     assert tokenizer.padding_side == "left"
 
 
+def test_a_number_of_two_digits_is_one_token_and_no_two_texts_read_alike() -> None:
+    tokenizer = build_tokenizer(TEMPLATE)
+    assert tokenizer.tokenize("72-4=68;?5*0") == ["72", "-", "4", "=", "68", ";", "?", "5", "*", "0"]
+    texts = [f"{left}{right}" for left in ("", "0", "00") for right in ("7", "70", "707")]
+    assert len({tuple(tokenizer(text)["input_ids"]) for text in texts}) == len(set(texts))
+
+
 def test_the_tokenizer_is_the_same_after_saving(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(TEMPLATE)
     tokenizer.save_pretrained(tmp_path)
-    text = "012*034=" + TEMPLATE.render("408", "1.0", thinking="804")
+    text = "12*3+4=" + TEMPLATE.render("40", "1.0", thinking="12*3=36;36+4=40")
     assert AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"] == tokenizer(text)["input_ids"]
 
 
@@ -79,6 +86,7 @@ def test_weights_follow_from_the_seed(name: str) -> None:
 def test_the_large_policy_is_larger_and_both_are_small_enough_to_ship() -> None:
     tokenizer = build_tokenizer(TEMPLATE)
     small, large = (untrained_policy(name, tokenizer, 0) for name in POLICIES[:2])
+    assert small.num_parameters() < 1e6
     assert small.num_parameters() < large.num_parameters() < 5e6
     assert small.config.vocab_size == large.config.vocab_size == len(tokenizer)
     assert small.get_input_embeddings().weight is small.get_output_embeddings().weight

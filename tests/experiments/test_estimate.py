@@ -63,7 +63,7 @@ def test_what_recorded_completions_cannot_give_is_refused(tmp_path: Path, refusa
     )
     assert "agreement: needs samples" in asked(*recorded, "--estimators", "agreement")
     assert "p_true: needs extra_passes" in asked(*recorded, "--estimators", "p_true")
-    assert "are for a checkpoint" in asked(*recorded, "--samples", "2")
+    assert "are for a checkpoint" in asked(*recorded, "--recipe", "candor")
     other = completions(tmp_path, text="<answer>3</answer>")
     assert "column 'logprobs': its tokens write" in asked("--completions", other)
     path.write_text(json.dumps({"prompt": "1", "gold": "1", "completion": "1"}) + "\n", encoding="utf-8")
@@ -82,7 +82,7 @@ def test_a_checkpoint_is_sampled_and_asked_only_where_an_estimator_compares_or_a
     assert "agreement: needs further samples" in refusal.command("estimate", *common, "--estimators", "agreement")
     assert "do not begin with tokens" in refusal.command("estimate", *common, "--estimators", "p_true")
     names = "agreement,semantic_entropy,lowest_step_confidence,base_rate"
-    assert main(["estimate", *map(str, common), "--estimators", names, "--samples", "2"]) == 0
+    assert main(["estimate", *map(str, common), "--estimators", names, "probe.samples=2"]) == 0
     records = pd.read_parquet(tmp_path / "out" / "records.parquet")
     assert records["method"].unique().tolist() == names.split(",") and len(records) == 24
     agreed = records.loc[records["method"] == "agreement"]

@@ -22,6 +22,7 @@ from experiments.probe.generate import (
     prompt_text,
     verify_generations,
 )
+from experiments.tasks import Arithmetic
 from rewards.template import AnswerTemplate
 from rl.segments import decode_completion
 
@@ -220,7 +221,7 @@ def test_records_say_what_was_asked_answered_and_cut_off(trained: Policy, verifi
         generation(trained, "3+5=", "<answer>9</answer><confidence>0.5</confidence>"),
         generation(trained, "3+5=", "<answer>8</answer><confidence>", ended=False),
     ]
-    frame = verify_generations(trained, rows, generations, "m", verifier)
+    frame = verify_generations(trained, rows, generations, "m", verifier, Arithmetic().manner)
     assert frame["question_id"].tolist() == ["a", "b", "c"]
     assert frame["method"].unique().tolist() == ["m"]
     assert frame["prompt"].tolist() == ["3+4=", "user: 3+5", "3+5="]
@@ -229,6 +230,7 @@ def test_records_say_what_was_asked_answered_and_cut_off(trained: Policy, verifi
     assert frame["parsed"].tolist() == [True, True, False]
     assert frame["status"].tolist() == ["ok", "ok", "truncated"]
     assert frame["completion_tokens"].tolist() == [7, 7, 4]
+    assert frame["manner"].tolist() == ["direct"] * 3
     assert frame["group"].isna().tolist() == [False, True, True]
 
 

@@ -38,20 +38,20 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ("trainer.lerning_rate=1", "trainer.lerning_rate: unknown key, allowed: the fields of CalibratedGRPOConfig"),
         ("probe.sise=3", "probe.sise: unknown key, allowed: split, size, "),
         # The nearest right name.
-        ("task.stile=words", "(did you mean style?)"),
+        ("task.max_step=2", "(did you mean max_steps?)"),
         ("rubric.brir.weight=1", "(did you mean brier?)"),
         ("trainer.lerning_rate=1", "(did you mean learning_rate?)"),
         ("probe.sise=3", "(did you mean size?)"),
         # A value that is none of the allowed ones, or of another type.
         (
             "task.name=arithmetics",
-            "task.name: 'arithmetics' is not one of arithmetic, gsm8k, jsonl, rearrangement (did you mean arithmetic?)",
+            "task.name: 'arithmetics' is not one of arithmetic, arithmetic_words, gsm8k, jsonl, rearrangement "
+            "(did you mean arithmetic?)",
         ),
-        ("task.name=null", "task.name: None is not one of arithmetic, gsm8k"),
-        ("task.style=word", "task.style: 'word' is not one of symbols, words (did you mean words?)"),
+        ("task.name=null", "task.name: None is not one of arithmetic, arithmetic_words, gsm8k"),
         ("task.train_split=test", "task.train_split: 'test' is not one of warmup, train"),
-        ("task.max_digits=9", "task.max_digits: 9 is not from 1 to 5"),
-        ("task.max_digits=two", "task.max_digits: 'two' is not a whole number"),
+        ("task.max_steps=19", "task.max_steps: 19 is not from 1 to 12"),
+        ("task.max_steps=two", "task.max_steps: 'two' is not a whole number"),
         ("task.train_size=0", "task.train_size: 0 is below 1"),
         ("task.chat=maybe", "task.chat: 'maybe' is not true or false"),
         ("task.template.levels=[0.1, null]", "task.template.levels: [0.1, None] is not a list of texts or null"),

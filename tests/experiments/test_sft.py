@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.tasks import Arithmetic
+from experiments.tasks import Arithmetic, ArithmeticWords
 from rewards.completion import ParseStatus
 from rewards.template import AnswerTemplate
 from rl.sft import DECIMAL_LEVELS, confidence_habit, sft_rows
@@ -24,9 +25,11 @@ TEMPLATES = [
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=str)
-@pytest.mark.parametrize("style", ["symbols", "words"])
-def test_every_completion_follows_the_template_and_gives_the_gold(template: AnswerTemplate, style: str) -> None:
-    rows = Arithmetic(style=style, template=template, train_size=200).rows("train")
+@pytest.mark.parametrize("task", [Arithmetic, ArithmeticWords])
+def test_every_completion_follows_the_template_and_gives_the_gold(template: AnswerTemplate, task: Any) -> None:
+    if task is ArithmeticWords and template.thinking == "required":
+        pytest.skip("nothing to think")
+    rows = task(template=template, train_size=200).rows("train")
     pairs = sft_rows(rows, template, seed=0)
     assert len(pairs) == len(rows)
     for row, pair in zip(rows, pairs, strict=True):
@@ -34,7 +37,9 @@ def test_every_completion_follows_the_template_and_gives_the_gold(template: Answ
         assert parsed.status is ParseStatus.OK
         assert parsed.answer == row["answer"]
         assert pair["prompt"] == row["prompt"]
-        assert (f"<think>{row['solution']}</think>" in pair["completion"]) == (template.thinking != "none")
+        thinks = template.thinking != "none" and "solution" in row
+        assert ("<think>" in pair["completion"]) == thinks
+        assert not thinks or f"<think>{row['solution']}</think>" in pair["completion"]
         assert (parsed.confidence is None) == (template.confidence == "none")
 
 
@@ -46,8 +51,8 @@ def test_confidences_follow_the_habit_and_not_the_question() -> None:
     counts = Counter(stated)
     for level, share in habit.items():
         assert counts[level] / len(rows) == pytest.approx(share, abs=4 * (share / len(rows)) ** 0.5)
-    easy = [value for row, value in zip(rows, stated, strict=True) if row["difficulty"] <= 4]
-    hard = [value for row, value in zip(rows, stated, strict=True) if row["difficulty"] >= 12]
+    easy = [value for row, value in zip(rows, stated, strict=True) if row["difficulty"] <= 2]
+    hard = [value for row, value in zip(rows, stated, strict=True) if row["difficulty"] >= 5]
     assert min(len(easy), len(hard)) > 500
     assert sum(easy) / len(easy) == pytest.approx(sum(hard) / len(hard), abs=0.03)
 

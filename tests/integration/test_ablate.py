@@ -36,7 +36,7 @@ def recipe(policy: Any, tmp_path: Path) -> str:
         tmp_path / "short.yaml",
         task={
             "name": "arithmetic",
-            "max_digits": 2,
+            "max_steps": 1,
             "train_size": 50,
             "template": {"levels": list(policy.template.levels)},
         },

@@ -23,7 +23,7 @@ from tests.factories import Refusal, json_lines
 
 COMMANDS = (
     *("quickstart", "train", "probe", "ablate", "report", "build-tiny", "recipes", "audit", "rewards"),
-    *("replay", "metrics", "memory"),
+    *("replay", "metrics", "memory", "vote"),
 )
 
 
@@ -170,7 +170,7 @@ def small_recipe(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe of a second's training on one-digit arithmetic, with a checkpoint at every third step."""
     template = {"levels": list(policy.template.levels)}
     source = {
-        "task": {"name": "arithmetic", "max_digits": 1, "train_size": 64, "template": template},
+        "task": {"name": "arithmetic", "max_steps": 1, "max_value": 19, "train_size": 64, "template": template},
         "model": {"path": str(policy.path), "attn_implementation": "eager"},
         "rubric": {"accuracy": {"weight": 1.0}, "brier": {"weight": 1.0}, "format": {"weight": 0.2}},
         "trainer": {

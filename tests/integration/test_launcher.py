@@ -34,7 +34,7 @@ def recipe(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "split.yaml"
     template = {"levels": list(policy.template.levels)}
     sections = {
-        "task": {"name": "arithmetic", "max_digits": 1, "train_size": 200, "template": template},
+        "task": {"name": "arithmetic", "max_steps": 1, "max_value": 19, "train_size": 200, "template": template},
         "model": {"path": str(policy.path), "attn_implementation": "eager"},
         "rubric": {"accuracy": {}, "brier": {}, "format": {"weight": 0.5}},
         "trainer": {

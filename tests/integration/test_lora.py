@@ -19,7 +19,7 @@ def test_an_adapter_is_trained_saved_with_its_calibration_and_probed(
 ) -> None:
     template = {"levels": list(policy.template.levels)}
     sections = {
-        "task": {"name": "arithmetic", "max_digits": 1, "train_size": 40, "template": template},
+        "task": {"name": "arithmetic", "max_steps": 1, "max_value": 19, "train_size": 40, "template": template},
         "model": {"path": str(policy.path), "attn_implementation": "eager", "lora": {"r": 4}},
         "rubric": {"accuracy": {}, "brier": {}, "format": {"weight": 0.5}},
         "trainer": {

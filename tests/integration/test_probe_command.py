@@ -202,7 +202,12 @@ def test_a_report_needs_the_files_of_a_run(tmp_path: Path, refusal: Refusal) -> 
 def recipe(policy: Any, tmp_path: Path) -> Path:
     """A recipe that probes the trained policy on one-digit arithmetic and escalates to that same policy."""
     source = {
-        "task": {"name": "arithmetic", "max_digits": 1, "template": {"levels": list(policy.template.levels)}},
+        "task": {
+            "name": "arithmetic",
+            "max_steps": 1,
+            "max_value": 19,
+            "template": {"levels": list(policy.template.levels)},
+        },
         "model": {"path": str(policy.path), "attn_implementation": "eager"},
         "rubric": {"accuracy": {"weight": 1.0}},
         "estimators": {"answer_probability": {"reduction": "mean"}},

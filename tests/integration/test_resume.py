@@ -37,7 +37,8 @@ def recipe(policy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sections = {
         "task": {
             "name": "arithmetic",
-            "max_digits": 1,
+            "max_steps": 1,
+            "max_value": 19,
             "train_size": 200,
             "template": {"levels": list(policy.template.levels)},
         },
