@@ -30,7 +30,7 @@ _SHAPES = {
 _SINGLE_STEPS = ("task.max_steps=1", "trainer.per_device_train_batch_size=128", "trainer.learning_rate=3.0e-3")
 _STAGES = {
     "tiny-small": (
-        (*_SINGLE_STEPS, "trainer.max_steps=400", "task.manners={direct: 0.5, worked: 0.5}"),
+        (*_SINGLE_STEPS, "trainer.max_steps=1500", "task.manners={direct: 0.5, worked: 0.5}"),
         (),
     ),
     # What a router escalates to works everything out.

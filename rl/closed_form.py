@@ -24,6 +24,8 @@ from rl.segments import confidence_token, level_token_ids
 class ConfidenceLoss:
     """Expected calibration reward of the confidence token, read off the policy's own forward pass.
 
+    The levels are read at temperature 1, whatever the temperature that completions are sampled at: so the estimator
+    ``expected_confidence`` reads them, and the likeliest level is the same at any.
     Raises ValueError where the template declares no levels, a level is not one token of the tokenizer, or the rubric
     has no calibration term.
     """
@@ -34,7 +36,6 @@ class ConfidenceLoss:
         tokenizer: PreTrainedTokenizerBase,
         template: AnswerTemplate,
         rubric: Rubric,
-        temperature: float,
     ) -> None:
         if template.levels is None:
             raise ValueError(
@@ -66,7 +67,7 @@ class ConfidenceLoss:
             if self._positions_B is not None:
                 rows = torch.arange(len(self._positions_B), device=self._positions_B.device)
                 logits = model_logits(head(output.last_hidden_state[rows, self._positions_B]).float(), config)
-                self._log_probabilities_BL = torch.log_softmax(logits / temperature, dim=-1)[:, ids]
+                self._log_probabilities_BL = torch.log_softmax(logits, dim=-1)[:, ids]
 
         policy.base_model.register_forward_hook(read_level_probabilities)
 

@@ -131,7 +131,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             )
         self._confidence_loss: ConfidenceLoss | None = None
         if args.confidence_loss_weight:
-            self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
+            self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric)
         self._difficulty: DifficultySampler | None = None
         if args.difficulty_mix is not None:
             self._difficulty = DifficultySampler(len(self.train_dataset), args.difficulty_mix, args.seed)

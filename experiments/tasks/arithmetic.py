@@ -115,10 +115,10 @@ def questions(
     """Yield ``size`` rows ``{id, question, answer, solution, source, difficulty, group}`` of one split.
 
     Chains of 1 to ``max_steps`` operations are equally frequent. Their numbers stay within 29, 49 and ``max_value`` in
-    shares of 5, 3 and 2, of those limits that are not above it, so that a number counts as hard for being rare. Rows to train on may repeat; those to measure on are
-    distinct. ``difficulty`` is the number of operations, which ``group`` names too. ``solution`` is what a
-    demonstration thinks before it answers, by a manner drawn with the shares of ``manners`` (worked if left out), None
-    where it answers at once.
+    shares of 5, 3 and 2, of those limits that are not above it, so that a large number is hard for being rare. Rows to
+    train on may repeat; those to measure on are distinct. ``difficulty`` is the number of operations, which ``group``
+    names too. ``solution`` is what a demonstration thinks before it answers, by a manner drawn with the shares of
+    ``manners`` (worked if left out), None where it answers at once.
 
     Raises ValueError for an unknown split, and where one to measure on has fewer than ``size`` questions.
     """

@@ -13,7 +13,6 @@ import torch
 from estimators.answer_span import AnswerMinProbability, AnswerProbability
 from estimators.estimator import Estimator
 from estimators.expected_confidence import ExpectedConfidence
-from experiments.build_tiny import build_tokenizer
 from experiments.probe.estimates import estimate_generations
 from experiments.probe.generate import (
     Generation,
@@ -25,6 +24,7 @@ from experiments.probe.generate import (
 from experiments.tasks import Arithmetic
 from rewards.template import AnswerTemplate
 from rl.segments import decode_completion
+from tests.factories import character_tokenizer
 
 PROMPTS = ["3+4=", "1234567+1=", "2+2=", "0-", "12+3=", "444+44=", "7", "1+1=", "99999999+1="]
 """Of many lengths, so that every batch is padded."""
@@ -99,7 +99,7 @@ def test_the_text_is_that_of_the_ids_and_says_whether_it_ended(trained: Policy) 
 
 
 def test_chat_prompts_go_through_the_chat_template(trained: Policy) -> None:
-    tokenizer = build_tokenizer(trained.template)
+    tokenizer = character_tokenizer(trained.template)
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message['content'] }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
     )

@@ -36,9 +36,9 @@ def rubric_of(**terms: dict[str, Any]) -> Rubric:
     return Rubric.from_config({"accuracy": {"weight": 4.0}, **terms}, allow_hackable=True)
 
 
-def loss_of(loaded: Any, policy: Any, rubric: Rubric, temperature: float = 1.0) -> ConfidenceLoss:
+def loss_of(loaded: Any, policy: Any, rubric: Rubric) -> ConfidenceLoss:
     model, tokenizer = loaded
-    return ConfidenceLoss(model, tokenizer, policy.template, rubric, temperature)
+    return ConfidenceLoss(model, tokenizer, policy.template, rubric)
 
 
 def rollout_of(loaded: Any, policy: Any, verdicts: Sequence[float | None]) -> tuple[VerifiedRollout, torch.Tensor]:
@@ -60,11 +60,11 @@ def outcomes_of(rollout: VerifiedRollout, signals: dict[str, list[float]] | None
     )
 
 
-def level_probabilities(loaded: Any, policy: Any, ids_T: list[int], temperature: float) -> np.ndarray:
+def level_probabilities(loaded: Any, policy: Any, ids_T: list[int]) -> np.ndarray:
     model, tokenizer = loaded
     ids = [*tokenizer.encode(PROMPT, add_special_tokens=False), *ids_T]
     with torch.no_grad():
-        probabilities = (model(input_ids=torch.tensor([ids])).logits[0, -1].double() / temperature).softmax(dim=0)
+        probabilities = model(input_ids=torch.tensor([ids])).logits[0, -1].double().softmax(dim=0)
     return probabilities[tokenizer.convert_tokens_to_ids(list(policy.template.levels))].numpy()
 
 
@@ -111,13 +111,10 @@ def test_the_targets_are_those_of_the_terms(loaded: Any, policy: Any) -> None:
 # -- the sum of the terms ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_the_loss_is_the_weighted_sum_of_what_each_term_pays_over_its_own_target(
-    temperature: float, loaded: Any, policy: Any
-) -> None:
+def test_the_loss_is_the_weighted_sum_of_what_each_term_pays_over_its_own_target(loaded: Any, policy: Any) -> None:
     """One token of the vocabulary after another, each paid by the term itself."""
     rubric = rubric_of(brier={"weight": 2.0}, log={"weight": 0.5, "target": "leave_one_out"}, linear={"noise": 0.2})
-    loss = loss_of(loaded, policy, rubric, temperature)
+    loss = loss_of(loaded, policy, rubric)
     rollout, ids_BT = rollout_of(loaded, policy, [1.0, None, 0.0, 1.0])
     targets_BC = loss.targets(outcomes_of(rollout))
     positions_B = loss.positions(rollout, ids_BT, targets_BC)
@@ -131,7 +128,7 @@ def test_the_loss_is_the_weighted_sum_of_what_each_term_pays_over_its_own_target
         paid.append(0.0)
         if position < 0:
             continue
-        probabilities_L = level_probabilities(loaded, policy, ids_BT[row, :position].tolist(), temperature)
+        probabilities_L = level_probabilities(loaded, policy, ids_BT[row, :position].tolist())
         probabilities = np.append(probabilities_L, 1 - probabilities_L.sum())
         for term, weight, target in zip(
             [rubric.terms[index] for index in loss.term_indices], weights_C.tolist(), targets_BC[row].tolist(),
@@ -219,7 +216,7 @@ def test_an_entropy_bonus_is_paid_where_a_confidence_is_read(loaded: Any, policy
     rollout, ids_BT = rollout_of(loaded, policy, [1.0, 0.0, 1.0, None])
     values = []
     for coefficient in (0.0, 0.25):
-        loss = ConfidenceLoss(model, tokenizer, policy.template, rubric, 1.0)
+        loss = ConfidenceLoss(model, tokenizer, policy.template, rubric)
         targets_BC = loss.targets(outcomes_of(rollout))
         positions_B = loss.positions(rollout, ids_BT, targets_BC)
         read(loss, loaded, ids_BT, positions_B)
@@ -227,7 +224,7 @@ def test_an_entropy_bonus_is_paid_where_a_confidence_is_read(loaded: Any, policy
     entropies = []
     for row, position in enumerate(positions_B.tolist()):
         if position >= 0:
-            levels = level_probabilities(loaded, policy, ids_BT[row, :position].tolist(), 1.0)
+            levels = level_probabilities(loaded, policy, ids_BT[row, :position].tolist())
             shares = levels / levels.sum()
             entropies.append(-(shares * np.log(shares)).sum())
     assert len(entropies) == 3

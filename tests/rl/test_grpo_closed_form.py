@@ -38,7 +38,7 @@ def read_off(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
 def test_level_probabilities_are_those_of_a_plain_forward(
     architecture: str, make_trainer: Any, replay: Any, policy: Any, read_off: list[torch.Tensor]
 ) -> None:
-    """At the position before the confidence token, with prompts of several lengths, padded on the left."""
+    """At the position before the confidence token, at temperature 1, with prompts of several lengths, padded left."""
     model, tokenizer = policy.load()
     if architecture in ("gemma2", "granite", "cohere"):
         model = tiny_model(architecture, vocabulary=tokenizer, hidden=32)
@@ -61,7 +61,7 @@ def test_level_probabilities_are_those_of_a_plain_forward(
     for row, ids in enumerate(input_ids.tolist()):
         places = [column for column, token in enumerate(ids) if token in level_ids]
         if places:
-            expected = (logits_BTV[row, places[0] - 1] / 0.7).softmax(dim=0)[level_ids]
+            expected = logits_BTV[row, places[0] - 1].softmax(dim=0)[level_ids]
             torch.testing.assert_close(probabilities_BL[row], expected, rtol=1e-5, atol=1e-7)
             compared += 1
     assert compared == 7
