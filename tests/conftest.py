@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rewards.template import AnswerTemplate
-from tests.factories import Refusal, tiny_model
+from tests.factories import Refusal, character_tokenizer, tiny_model
 
 os.environ.update(
     HF_HUB_OFFLINE="1",
@@ -46,11 +46,9 @@ class TinyPolicy:
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> TinyPolicy:
-    """A policy with random weights: two layers of 32, and the character tokenizer of the shipped policies."""
-    from experiments.build_tiny import build_tokenizer
-
+    """A policy with random weights: two layers of 32, and a token a character."""
     template = AnswerTemplate(levels=LEVELS)
-    tokenizer = build_tokenizer(template)
+    tokenizer = character_tokenizer(template)
     model = tiny_model(
         vocabulary=tokenizer, hidden=32, initializer_range=0.02, max_position_embeddings=64, tie_word_embeddings=True,
         attn_implementation="eager",

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
+from rewards.template import AnswerTemplate
 
 
 def make_outcomes(
@@ -103,6 +104,21 @@ def tiny_model(kind: str = "llama", *, vocabulary: Any = 23, hidden: int = 16, *
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return getattr(transformers, head)(configuration)
+
+
+def character_tokenizer(template: AnswerTemplate) -> Any:
+    """A tokenizer in which each character of arithmetic is one token, and so is each tag and level of the template."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = ["<pad>", "<eos>", "<unk>", *"0123456789+-*=?;. "]
+    core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    core.decoder = decoders.Fuse()
+    core.add_tokens([AddedToken(text, special=False, normalized=False) for text in template.tokens])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
+    )
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

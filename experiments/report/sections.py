@@ -186,9 +186,9 @@ def traces(records: pd.DataFrame) -> list[dict[str, Any]]:
     Empty where no group is known or nothing was written.
     """
     known = records[records["completion"].notna() & records["group"].notna() & records["prompt"].notna()]
-    first = known.drop_duplicates(["question_id", "completion", "correct"])
-    first = first.drop_duplicates(["question_id", "method"])
-    asked = known.drop_duplicates("group")["question_id"].sort_values(key=lambda ids: known.loc[ids.index, "group"])
+    # Other confidences of the same completions are left out, and further samples of a question.
+    first = known.drop_duplicates(["question_id", "completion", "correct"]).drop_duplicates(["question_id", "method"])
+    asked = known.drop_duplicates("group").sort_values("group")["question_id"]
     shown = []
     for question in asked.head(TRACES_SHOWN):
         rows = []

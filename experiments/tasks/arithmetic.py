@@ -37,7 +37,8 @@ SEPARATOR = ";"
 RECHECK = "?"
 """Stands before a step that repeats the one before it."""
 _REPEATING = ("warmup", "train")
-_LIMITS = (29, 49)
+_LIMITS = {29: 5, 49: 3}
+"""Limits below the largest, with their shares against its 2."""
 _PRODUCT = 0.25
 
 
@@ -107,40 +108,40 @@ def questions(
     size: int,
     *,
     seed: int = 0,
-    max_steps: int = 6,
+    max_steps: int = 5,
     max_value: int = 79,
     manners: Mapping[str, float] | None = None,
 ) -> Iterator[dict]:
     """Yield ``size`` rows ``{id, question, answer, solution, source, difficulty, group}`` of one split.
 
-    Chains of 1 to ``max_steps`` operations are equally frequent, and so are chains whose numbers stay within 29, 49
-    and ``max_value``, of those limits that are not above it. Rows to train on may repeat; those to measure on are
-    distinct. ``difficulty`` is the number of operations, which ``group`` names too. ``solution`` is what a
-    demonstration thinks before it answers, by a manner drawn with the shares of ``manners`` (worked if left out), None
-    where it answers at once.
+    Chains of 1 to ``max_steps`` operations are equally frequent. Their numbers stay within 29, 49 and ``max_value`` in
+    shares of 5, 3 and 2, of those limits that are not above it, so that a large number is hard for being rare. Rows to
+    train on may repeat; those to measure on are distinct. ``difficulty`` is the number of operations, which ``group``
+    names too. ``solution`` is what a demonstration thinks before it answers, by a manner drawn with the shares of
+    ``manners`` (worked if left out), None where it answers at once.
 
     Raises ValueError for an unknown split, and where one to measure on has fewer than ``size`` questions.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     shares = dict(manners or {"worked": 1.0})
-    limits = [*(each for each in _LIMITS if each < max_value), max_value]
+    limits = {limit: share for limit, share in _LIMITS.items() if limit < max_value} | {max_value: 2}
     lengths = [max_steps + 1, max_steps + 2] if split == "shifted" else list(range(1, max_steps + 1))
     generator = random.Random(f"arithmetic/{split}/{seed}")
-    kinds = [(length, limit) for length in lengths for limit in limits]
+    kinds = {(length, limit): share for length in lengths for limit, share in limits.items()}
     misses = dict.fromkeys(kinds, 0)
     seen: set[str] = set()
     count = 0
     while count < size:
         if not kinds:
             raise ValueError(f"split {split!r} has only {count} distinct questions, {size} were asked for")
-        kind = generator.choice(kinds)
+        kind = generator.choices(list(kinds), list(kinds.values()))[0]
         chain = draw_chain(generator, *kind)
         repeated = chain.text in seen and split not in _REPEATING
         if repeated or not (split == "shifted" or split_of(chain.twin) == split):
             misses[kind] += 1
             if misses[kind] > 2000:  # an exhausted kind: every further draw would be a repeat
-                kinds.remove(kind)
+                del kinds[kind]
             continue
         misses[kind] = 0
         seen.add(chain.text)
@@ -163,7 +164,7 @@ class Arithmetic(VerifiedTask):
 
     splits: ClassVar[tuple[str, ...]] = SPLITS
     verifiers: ClassVar[tuple[str, ...]] = ("math", "text", "token_f1")
-    max_steps: int = 6
+    max_steps: int = 5
     """Operations of the longest chains."""
     max_value: int = 79
     """The largest number in a chain or among its partial results."""

@@ -31,11 +31,11 @@ from experiments.tasks.prompts import build_prompt
 from rewards.template import AnswerTemplate
 
 GOLDEN: dict[str, tuple[list[str], str]] = {
-    "warmup": (["12-3*4+22", "15+3+5*2-27", "10-1-2*4-1"], "9d6889913c9e8286"),
-    "train": (["7*6", "25-1-11-12", "4*6-24+22+2*2"], "47c72a11f94fe0eb"),
-    "validation": (["7-4-3+31-27-3-1", "6+28+5", "38-23-5-7-1"], "1c234d9f1d0d135e"),
-    "test": (["33+10+3-43+21", "23-8+3*4", "8*9+4+3-2*5"], "514b485dde738165"),
-    "shifted": (["14-2*6-2+70-27-32-4+43", "10+8*2-18-2*2-2-2", "5*4-12-4-2+25-6*4+44"], "8b798c3db01e4ef5"),
+    "warmup": (["9*8+3+4-20", "24+1+18-36+35", "11-9"], "d0e4d87c29580994"),
+    "train": (["8*2", "2*5-3*3-1", "17-16-1+12"], "d361af7289267748"),
+    "validation": (["9*4", "2*5-1+3*5", "5-5+15-10-3+11"], "65d5652661840284"),
+    "test": (["16-11-1-1", "9*3-20-3*2+11", "1-1+37-20+47-64"], "ecf8664d478b846e"),
+    "shifted": (["3*7+4*2-10-7*2+14", "45+4*8-12+2+5*2", "22+4-7-17-2+5*4-18"], "71156dbb1c843097"),
 }
 """First ids and a hash of 200 rows of each split, seed 0: every published number rests on these questions."""
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -72,8 +72,8 @@ def test_the_questions_are_the_same_in_another_process() -> None:
 def test_no_question_nor_its_commuted_twin_is_in_two_splits() -> None:
     seen = {}
     for split in SPLITS:
-        texts = [row["id"] for row in questions(split, 1500, max_steps=2)]
-        seen[split] = {"+".join(sorted(re.split(r"\+", text))) if text.count("+") == 1 else text for text in texts}
+        rows = questions(split, 1500, max_steps=2)
+        seen[split] = {"+".join(sorted(row["id"].split("+"))) if row["difficulty"] == 1 else row["id"] for row in rows}
     for one in SPLITS:
         for other in SPLITS:
             assert one == other or seen[one].isdisjoint(seen[other])
@@ -107,13 +107,12 @@ def test_every_step_of_a_solution_is_right_and_leads_to_the_answer(split: str) -
 def test_lengths_and_limits_are_graded_and_the_shifted_split_is_longer() -> None:
     rows = list(questions("warmup", 6000))
     groups = Counter(row["group"] for row in rows)
-    assert set(groups) == {"1 step", *(f"{steps} steps" for steps in range(2, 7))}
-    assert all(count == pytest.approx(1000, abs=150) for count in groups.values())
-    # Of three limits in equal shares, a number above 49 is in reach of the last alone.
-    assert sum(max(map(int, re.findall(r"\d+", row["id"]))) > 49 for row in rows) / 6000 == pytest.approx(
-        0.25, abs=0.06
-    )
-    assert {row["difficulty"] for row in questions("shifted", 200)} == {7, 8}
+    assert set(groups) == {"1 step", *(f"{steps} steps" for steps in range(2, 6))}
+    assert all(count == pytest.approx(1200, abs=160) for count in groups.values())
+    # Of a fifth whose numbers may exceed 49, some do.
+    largest = [max(map(int, re.findall(r"\d+", row["id"]))) for row in rows]
+    assert sum(each > 49 for each in largest) / 6000 == pytest.approx(0.08, abs=0.03)
+    assert {row["difficulty"] for row in questions("shifted", 200)} == {6, 7}
     assert {row["group"] for row in questions("test", 50, max_steps=1, max_value=29)} == {"1 step"}
 
 

@@ -13,7 +13,6 @@ import torch
 from estimators.answer_span import AnswerMinProbability, AnswerProbability
 from estimators.estimator import Estimator
 from estimators.expected_confidence import ExpectedConfidence
-from experiments.build_tiny import build_tokenizer
 from experiments.probe.estimates import estimate_generations
 from experiments.probe.generate import (
     Generation,
@@ -25,6 +24,7 @@ from experiments.probe.generate import (
 from experiments.tasks import Arithmetic
 from rewards.template import AnswerTemplate
 from rl.segments import decode_completion
+from tests.factories import character_tokenizer
 
 PROMPTS = ["3+4=", "1234567+1=", "2+2=", "0-", "12+3=", "444+44=", "7", "1+1=", "99999999+1="]
 """Of many lengths, so that every batch is padded."""
@@ -68,6 +68,23 @@ def test_results_come_in_the_order_of_the_prompts(tiny: Policy) -> None:
     assert len({len(each.prompt_ids) for each in found}) > 4  # else sorting by length would have moved nothing
 
 
+def test_samples_follow_the_policy_at_their_temperature_and_leave_other_draws_alone(tiny: Policy) -> None:
+    """The first token of many samples, against the policy's own probabilities at that temperature."""
+    prompts, temperature = ["3+4="] * 600, 0.7
+    torch.manual_seed(5)
+    untouched = torch.rand(1).item()
+    torch.manual_seed(5)
+    found = generate(tiny, prompts, max_new_tokens=2, batch_size=300, temperature=temperature, seed=3)
+    assert torch.rand(1).item() == untouched
+    again = generate(tiny, prompts, max_new_tokens=2, batch_size=300, temperature=temperature, seed=3)
+    assert [each.completion_ids for each in found] == [each.completion_ids for each in again]
+    ids = torch.tensor([tiny.tokenizer(prompts[0])["input_ids"]])
+    with torch.no_grad():
+        expected = (tiny.model(input_ids=ids).logits[0, -1] / temperature).softmax(dim=0)
+    counted = torch.bincount(torch.tensor([each.completion_ids[0] for each in found]), minlength=len(expected)) / 600
+    assert (counted - expected).abs().max() < 4 * (0.25 / 600) ** 0.5
+
+
 def test_the_text_is_that_of_the_ids_and_says_whether_it_ended(trained: Policy) -> None:
     whole = generate(trained, ["3+4=", "2+1="], max_new_tokens=12, batch_size=2)
     cut = generate(trained, ["3+4=", "2+1="], max_new_tokens=3, batch_size=2)
@@ -82,7 +99,7 @@ def test_the_text_is_that_of_the_ids_and_says_whether_it_ended(trained: Policy) 
 
 
 def test_chat_prompts_go_through_the_chat_template(trained: Policy) -> None:
-    tokenizer = build_tokenizer(trained.template)
+    tokenizer = character_tokenizer(trained.template)
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message['content'] }}{% endfor %}{% if add_generation_prompt %}={% endif %}"
     )

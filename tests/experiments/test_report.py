@@ -99,6 +99,39 @@ def test_the_report_holds_every_section_and_asks_for_nothing(report: Callable[..
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "img", "link", "iframe", "object"})
 
 
+def test_solve_rates_are_of_methods_that_answer_each_question_repeatedly() -> None:
+    ids = [str(index // 4) for index in range(12)]
+    correct = [1.0, 0.0, 1.0, 0.0] + [1.0] * 4 + [0.0] * 4
+    (figure,) = sections.solve_rates(
+        pd.concat([table("often", count=12, question_id=ids, correct=correct), table("once", count=12)])
+    )
+    assert figure["method"] == "often"
+    assert figure["note"].startswith("3 questions, 33% of them with a solve rate strictly between .1 and .9")
+    assert sections.solve_rates(table("once")) == []
+
+
+def test_traces_set_what_each_method_wrote_side_by_side() -> None:
+    questions = {"group": ["easy", "hard"] * 3, "question_id": list("abcdef")}
+    frame = pd.concat(
+        table(method, count=6, correct=right, completion=f"wrote {method}", **questions)
+        for method, right in (("one", 1.0), ("two", 0.0))
+    )
+    traces = sections.traces(frame)
+    assert len(traces) == 2
+    assert [(name, cells[0], cells[2]) for name, cells in traces[0]["rows"]] == [
+        ("one", "wrote one", "right"),
+        ("two", "wrote two", "wrong"),
+    ]
+    assert sections.traces(table()) == []
+
+
+def test_manners_are_compared_where_there_are_two() -> None:
+    manners = sections.groups(table(manner=["direct", "worked"] * 30), "manner")
+    assert {name for name, _ in manners["rows"]} == {"direct", "worked"}
+    assert manners["columns"][0] == "Manner"
+    assert sections.groups(table(manner="direct"), "manner") is None
+
+
 def test_the_same_files_give_the_same_page(report: Callable[..., Page], tmp_path: Path) -> None:
     report(table(large_correct=1.0), title="Again", meta={"seed": 3})
     first = (tmp_path / "report.html").read_bytes()

@@ -257,6 +257,17 @@ def test_a_checkpoint_is_probed_by_the_recipe_beside_its_weights(checkpoint: Pat
     assert str(checkpoint) in page
 
 
+def test_questions_are_sampled_beside_the_greedy_answers(policy: Any, recipe: Path, tmp_path: Path) -> None:
+    out, asked = tmp_path / "out", ["estimators=null", "probe.size=10", "probe.samples=3", "probe.sampled_size=4"]
+    assert main(["probe", str(policy.path), "--recipe", str(recipe), "--out", str(out), *asked]) == 0
+    records = pd.read_parquet(out / "records.parquet")
+    greedy, sampled = (records[records["method"] == name] for name in ("checkpoint", "checkpoint_sampled"))
+    assert (len(greedy), len(sampled)) == (10, 12)
+    assert sampled["question_id"].tolist() == greedy["question_id"].head(4).repeat(3).tolist()
+    assert sampled["large_correct"].tolist() == greedy["large_correct"].head(4).repeat(3).tolist()
+    assert "solve rate strictly between" in (out / "report.html").read_text()
+
+
 def test_a_policy_without_a_recipe_is_probed_by_the_one_named(policy: Any, recipe: Path, tmp_path: Path) -> None:
     command = ["probe", str(policy.path), "--recipe", str(recipe), "--out", str(tmp_path / "out")]
     assert main([*command, "probe.escalate_to=null", "estimators=null", "probe.size=10"]) == 0

@@ -12,13 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from experiments.build_tiny import build_tokenizer
 from rewards.completion import ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS
-from tests.factories import make_outcomes, tiny_model
+from tests.factories import character_tokenizer, make_outcomes, tiny_model
 
 TEMPLATE = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), abstain="=", step_confidences="optional")
 GROUP, LENGTH = 4, 24
@@ -46,7 +45,7 @@ SHAPE = {"hidden": 32, "initializer_range": 0.2, "attn_implementation": "eager"}
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return build_tokenizer(TEMPLATE)
+    return character_tokenizer(TEMPLATE)
 
 
 def outcomes_of(table: pd.DataFrame, lengths: list[int]) -> Outcomes:
