@@ -61,9 +61,16 @@ def lm_polygraph(wheel: Path) -> dict[str, Any]:
         package = types.ModuleType(name)
         package.__path__ = [f"{wheel}/{name.replace('.', '/')}"]
         sys.modules[name] = package  # in place of its own, which imports all that there is
-    model = types.ModuleType("lm_polygraph.utils.model")
-    model.__dict__["__getattr__"] = lambda name: object  # whatever class of it an annotation names
-    sys.modules[model.__name__] = model
+    # What they name and do not use here comes with everything that it requires.
+    unused = {
+        "utils.model": {"WhiteboxModel": object},
+        "utils.common": {"polygraph_module_init": lambda function: function},  # which keeps arguments for printing
+        "stat_calculators.stat_calculator": {"StatCalculator": object},
+    }
+    for name, members in unused.items():
+        module = types.ModuleType(f"lm_polygraph.{name}")
+        module.__dict__.update(members)
+        sys.modules[module.__name__] = module
     places = {
         "EntropyCalculator": "stat_calculators.entropy",
         "Perplexity": "estimators.perplexity",
