@@ -13,8 +13,8 @@ from scipy import stats
 
 from estimators.metrics.inputs import FloatArray
 
-_CELLS_AT_ONCE = 2**20
-"""Resample counts held in memory at a time; bounds it at 8 MiB whatever the number of rows."""
+_CELLS_AT_ONCE = 2**17
+"""Resample counts held at a time: what one works on then stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +164,10 @@ def cluster_codes(groups: Sequence[Any] | NDArray[Any] | None, order: NDArray[np
     """
     if groups is None:
         return np.arange(len(order))
-    for index, group in enumerate(groups):
-        if group is None or (isinstance(group, float) and math.isnan(group)):
-            raise ValueError(f"groups[{index}] is {group!r}: every row needs a cluster")
+    if not (isinstance(groups, np.ndarray) and groups.dtype.kind in "iuUSb"):
+        for index, group in enumerate(groups):
+            if group is None or (isinstance(group, float) and math.isnan(group)):
+                raise ValueError(f"groups[{index}] is {group!r}: every row needs a cluster")
     names = np.asarray(groups)
     if names.shape != order.shape:
         raise ValueError(f"groups has shape {names.shape}, expected {order.shape}")
@@ -188,6 +189,14 @@ def resample_counts(codes: NDArray[np.intp], resamples: int, seed: int) -> Itera
         drawn = rng.integers(clusters, size=(draws, clusters)) + clusters * np.arange(draws)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=draws * clusters).reshape(draws, clusters)
         yield counts[:, codes].astype(np.float64)
+
+
+def block_counts(
+    blocks: NDArray[np.integer[Any]], cells: NDArray[np.intp], values: FloatArray | None, shape: tuple[int, int]
+) -> FloatArray:
+    """Sum of ``values`` (N,), or number of rows, in each block and cell: ``shape`` (B, K)."""
+    places = blocks.astype(np.intp) * shape[1] + cells
+    return np.bincount(places, values, shape[0] * shape[1]).reshape(shape).astype(np.float64)
 
 
 def percentile_interval(value: float, replicates: FloatArray, n: int, level: float) -> Interval:
