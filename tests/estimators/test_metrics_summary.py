@@ -138,15 +138,15 @@ def test_row_order_changes_no_number(grouped):
 def test_the_ece_interval_of_a_calibrated_predictor_reaches_zero():
     rng = np.random.default_rng(6)
     reached, plain_reached = 0, 0
-    for seed in range(60):
+    for seed in range(30):
         confidence = rng.uniform(0.5, 1.0, 200)
         correct = (rng.random(200) < confidence).astype(int)
-        interval = summarize(confidence, correct, resamples=200, seed=seed)["ece"]
+        interval = summarize(confidence, correct, resamples=60, seed=seed)["ece"]
         reached += interval.low == 0.0
         plain_reached += bootstrap(ece, confidence, correct, resamples=20, seed=seed).low < 0.005
         assert interval.low <= interval.value <= interval.high
-    assert reached >= 51  # 57 expected, standard deviation 1.7
-    assert plain_reached <= 3
+    assert reached >= 24  # 28.5 expected, standard deviation 1.2
+    assert plain_reached <= 2
 
 
 def test_the_ece_interval_excludes_zero_where_the_predictor_is_clearly_off():
