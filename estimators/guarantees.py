@@ -125,9 +125,10 @@ def certified(
             raise ValueError(f"{name} is {value}, expected a number between 0 and 1")
     if form not in FORMS:
         raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
-    p = binomial_cdf(k, m, alpha)
-    p = np.where(np.asarray(m) > 0, p, 1.0)
-    rows = np.broadcast_to(np.asarray(m), p.shape)
+    bad, rows = np.broadcast_arrays(np.asarray(k), np.asarray(m))
+    pairs, place = np.unique(np.stack([bad.ravel(), rows.ravel()]), axis=1, return_inverse=True)
+    p = binomial_cdf(pairs[0], pairs[1], alpha)[place].reshape(bad.shape)
+    p = np.where(rows > 0, p, 1.0)
     count = p.shape[-1]
     if form == "holm":
         order = np.argsort(p, axis=-1, kind="stable")

@@ -17,6 +17,10 @@ _CELLS_AT_ONCE = 2**17
 """Resample counts held at a time: what one works on then stays in the processor's cache."""
 
 
+MANY = 5000
+"""Rows from which intervals come from the delta method instead of resampling."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A statistic's value over ``n`` rows and the ends of its interval, None where undefined."""
@@ -99,6 +103,35 @@ def bootstrap(
     """
     taken = [np.asarray(array) for array in arrays]
     return _bootstrap(lambda rows: statistic(*[array[rows] for array in taken]), taken, groups, resamples, seed, level)
+
+
+def mean_interval(
+    values: ArrayLike,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of ``values`` (N,) and its interval: :func:`bootstrap` below ``MANY`` rows, from there on normal.
+
+    The standard error is over clusters where there are ``groups`` (N,).
+
+    >>> interval = mean_interval([0.0, 1.0] * 5000)
+    >>> round(interval.low, 4), round(interval.high, 4)
+    (0.4902, 0.5098)
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if len(x) < MANY:
+        return bootstrap(
+            lambda taken: float(np.mean(taken)), x, groups=groups, resamples=resamples, seed=seed, level=level
+        )
+    codes, mean = cluster_codes(groups, np.arange(len(x))), float(x.mean())
+    sums_C = np.bincount(codes, x - mean)
+    if len(sums_C) < 2:
+        return Interval(mean, None, None, len(x))
+    error = math.sqrt(float(sums_C @ sums_C) * len(sums_C) / (len(sums_C) - 1)) / len(x)
+    half = float(stats.norm.ppf((1 + level) / 2)) * error
+    return Interval(mean, mean - half, mean + half, len(x))
 
 
 def paired_difference(

@@ -11,7 +11,7 @@ What the intervals are, and where the plain percentile bootstrap is replaced bec
   the one measured by at most the error of the bins' gaps in the same norm; the lower end subtracts that distance's 95%
   quantile, the upper end is the percentile.
 - The parts of the Brier score, each a minimum over fits that a resample makes anew: the delta method throughout.
-- Everything else: the percentile bootstrap below ``ANALYTIC_FROM`` rows. From there on the delta method
+- Everything else: the percentile bootstrap below ``resampling.MANY`` rows. From there on the delta method
   (:mod:`estimators.metrics.influence`), and where a metric is a crossing and has no influences, the bootstrap of
   ``BLOCKS`` random blocks of rows or clusters, counted in cells of neighbouring confidences. A test holds the two to
   each other.
@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from estimators.metrics import resampling
 from estimators.metrics.catalogue import (
     NAMES,
     PARITY,
@@ -54,8 +55,6 @@ from estimators.metrics.ties import Rows, Ties
 
 LEVEL = 0.95
 _Z = float(stats.norm.ppf((1.0 + LEVEL) / 2.0))
-ANALYTIC_FROM = 5000
-"""Rows from which intervals come from the delta method."""
 BLOCKS = 512
 CELLS = 1024
 """Blocks that are drawn, and cells of confidence that are told apart, where a large table is resampled."""
@@ -130,7 +129,7 @@ class _Measured:
         self.ties = rows.ties()
         self.edges = Edges.of(self.ties)
         self.several = self.n > 1 if codes is None else bool(codes.max() > 0)
-        self.analytic = self.n >= ANALYTIC_FROM
+        self.analytic = self.n >= resampling.MANY
         self.base, self.base_edges, drawn = (self._blocks if self.analytic else self._drawn)()
         self.replicates = self._replicates(drawn if self.several else ())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from estimators.metrics import summarize, summary
+from estimators.metrics import resampling, summarize
 from estimators.metrics.catalogue import NAMES, statistics
 from estimators.metrics.influence import standard_error
 from estimators.metrics.ties import Rows, Ties
@@ -51,7 +51,7 @@ def test_analytic_intervals_are_the_bootstraps(monkeypatch, clustered, levels):
         )
     asked = {"large_correct": large, "parsed": confidence > 0.01, "groups": groups, "resamples": 400}
     resampled = summarize(confidence, correct, **asked)
-    monkeypatch.setattr(summary, "ANALYTIC_FROM", 1)
+    monkeypatch.setattr(resampling, "MANY", 1)
     analytic = summarize(confidence, correct, **asked)
     assert analytic.keys() == resampled.keys() == set(NAMES)
     for name, one in resampled.items():

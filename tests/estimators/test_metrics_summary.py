@@ -174,3 +174,10 @@ def test_bad_input_is_named():
         summarize([0.5, 0.5], [1, 0], parsed=[True])
     with pytest.raises(ValueError, match=r"groups\[1\] is None"):
         summarize([0.5, 0.5], [1, 0], groups=["a", None])
+
+
+def test_every_metric_is_explained():
+    from experiments.report.further_metrics import FURTHER_METRICS
+    from experiments.report.glossary import METRICS
+
+    assert {each.key for each in (*METRICS, *FURTHER_METRICS)} == set(NAMES)
