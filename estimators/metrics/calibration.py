@@ -1,7 +1,6 @@
-"""Is a confidence of 0.8 right eight times in ten? Brier score, binned calibration error and reliability bins.
+"""Is a confidence of 0.8 right eight times in ten? Proper scores, calibration errors and reliability bins.
 
-Bins are equally wide and closed on the left, [b / B, (b + 1) / B), the last one closed at 1 as well, so that every
-confidence falls in exactly one. A confidence within 1e-7 below an edge counts as on it.
+How bins are drawn: :mod:`estimators.metrics.binning`.
 """
 
 from __future__ import annotations
@@ -9,12 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from estimators.metrics.inputs import EDGE_TOLERANCE, FloatArray, columns, require_binary, require_rows
+from estimators.metrics import binning, smooth
+from estimators.metrics.binning import BINS, bin_index
+from estimators.metrics.inputs import FloatArray, columns, require_binary, require_rows
 from estimators.metrics.resampling import Interval, percentile_interval, wilson
+from estimators.metrics.ties import Ties
 
-BINS = 10
+CLIP = 1e-6
+"""A confidence counts as at least this far from 0 and 1 in the negative log-likelihood, which else is infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,27 @@ def brier(confidence: ArrayLike, correct: ArrayLike) -> float:
     return float(np.mean((c - y) ** 2))
 
 
+def nll(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Negative log-likelihood in nats, mean -[y ln c + (1 - y) ln (1 - c)], c clipped to [1e-6, 1 - 1e-6].
+
+    ``confidence`` and ``correct`` are (N,), N >= 1, in [0, 1]. Raises ``ValueError`` otherwise. The clip bounds what
+    one confident error costs at 13.8.
+
+    >>> round(nll([0.5, 1.0], [1, 0]), 4)
+    7.2543
+    """
+    c, y = columns(confidence=confidence, correct=correct)
+    require_rows(c)
+    right, wrong = log_losses(c)
+    return float((y @ right + (1.0 - y) @ wrong) / len(c))
+
+
+def log_losses(confidence: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What each confidence (N,) costs where the answer is right, and where it is wrong, in nats, clipped."""
+    clipped = np.clip(confidence, CLIP, 1.0 - CLIP)
+    return -np.log(clipped), -np.log1p(-clipped)
+
+
 def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
     """Expected calibration error over equal-width bins, sum_b n_b / n |accuracy_b - confidence_b|, in [0, 1].
 
@@ -58,7 +82,76 @@ def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
     """
     c, y = columns(confidence=confidence, correct=correct)
     require_rows(c)
-    return float(np.abs(weighted_gaps(c, y, np.ones((1, len(c))), bins)).sum())
+    return float(np.abs(np.bincount(bin_index(c, bins), c - y)).sum() / len(c))
+
+
+def ece_equal_mass(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
+    """Expected calibration error over bins of equal mass that split no tie, in [0, 1]; arguments as for :func:`ece`.
+
+    >>> round(ece_equal_mass([0.6, 0.6, 0.6, 0.9], [1, 1, 0, 0], bins=2), 6)
+    0.275
+    """
+    ties = Ties.of(confidence, correct)
+    return float(np.abs(binning.gap_shares(ties, binning.mass_starts(ties.count_RM[0], bins))).sum())
+
+
+def ace(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
+    """Adaptive calibration error, the plain mean of the gaps of equal-mass bins, in [0, 1]; arguments as for ``ece``.
+
+    Source: Nixon et al. (arXiv 1904.01685).
+
+    >>> round(ace([0.6, 0.6, 0.6, 0.9], [1, 1, 0, 0], bins=2), 6)
+    0.483333
+    """
+    ties = Ties.of(confidence, correct)
+    return float(np.abs(binning.bin_gaps(ties, binning.mass_starts(ties.count_RM[0], bins))).mean())
+
+
+def mce(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
+    """Maximum calibration error, the largest gap of an equal-width bin, in [0, 1]; arguments as for :func:`ece`.
+
+    A bin of one row counts as much as any other: read it beside the counts of :func:`reliability`.
+
+    >>> round(mce([0.95, 0.95, 0.15], [1, 1, 1]), 6)
+    0.85
+    """
+    ties = Ties.of(confidence, correct)
+    return float(np.abs(binning.bin_gaps(ties, binning.width_starts(ties.confidence_M, bins))).max())
+
+
+def ece_debiased(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> float:
+    """Root mean squared calibration error of equal-mass bins less what noise adds to it, in [0, 1]; as :func:`ece`.
+
+    Source: Kumar et al. (arXiv 1909.10155).
+
+    >>> ece_debiased([0.5] * 4, [1, 1, 0, 0])
+    0.0
+    """
+    ties = Ties.of(confidence, correct)
+    return float(binning.debiased_of(ties, binning.mass_starts(ties.count_RM[0], bins))[0])
+
+
+def smooth_ece(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Smooth calibration error, without bins, in [0, 1]: see :mod:`estimators.metrics.smooth`; as :func:`ece`.
+
+    >>> round(smooth_ece([0.7] * 10, [1] * 4 + [0] * 6), 3)
+    0.3
+    """
+    return smooth.fixed_point(smooth.residuals(Ties.of(confidence, correct)))
+
+
+def confidence_bias(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> tuple[float, float]:
+    """Over-confidence and under-confidence: what bins above and below their accuracy add to the ECE, each in [0, 1].
+
+    They add up to :func:`ece`, whose arguments and errors they have.
+
+    >>> over, under = confidence_bias([0.95, 0.95, 0.15, 0.15], [1, 0, 1, 0])
+    >>> round(over, 6), round(under, 6)
+    (0.225, 0.175)
+    """
+    ties = Ties.of(confidence, correct)
+    shares = binning.gap_shares(ties, binning.width_starts(ties.confidence_M, bins))
+    return float(np.maximum(shares, 0.0).sum()), float(np.maximum(-shares, 0.0).sum())
 
 
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> list[ReliabilityBin]:
@@ -69,12 +162,11 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS) -> 
     c, y = columns(confidence=confidence, correct=correct)
     require_binary("correct", y)
     index = bin_index(c, bins)
+    counts, rights, stated = (np.bincount(index, each, bins) for each in (None, y, c))
     table = []
-    for b in range(bins):
-        inside = index == b
-        count, right = int(inside.sum()), int(y[inside].sum())
+    for b, (count, right) in enumerate(zip(counts.astype(int).tolist(), rights.astype(int).tolist(), strict=True)):
         accuracy = wilson(right, count)
-        mean = float(c[inside].mean()) if count else None
+        mean = float(stated[b] / count) if count else None
         table.append(ReliabilityBin(b / bins, (b + 1) / bins, count, mean, accuracy.value, accuracy.low, accuracy.high))
     return table
 
@@ -94,25 +186,3 @@ def ece_noise_floor(confidence: ArrayLike, bins: int = BINS, resamples: int = 10
     members = np.eye(bins)[bin_index(c, bins)]
     floors = np.array([np.abs((c - (rng.random(len(c)) < c)) @ members).sum() / len(c) for _ in range(resamples)])
     return percentile_interval(float(floors.mean()), floors, len(c), 0.95)
-
-
-def bin_index(confidence: FloatArray, bins: int) -> NDArray[np.intp]:
-    """Bin of each confidence, 0 to ``bins`` - 1; raises ``ValueError`` for fewer than one bin.
-
-    >>> bin_index(np.array([0.0, 0.29, 0.3, 3 * 0.1, 1.0]), 10).tolist()
-    [0, 2, 3, 3, 9]
-    """
-    if bins < 1:
-        raise ValueError(f"{bins} bins, expected at least 1")
-    return np.minimum(((confidence + EDGE_TOLERANCE) * bins).astype(np.intp), bins - 1)
-
-
-def weighted_gaps(confidence: FloatArray, correct: FloatArray, weights: FloatArray, bins: int) -> FloatArray:
-    """Signed share of the calibration error in each bin, sum w (c - y) / sum w: (R, bins) for weights (R, N).
-
-    The absolute values of a row add up to the ECE of the rows counted ``weights[r]`` times.
-    """
-    gaps = np.zeros((len(confidence), bins))
-    gaps[np.arange(len(confidence)), bin_index(confidence, bins)] = confidence - correct
-    shares: FloatArray = weights @ gaps / weights.sum(axis=1, keepdims=True)
-    return shares

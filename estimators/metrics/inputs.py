@@ -1,4 +1,4 @@
-"""What every metric accepts: equally long columns of numbers in [0, 1], checked once and grouped by ties."""
+"""What every metric accepts: equally long columns of numbers in [0, 1], checked once."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def columns(**values: ArrayLike) -> tuple[FloatArray, ...]:
         array = np.asarray(given, dtype=np.float64)
         if array.ndim != 1:
             raise ValueError(f"{name} has shape {array.shape}, expected one dimension")
-        outside = np.flatnonzero(~((array >= 0.0) & (array <= 1.0)))
-        if outside.size:
+        if array.size and not (array.min() >= 0.0 and array.max() <= 1.0):  # a NaN is the minimum where there is one
+            outside = np.flatnonzero(~((array >= 0.0) & (array <= 1.0)))
             raise ValueError(f"{name}[{outside[0]}] is {array[outside[0]]}, expected a number in [0, 1]")
         if arrays and len(array) != len(arrays[0]):
             raise ValueError(f"{name} has {len(array)} values, {next(iter(values))} has {len(arrays[0])}")
@@ -40,10 +40,15 @@ def columns(**values: ArrayLike) -> tuple[FloatArray, ...]:
     return tuple(arrays)
 
 
+def is_binary(array: FloatArray) -> bool:
+    """Whether every value of ``array`` (N,) is 0 or 1."""
+    return bool(((array == 0.0) | (array == 1.0)).all())
+
+
 def require_binary(name: str, array: FloatArray) -> None:
     """Raise ``ValueError`` naming the first value of ``array`` (N,) that is neither 0 nor 1."""
-    graded = np.flatnonzero((array != 0.0) & (array != 1.0))
-    if graded.size:
+    if not is_binary(array):
+        graded = np.flatnonzero((array != 0.0) & (array != 1.0))
         raise ValueError(f"{name}[{graded[0]}] is {array[graded[0]]}, expected 0 or 1: binarise a graded value first")
 
 
@@ -51,21 +56,3 @@ def require_rows(array: FloatArray) -> None:
     """Raise ``ValueError`` where there is nothing to take a mean over."""
     if not len(array):
         raise ValueError("no rows: the metric is undefined on empty columns")
-
-
-def tie_groups(confidence: FloatArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Order (N,) that sorts ``confidence`` (N,) upwards, and where in it each of the M distinct values starts (M,).
-
-    >>> order, starts = tie_groups(np.array([0.9, 0.2, 0.9]))
-    >>> order.tolist(), starts.tolist()
-    ([1, 0, 2], [0, 1])
-    """
-    order = np.argsort(confidence, kind="stable")
-    ranked = confidence[order]
-    return order, np.flatnonzero(np.diff(ranked, prepend=-1.0) > 0.0)
-
-
-def tie_sums(values: FloatArray, order: NDArray[np.intp], starts: NDArray[np.intp]) -> FloatArray:
-    """Sum over each tie group: ``values`` (..., N) in row order gives (..., M), lowest confidence first."""
-    sums: FloatArray = np.add.reduceat(values[..., order], starts, axis=-1)
-    return sums

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from estimators.metrics.inputs import FloatArray, columns, require_rows, tie_groups, tie_sums
+from estimators.metrics.inputs import FloatArray, columns, require_rows
+from estimators.metrics.ties import Rows, Ties
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,13 +39,12 @@ def routing_curve(confidence: ArrayLike, small_correct: ArrayLike, large_correct
     """
     c, small, large = columns(confidence=confidence, small_correct=small_correct, large_correct=large_correct)
     require_rows(c)
-    order, starts = tie_groups(c)
-    sizes, gains = (tie_sums(values, order, starts) for values in (np.ones_like(c), large - small))
-    n = len(c)
+    ties = Rows.of(c, small, large).ties()
+    assert ties.gained_RM is not None
     return RoutingCurve(
-        rate=np.cumsum([0.0, *sizes]) / n,
-        accuracy=np.cumsum([small.sum(), *gains]) / n,
-        threshold=np.append(c[order[starts]], np.inf),
+        rate=np.concatenate([[0.0], np.cumsum(ties.count_RM[0])]) / len(c),
+        accuracy=np.cumsum(np.concatenate([[small.sum()], ties.gained_RM[0]])) / len(c),
+        threshold=np.append(ties.confidence_M, np.inf),
     )
 
 
@@ -89,24 +89,20 @@ def escalation_rate_to_parity(
     require_rows(c)
     if not tolerance >= 0.0:
         raise ValueError(f"tolerance is {tolerance}, expected a number >= 0")
-    return float(weighted_parity_rate(c, large - small, np.ones((1, len(c))), tolerance)[0])
+    return float(parity_rate_of(Rows.of(c, small, large).ties(), tolerance)[0])
 
 
-def weighted_parity_rate(
-    confidence: FloatArray, gain: FloatArray, weights: FloatArray, tolerance: float = 0.0
-) -> FloatArray:
-    """Escalation rate to parity (R,) of the rows counted ``weights[r]`` times, weights (R, N) >= 0.
-
-    ``gain`` (N,) is large minus small correctness, in [-1, 1].
-    """
-    order, starts = tie_groups(confidence)
-    nothing = np.zeros((len(weights), 1))
-    routed = np.cumsum(np.hstack([nothing, tie_sums(weights, order, starts)]), axis=1)
-    gained = np.cumsum(np.hstack([nothing, tie_sums(weights * gain, order, starts)]), axis=1)
+def parity_rate_of(ties: Ties, tolerance: float = 0.0) -> FloatArray:
+    """Escalation rate to parity (R,) from counts with ``gained_RM``."""
+    if ties.gained_RM is None:
+        raise ValueError("the large model's correctness is not known")
+    nothing = np.zeros((len(ties.count_RM), 1))
+    routed = np.cumsum(np.hstack([nothing, ties.count_RM]), axis=1)
+    gained = np.cumsum(np.hstack([nothing, ties.gained_RM]), axis=1)
     target = gained[:, -1] - tolerance * routed[:, -1]
     rounding = 1e-9 * routed[:, -1]  # sums of graded values and tolerance * N are not exact
     first = np.argmax(gained >= (target - rounding)[:, None], axis=1)
-    row, before = np.arange(len(weights)), np.maximum(first - 1, 0)
+    row, before = np.arange(len(routed)), np.maximum(first - 1, 0)
     rise = gained[row, first] - gained[row, before]
     part = np.clip((target - gained[row, before]) / np.where(first > 0, rise, 1.0), 0.0, 1.0)
     crossing = routed[row, before] + part * (routed[row, first] - routed[row, before])

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from estimators.metrics.resampling import Interval, bootstrap, wilson
+from estimators.metrics.resampling import Interval, mean_interval, wilson
 from estimators.metrics.summary import summarize
 from experiments.probe.records import untagged
 from experiments.probe.tables import DataError
@@ -85,7 +85,7 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
     for name, column in means.items():
         known = judged[judged[column].notna()] if column in judged.columns else judged.iloc[:0]
         if len(known):
-            intervals[name] = bootstrap(_mean, _floats(known[column]), groups=_clusters(known), **settings)
+            intervals[name] = mean_interval(_floats(known[column]), groups=_clusters(known), **settings)
     if "confidence_source" in rows.columns and (rows["confidence_source"] == RANKED).any():
         intervals = {name: each for name, each in intervals.items() if name not in OF_PROBABILITIES}
     intervals["unjudged"] = _share(rows["correct"].isna())
@@ -130,10 +130,6 @@ def _clusters(rows: pd.DataFrame) -> np.ndarray | None:
 
 def _share(flags: pd.Series) -> Interval:
     return wilson(int(flags.sum()), len(flags))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values))
 
 
 def _floats(values: pd.Series) -> np.ndarray:

@@ -64,6 +64,15 @@ class Table:
 
     def text(self, column: str, *, nullable: bool = False) -> pd.Series:
         """A column of text; numbers, dates and times are taken as they are written, nulls only if ``nullable``."""
+        values = self.frame[column]
+        if isinstance(values.dtype, pd.StringDtype) and (nullable or not values.isna().any()):
+            # Only text that can be encoded reaches such a column of a parquet file, whose text is UTF-8.
+            return values.astype("string") if self.path.suffix == ".parquet" else self._plain(column, nullable)
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iu":
+            return values.astype("string")
+        return self._plain(column, nullable)
+
+    def _plain(self, column: str, nullable: bool) -> pd.Series:
         return self._column(column, _text, "text", nullable).astype("string")
 
     def number(self, column: str, low: float, high: float, *, nullable: bool = False) -> pd.Series:
@@ -74,6 +83,9 @@ class Table:
                 return min(max(float(value), low), high)
             raise ValueError
 
+        floats = self._floats(column, low, high, nullable)
+        if floats is not None:
+            return pd.Series(floats, index=self.frame.index)
         bound = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
         return self._column(column, convert, f"a number {bound}", nullable).astype("float64")
 
@@ -87,6 +99,13 @@ class Table:
                     return nearest
             raise ValueError
 
+        if self.frame[column].dtype == np.dtype(bool):
+            return self.frame[column].astype("float64")
+        floats = self._floats(column, 0.0, 1.0, nullable)
+        if floats is not None:
+            nearest = np.round(floats)
+            if (np.isnan(floats) | (np.abs(floats - nearest) <= FLOAT_NOISE)).all():
+                return pd.Series(nearest, index=self.frame.index)
         return self._column(column, convert, "0 or 1", nullable).astype("float64")
 
     def count(self, column: str, *, nullable: bool = False) -> pd.Series:
@@ -97,6 +116,9 @@ class Table:
                 return int(value)
             raise ValueError
 
+        values = self.frame[column]
+        if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iu" and (values >= 0).all():
+            return values.astype("Int64")
         return self._column(column, convert, "a whole number of 0 or more", nullable).astype("Int64")
 
     def boolean(self, column: str) -> pd.Series:
@@ -107,7 +129,26 @@ class Table:
                 return bool(value)
             raise ValueError
 
+        if self.frame[column].dtype == np.dtype(bool):
+            return self.frame[column].copy()
         return self._column(column, convert, "true or false", False).astype("bool")
+
+    def _floats(self, column: str, low: float, high: float, nullable: bool) -> np.ndarray | None:
+        """A column of numbers by its type, all of them in range, cut to it, as float64 (N,); None where not, unread.
+
+        What :meth:`_column` would say of each cell, for the whole column at once; any doubt is left to it.
+        """
+        values = self.frame[column]
+        if not isinstance(values.dtype, np.dtype) or values.dtype.kind not in "iuf":
+            return None
+        floats = values.to_numpy(dtype=np.float64, copy=True)
+        null = np.isnan(floats)
+        if (null.any() and not nullable) or np.isinf(floats).any():
+            return None
+        if not (null | ((floats >= low - FLOAT_NOISE) & (floats <= high + FLOAT_NOISE))).all():
+            return None
+        cut: np.ndarray = np.clip(floats, low, high)
+        return cut
 
     def _column(self, column: str, convert: Callable[[Any], Any], expected: str, nullable: bool) -> pd.Series:
         converted: list[Any] = []
@@ -145,10 +186,23 @@ def read_table(path: str | Path) -> Table:
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{path}: not a readable parquet file: {error}") from error
         frame = _with_index_as_columns(path, frame)
-        places = [f"row {row}" for row in range(len(frame))]
+        places = _Rows(len(frame))
     if frame.empty:
         raise DataError(f"{path}: the file holds no rows")
     return Table(path, frame, places)
+
+
+class _Rows(Sequence[str]):
+    """The names of the rows of a parquet file, made when one is asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: Any) -> Any:
+        return f"row {row}"
 
 
 def _with_index_as_columns(path: Path, frame: pd.DataFrame) -> pd.DataFrame:

@@ -26,6 +26,8 @@ INK, MUTED, FAINT = "#22272B", "#5B6670", "#DDE2E6"
 RIGHT, WRONG, UNPARSED, GAP = "#9CC4DE", VERMILION, "#C3C9CE", "#F6DCCA"
 """Okabe and Ito's colours, told apart with any colour vision and in greyscale by their lightness."""
 
+POINTS = 1000
+"""Points of a curve that are drawn at most."""
 WIDTH = 3.5
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -145,18 +147,25 @@ def routing_figure(
         axes.grid(axis="y", color=FAINT, linewidth=0.5)
         axes.set_axisbelow(True)
         for other in others:
-            axes.plot(other.rate, other.accuracy, color="#C9D0D6", linewidth=0.9)
+            axes.plot(*_thinned(other), color="#C9D0D6", linewidth=0.9)
         small, large = float(curve.accuracy[0]), float(curve.accuracy[-1])
         axes.hlines([small, large], 0, 1, color=INK, linewidth=0.7)
-        axes.plot(oracle.rate, oracle.accuracy, color=GREEN, linewidth=1.1, dashes=(1, 1.4))
-        axes.plot(random.rate, random.accuracy, color=MUTED, linewidth=1.0, dashes=(4, 2.5))
-        axes.plot(curve.rate, curve.accuracy, color=BLUE, linewidth=1.9, solid_joinstyle="round")
+        axes.plot(*_thinned(oracle), color=GREEN, linewidth=1.1, dashes=(1, 1.4))
+        axes.plot(*_thinned(random), color=MUTED, linewidth=1.0, dashes=(4, 2.5))
+        axes.plot(*_thinned(curve), color=BLUE, linewidth=1.9, solid_joinstyle="round")
         if parity is not None:
             axes.vlines(parity, limits[0], large, color=VERMILION, linewidth=0.7)
             axes.plot(parity, large, "o", color=VERMILION, markersize=4.6, markeredgecolor="white", markeredgewidth=0.7)
         _label_levels(axes, small, large, limits)
         _label_bounds(axes, oracle, random, parity)
         return _svg(figure, name, "Accuracy of the pair of models against the share of questions escalated")
+
+
+def _thinned(curve: RoutingCurve) -> tuple[np.ndarray, np.ndarray]:
+    """Rate and accuracy of a curve at as many of its points as a figure can show."""
+    rows = np.unique(np.searchsorted(curve.rate, np.linspace(0, 1, POINTS)).clip(max=len(curve.rate) - 1))
+    shown = np.arange(len(curve.rate)) if len(curve.rate) <= POINTS else rows
+    return curve.rate[shown], curve.accuracy[shown]
 
 
 def _label_levels(axes: Axes, small: float, large: float, limits: tuple[float, float]) -> None:

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from estimators.metrics import augrc, aurc, auroc, confident_error_rate, selective_accuracy
-from estimators.metrics.selective import weighted_auroc
+from estimators.metrics.selective import auroc_of
+from estimators.metrics.ties import Rows
 
 TIED = ([0.9, 0.5, 0.5, 0.5, 0.2, 0.2], [1, 0, 1, 1, 0, 1])
 
@@ -58,15 +59,16 @@ def test_auroc_of_one_class_is_undefined(correct):
 
 def test_weights_count_rows():
     confidence, correct = tied_set(7)
+    rows = Rows.of(confidence, correct.astype(float))
     weights = np.random.default_rng(0).integers(0, 4, (3, 60)).astype(float)
-    areas = weighted_auroc(confidence, correct.astype(float), weights)
-    for counts, area in zip(weights.astype(int), areas, strict=True):
-        repeated = auroc(np.repeat(confidence, counts), np.repeat(correct, counts))
+    for counts, area in zip(weights.astype(int), auroc_of(rows.ties(weights)), strict=True):
+        repeated = auroc(np.repeat(rows.confidence_N, counts), np.repeat(rows.correct_N, counts))
         assert area == pytest.approx(repeated, abs=1e-14)
 
 
 def test_weights_on_one_class_leave_the_auroc_undefined():
-    assert np.isnan(weighted_auroc(np.array([0.1, 0.9]), np.array([0.0, 1.0]), np.array([[2.0, 0.0]])))[0]
+    rows = Rows.of(np.array([0.1, 0.9]), np.array([0.0, 1.0]))
+    assert np.isnan(auroc_of(rows.ties(np.array([[2.0, 0.0]]))))[0]
 
 
 @pytest.mark.parametrize("seed", range(20))

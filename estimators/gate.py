@@ -1,0 +1,196 @@
+"""From a confidence to an action: answer, think on, escalate, abstain or stop, by thresholds that keep a promise.
+
+A gate is fitted (:mod:`estimators.gate_fitting`) on judged rows that it will not be reported on, and promises one of
+three things of traffic like them, with probability 1 - delta over the rows it was fitted on:
+
+- ``error``: of what it answers, at most a share alpha is wrong; what it does not answer is escalated or abstained from;
+- ``cost``: a question costs at most the budget on average, the share alpha of them escalated;
+- ``parity``: the pair is at most a tolerance alpha less often right than the large model alone.
+
+Where no threshold can be certified the gate is ``infeasible``, answers nothing, and says why and how much abstention it
+would take at the least. numpy alone: what a router loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from estimators.guarantees import lower_bound
+
+FloatArray = NDArray[np.float64]
+
+ANSWER, THINK_ON, STOP = "answer", "think_on", "stop"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One model's threshold: kept where its confidence reaches it. None keeps nothing.
+
+    ``bad`` of ``counted`` calibration rows broke the promise there (wrong of kept; escalated of all; questions lost
+    against the large model of all), ``bound`` is the upper bound of what is promised, ``coverage`` the share kept of
+    the rows that reached the tier.
+    """
+
+    threshold: float | None
+    status: str
+    bad: int
+    counted: int
+    bound: float | None
+    coverage: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Thresholds of one model or of a cascade, the promise they keep, and what they were fitted on."""
+
+    tiers: tuple[Tier, ...]
+    promise: str
+    alpha: float
+    delta: float
+    form: str
+    otherwise: str
+    rows: int
+    least_abstention: float
+    certificates: dict[str, float | None]
+    quantiles: tuple[float, ...]
+    data_hash: str
+    source: str = ""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether any tier has a threshold that keeps the promise."""
+        return any(tier.threshold is not None for tier in self.tiers)
+
+    def actions(self, *confidences: ArrayLike) -> NDArray[np.str_]:
+        """The action for each row (N,) from its confidence (N,) in [0, 1], of a cascade one column for each tier.
+
+        "answer" by the first tier whose threshold is reached (of a cascade "answer_1", "answer_2", ...), else
+        ``otherwise``. NaN is a confidence that could not be read and reaches nothing. Raises ``ValueError`` for another
+        number of columns or a confidence outside [0, 1].
+        """
+        if len(confidences) != len(self.tiers):
+            raise ValueError(f"{len(confidences)} columns of confidence, the gate has {len(self.tiers)} tiers")
+        columns = [column(f"confidence {number}", each, nan=True) for number, each in enumerate(confidences)]
+        found = np.full(len(columns[0]), self.otherwise, dtype="<U12")
+        for number in reversed(range(len(self.tiers))):
+            name = ANSWER if len(self.tiers) == 1 else f"{ANSWER}_{number + 1}"
+            found[self._kept(number, columns[number])] = name
+        return found
+
+    def decide(self, confidence: float | None) -> str:
+        """The action for one finished answer, by the first tier; None is a confidence that could not be read."""
+        return str(self.actions(*[[math.nan if confidence is None else confidence]] * len(self.tiers))[0]).split("_")[0]
+
+    def at_pause(self, confidence: float | None, *, budget_left: bool, give_up: float = 0.0) -> str:
+        """What to do where a model pauses in its thinking: "stop" and answer, "think_on", or ``otherwise``.
+
+        Stops where the confidence reaches the first tier's threshold; thinks on while there is budget and the
+        confidence is at least ``give_up``. The promise is about the confidence that the gate was fitted on: one read at
+        a pause keeps it only if the gate was fitted on confidences read at the last pause.
+        """
+        read = math.nan if confidence is None else confidence
+        if self._kept(0, column("confidence", [read], nan=True))[0]:
+            return STOP
+        hopeless = confidence is not None and confidence < give_up
+        return THINK_ON if budget_left and not hopeless else self.otherwise
+
+    def stream(self, confidences: Iterable[float | None], pauses: int, give_up: float = 0.0) -> Iterator[str]:
+        """The action at each pause of one completion, ending with the first that is not "think_on"."""
+        for number, confidence in enumerate(confidences, start=1):
+            action = self.at_pause(confidence, budget_left=number < pauses, give_up=give_up)
+            yield action
+            if action != THINK_ON:
+                return
+
+    def drift(self, confidence: ArrayLike, correct: ArrayLike | None = None, level: float = 0.05) -> dict[str, Any]:
+        """Whether new traffic is still like the calibration rows.
+
+        ``confidence`` (N,) of the first tier; ``distance`` is the largest difference of the two distributions at the
+        stored quantiles, ``limit`` what chance exceeds with probability at most ``level`` (Dvoretzky-Kiefer-Wolfowitz
+        for both). With ``correct`` (N,), NaN where not judged, ``error`` of what is answered, its lower bound, and
+        whether that contradicts a promise of ``error``.
+        """
+        c = column("confidence", confidence)
+        if not len(c):
+            raise ValueError("no rows: there is no traffic to check")
+        places = np.array(self.quantiles)
+        expected = np.arange(len(places)) / (len(places) - 1)
+        # At a tie of the calibration rows the share below lies anywhere between the quantiles that are equal to it.
+        below = np.searchsorted(np.sort(c), places, side="left") / len(c)
+        up_to = np.searchsorted(np.sort(c), places, side="right") / len(c)
+        first = expected[np.searchsorted(places, places, side="left")]
+        last = expected[np.searchsorted(places, places, side="right") - 1]
+        distance = float(np.max(np.maximum(below - first, last - up_to).clip(0.0)))
+        limit = math.sqrt(math.log(4 / level) / 2) * (len(c) ** -0.5 + self.rows**-0.5) + 1 / (len(places) - 1)
+        found: dict[str, Any] = {"rows": len(c), "distance": distance, "limit": limit, "drifted": distance > limit}
+        found["answered"] = float(self._kept(0, c).mean())
+        if correct is not None:
+            y = np.asarray(correct, dtype=np.float64)
+            kept = self._kept(0, c) & ~np.isnan(y)
+            bad, counted = int((1.0 - y[kept]).sum()), int(kept.sum())
+            low = float(lower_bound(bad, counted, level))
+            broken = self.promise == "error" and low > self.alpha
+            found |= {"error": bad / counted if counted else None, "error_low": low, "promise_broken": broken}
+        return found
+
+    def save(self, path: str | Path) -> Path:
+        """Write the gate as JSON with a hash of itself, whole or not at all; returns the path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, **asdict(self)}
+        content["hash"] = _hash(content)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Gate:
+        """Read a saved gate. Raises ``ValueError`` naming the file where it is not one, or was changed by hand."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not valid JSON: {error}") from error
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise ValueError(f"{path}: not a gate of format {FORMAT}")
+        if content.pop("hash", None) != _hash({"format": FORMAT, **content}):
+            raise ValueError(
+                f"{path}: its hash does not fit its content: it was changed or cut off after it was fitted"
+            )
+        content["tiers"] = tuple(Tier(**tier) for tier in content["tiers"])
+        content["quantiles"] = tuple(content["quantiles"])
+        return cls(**content)
+
+    def _kept(self, number: int, confidence: FloatArray) -> NDArray[np.bool_]:
+        threshold = self.tiers[number].threshold
+        if threshold is None:
+            return np.zeros(len(confidence), dtype=bool)
+        kept: NDArray[np.bool_] = confidence >= threshold  # NaN reaches nothing
+        return kept
+
+
+def column(name: str, values: ArrayLike, *, nan: bool = False) -> FloatArray:
+    """A column (N,) of numbers in [0, 1], NaN where that is allowed; raises ``ValueError`` naming the first other."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has shape {array.shape}, expected one dimension")
+    outside = np.flatnonzero(~((array >= 0.0) & (array <= 1.0)) & ~(nan & np.isnan(array)))
+    if outside.size:
+        raise ValueError(f"{name}[{outside[0]}] is {array[outside[0]]}, expected a number in [0, 1]")
+    return array
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()

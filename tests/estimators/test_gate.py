@@ -1,0 +1,180 @@
+"""Gates: what they decide, promise and refuse; files with hashes; drift; numpy alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from estimators.gate import Gate
+from estimators.gate_fitting import fit_cost, fit_error, fit_parity, thresholds
+from estimators.guarantees import upper_bound
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def draw(seed, n=600, calibrated=True):
+    rng = np.random.default_rng(seed)
+    confidence = rng.beta(2, 1, n)
+    return confidence, (rng.random(n) < (confidence if calibrated else 0.5)).astype(float)
+
+
+def test_the_threshold_is_the_lowest_certified_and_its_numbers_are_those_of_the_rows():
+    confidence, correct = draw(0)
+    gate = fit_error([confidence], [correct], alpha=0.15, delta=0.1)
+    tier = gate.tiers[0]
+    kept = confidence >= tier.threshold
+    assert tier.status == "ok" and gate.feasible
+    assert (tier.bad, tier.counted) == (int((1 - correct[kept]).sum()), int(kept.sum()))
+    assert tier.bound == pytest.approx(float(upper_bound(tier.bad, tier.counted, 0.1))) and tier.bound <= 0.15
+    assert tier.coverage == pytest.approx(kept.mean())
+    assert np.array_equal(gate.actions(confidence) == "answer", kept)
+    assert set(gate.actions(confidence)) == {"answer", "escalate"}
+    assert gate.decide(None) == "escalate" and gate.decide(1.0) == "answer"
+
+
+def test_what_cannot_be_promised_is_infeasible_and_answers_nothing():
+    confidence, correct = draw(1, calibrated=False)
+    gate = fit_error([confidence], [correct], alpha=0.1, otherwise="abstain")
+    assert gate.tiers[0].status == "infeasible" and "are bad" in gate.tiers[0].reason and not gate.feasible
+    assert gate.least_abstention == pytest.approx((1 - correct.mean() - 0.1) / 0.9)
+    assert set(gate.actions(confidence)) == {"abstain"}
+    assert gate.certificates == {"0.1": None, "0.2": None}
+    few = fit_error([[0.9] * 10], [[1] * 10], alpha=0.1)
+    assert few.tiers[0].status == "too_few" and "22 are needed" in few.tiers[0].reason
+
+
+def test_certificates_say_how_much_they_cover():
+    gate = fit_error([[0.9] * 200 + [0.4] * 200], [[1] * 195 + [0] * 5 + [1] * 110 + [0] * 90], alpha=0.05)
+    assert gate.certificates == {"0.1": 0.5, "0.2": 0.5}
+
+
+def test_a_cascade_shares_delta_and_each_tier_sees_what_is_left():
+    rng = np.random.default_rng(2)
+    first, second = rng.random(2000), rng.random(2000)
+    right = [(rng.random(2000) < each**0.3).astype(float) for each in (first, second)]
+    gate = fit_error([first, second], right, alpha=0.12, delta=0.1)
+    assert all(tier.status == "ok" for tier in gate.tiers)
+    left = first < gate.tiers[0].threshold
+    kept = left & (second >= gate.tiers[1].threshold)
+    assert gate.tiers[1].counted == kept.sum()
+    assert gate.tiers[1].bound == pytest.approx(float(upper_bound(gate.tiers[1].bad, kept.sum(), 0.05)))
+    actions = gate.actions(first, second)
+    assert np.array_equal(actions == "answer_2", kept) and np.array_equal(actions == "answer_1", ~left)
+    with pytest.raises(ValueError, match="1 columns of confidence, the gate has 2 tiers"):
+        gate.actions(first)
+
+
+def test_costs_stay_within_the_budget():
+    broken = 0
+    for seed in range(40):
+        confidence, _ = draw(seed, 300)
+        gate = fit_cost(confidence, small=1.0, large=10.0, budget=4.0, delta=0.1)
+        escalated = gate.tiers[0].threshold ** 2  # the distribution function of Beta(2, 1)
+        broken += 1.0 + 10.0 * escalated > 4.0
+        assert gate.tiers[0].bad / gate.tiers[0].counted > 0.2  # and most of it is used
+    assert broken <= 9
+    with pytest.raises(ValueError, match="pays for escalating everything"):
+        fit_cost([0.5] * 50, small=1.0, large=10.0, budget=11.0)
+    with pytest.raises(ValueError, match="expected small <= budget"):
+        fit_cost([0.5], small=2.0, large=10.0, budget=1.0)
+
+
+def test_parity_holds_in_simulation_and_always_has_an_answer():
+    broken, kept = 0, []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        confidence = rng.random(800)
+        small, large = ((rng.random(800) < rate).astype(float) for rate in (confidence, 0.8))
+        gate = fit_parity(confidence, small, large, tolerance=0.05, delta=0.1)
+        t = min(gate.tiers[0].threshold, 1.0)
+        loss = (1 - t) * 0.8 - (1 - t * t) / 2  # of what is kept: large less small
+        broken += loss > 0.05
+        kept.append(gate.tiers[0].coverage)
+    assert broken <= 4 and np.mean(kept) > 0.2
+    hopeless = fit_parity([0.9] * 100, [0] * 100, [1] * 100, tolerance=0.01)
+    assert hopeless.feasible and set(hopeless.actions([0.2, 1.0])) == {"escalate"}
+
+
+def test_order_does_not_matter_and_ties_stay_together():
+    rng = np.random.default_rng(3)
+    confidence = rng.choice([0.1, 0.5, 0.9, 1.0], 400)
+    correct = (rng.random(400) < confidence).astype(float)
+    shuffled = rng.permutation(400)
+    gate = fit_error([confidence], [correct], alpha=0.15)
+    assert fit_error([confidence[shuffled]], [correct[shuffled]], alpha=0.15) == gate
+    assert gate.tiers[0].threshold in (0.5, 0.9, 1.0)
+    assert len(thresholds(rng.random(5000))) <= 64
+
+
+def test_pauses_of_a_stream():
+    gate = fit_error([[0.9] * 60 + [0.2] * 60], [[1] * 60 + [0] * 60], alpha=0.1)
+    assert list(gate.stream([0.3, None, 0.95, 0.1], pauses=4)) == ["think_on", "think_on", "stop"]
+    assert list(gate.stream([0.3, 0.4], pauses=2)) == ["think_on", "escalate"]
+    assert list(gate.stream([0.3, 0.05, 0.9], pauses=3, give_up=0.1)) == ["think_on", "escalate"]
+
+
+def test_drift_is_seen_and_sameness_is_not():
+    confidence, correct = draw(4, 2000)
+    gate = fit_error([confidence], [correct], alpha=0.15)
+    alarms = [gate.drift(draw(seed, 1000)[0])["drifted"] for seed in range(5, 45)]
+    assert sum(alarms) <= 3
+    moved = gate.drift(np.sqrt(draw(5, 1000)[0]), np.zeros(1000))
+    assert moved["drifted"] and moved["promise_broken"] and moved["error"] == 1.0
+    tied = fit_error([[0.9] * 500 + [0.2] * 500], [[1] * 500 + [0] * 500], alpha=0.15)
+    assert tied.drift([0.9] * 500 + [0.2] * 500)["distance"] < 0.02
+    assert tied.drift([0.9] * 200 + [0.2] * 800)["drifted"]
+
+
+def test_files_come_back_and_changes_are_noticed(tmp_path):
+    gate = fit_error([draw(6)[0]], [draw(6)[1]], alpha=0.2, source="records.parquet")
+    path = gate.save(tmp_path / "calibration" / "gate.json")
+    assert Gate.load(path) == gate
+    content = json.loads(path.read_text())
+    assert len(content["hash"]) == len(content["data_hash"]) == 64
+    content["tiers"][0]["threshold"] = 0.0
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="its hash does not fit its content"):
+        Gate.load(path)
+    path.write_text('{"format": 9}')
+    with pytest.raises(ValueError, match="not a gate of format 1"):
+        Gate.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"alpha": 1.5}, "alpha is 1.5"),
+        ({"delta": 0.0}, "delta is 0.0"),
+        ({"form": "none"}, "form is 'none', expected one of"),
+        ({"otherwise": "retry"}, "otherwise is 'retry', expected one of escalate, abstain"),
+        ({"corrects": [[1, 0.5]]}, "0 or 1"),
+        ({"corrects": [[1]]}, "columns of 1 and 2 rows"),
+        ({"confidences": [[math.nan, 0.5]]}, r"confidence 0\[0\] is nan"),
+    ],
+)
+def test_bad_arguments_are_named(change, problem):
+    arguments = {"confidences": [[0.5, 0.6]], "corrects": [[1, 0]], "alpha": 0.1}
+    with pytest.raises(ValueError, match=problem):
+        fit_error(**{**arguments, **change})
+
+
+def test_fitting_and_deciding_need_numpy_alone():
+    program = """
+import sys
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("torch", "scipy", "pandas", "sklearn", "transformers", "rewards", "rl"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+from estimators.gate import Gate
+from estimators.gate_fitting import fit_error
+print(fit_error([[0.9] * 40], [[1] * 40], alpha=0.1).decide(0.95))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == "answer", ran.stderr
