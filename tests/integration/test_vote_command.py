@@ -42,6 +42,7 @@ def test_a_checkpoint_is_sampled_and_its_thresholds_are_its_own(policy: Any, tmp
         "task": {**task, "chat": False, "instructions": False, "template": {"levels": levels}},
         "model": {"path": str(policy.path), "attn_implementation": "eager"},
         "rubric": {"accuracy": {"weight": 1.0}},
+        "trainer": {"method": "sft", "max_steps": 1},
         "probe": {"size": 6, "split": "test", "max_new_tokens": 12, "samples": 3},
     }), encoding="utf-8")  # fmt: skip
     out = tmp_path / "out"
