@@ -126,8 +126,9 @@ def certified(
     if form not in FORMS:
         raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
     bad, rows = np.broadcast_arrays(np.asarray(k), np.asarray(m))
-    pairs, place = np.unique(np.stack([bad.ravel(), rows.ravel()]), axis=1, return_inverse=True)
-    p = binomial_cdf(pairs[0], pairs[1], alpha)[place].reshape(bad.shape)
+    most = int(rows.max(initial=0)) + 1
+    pairs, places = np.unique(bad.ravel().astype(np.int64) * most + rows.ravel().astype(np.int64), return_inverse=True)
+    p = binomial_cdf(pairs // most, pairs % most, alpha)[places].reshape(bad.shape)
     p = np.where(rows > 0, p, 1.0)
     count = p.shape[-1]
     if form == "holm":
