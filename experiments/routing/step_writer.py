@@ -59,8 +59,10 @@ class StepWriter:
         known = 0
         while known < min(len(self._read), len(ids) - rows) and self._read[known] == ids[known]:
             known += 1
-        if len(self._read) > known:
-            self._cache.crop(known)
+        if not known:
+            self._cache = DynamicCache()
+        elif len(self._read) > known:
+            self._cache.crop(known - len(self._read))
         new = torch.tensor([list(ids[known:])], device=self.policy.model.device)
         logits = self.policy.model(input_ids=new, past_key_values=self._cache, use_cache=True).logits[0, -rows:]
         self.processed += new.shape[1]
