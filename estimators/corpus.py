@@ -9,6 +9,7 @@ as if nothing were wrong.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ class CorpusPair:
 
     needs: ClassVar[frozenset[str]] = frozenset({TEXT})
     is_probability: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "a look-up in a corpus index"
     source: ClassVar[str] = "arXiv 2512.19134"
@@ -161,6 +163,7 @@ class CorpusEntity:
 
     needs: ClassVar[frozenset[str]] = frozenset({TEXT})
     is_probability: ClassVar[bool] = False
+    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "a look-up in a corpus index"
     source: ClassVar[str] = "arXiv 2512.19134"

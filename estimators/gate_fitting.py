@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from estimators.gate import Gate, Tier, column
-from estimators.guarantees import FORMS, certified, fewest_rows, lower_bound, upper_bound
+from estimators.guarantees import FORMS, STARTS, certified, fewest_rows, lower_bound, upper_bound
 
 FloatArray = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def fit_error(
     *,
     alpha: float,
     delta: float = 0.1,
-    form: str = "fixed_sequence",
+    form: str = "multi_start",
     otherwise: str = "escalate",
     source: str = "",
 ) -> Gate:
@@ -165,7 +165,7 @@ def _tier(
         bad_J, counted_J = (kept_JN & (y < 1.0)).sum(axis=1), kept_JN.sum(axis=1)
     found = np.flatnonzero(certified(bad_J, counted_J, alpha, delta, form))
     if not found.size:
-        return Tier(None, *_why(bad_J, counted_J, alpha, delta))
+        return Tier(None, *_why(bad_J, counted_J, alpha, delta / len(STARTS) if form == "multi_start" else delta))
     at = int(found[-1])
     bad, counted = int(bad_J[at]), int(counted_J[at])
     bound = float(upper_bound(bad, counted, delta))
@@ -173,10 +173,10 @@ def _tier(
 
 
 def _why(
-    bad_J: NDArray[np.intp], counted_J: NDArray[np.intp], alpha: float, delta: float
+    bad_J: NDArray[np.intp], counted_J: NDArray[np.intp], alpha: float, level: float
 ) -> tuple[str, int, int, None, float, str]:
-    """Status, counts and reason of a tier without a threshold."""
-    fewest = fewest_rows(alpha, delta)
+    """Status, counts and reason of a tier without a threshold; ``level`` is that of the first test."""
+    fewest = fewest_rows(alpha, level)
     most = int(counted_J.max())
     if most < fewest:
         reason = f"{most} rows; {fewest} are needed even if not one is bad"

@@ -7,7 +7,7 @@ three forms:
 
 - ``fixed_sequence``: in a fixed order, each at level delta, up to the first that fails. Full power where risk grows
   along the order; says no at once where its beginning is bad.
-- ``multi_start``: several such sequences from ``STARTS`` places, each at its share of delta.
+- ``multi_start``: several such sequences from the places ``STARTS``, each at its share of delta.
 - ``holm``: all thresholds in whatever order, at Holm's levels. For risks that go up and down.
 
 Order and thresholds must not depend on the outcomes. Rows are independent, and those to come are like them. Needs
@@ -24,8 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 
 FORMS = ("fixed_sequence", "multi_start", "holm")
-STARTS = 4
-"""Places that the form ``multi_start`` begins at."""
+STARTS = (0.0, 1 / 16, 1 / 4, 1.0)
+"""Places that the form ``multi_start`` begins at, as shares of the order: more where risk is low, and few rows tell."""
 
 
 def fewest_rows(alpha: float, delta: float) -> int:
@@ -137,13 +137,14 @@ def certified(
         found = np.zeros_like(passed)
         np.put_along_axis(found, order, np.logical_and.accumulate(passed, axis=-1), axis=-1)
         return found
-    starts = 1 if form == "fixed_sequence" else min(STARTS, count)
-    level = delta / starts
+    shares = STARTS[:1] if form == "fixed_sequence" else STARTS
+    starts = sorted({round(share * (count - 1)) for share in shares})
+    level = delta / len(shares)
     # Too few rows say nothing of the outcomes: such a threshold is passed over, not failed.
     counted = rows >= fewest_rows(alpha, level)
     passed = (p <= level) | ~counted
     found = np.zeros(p.shape, dtype=bool)
-    for start in np.unique(np.linspace(0, count - 1, starts).round().astype(int)) if starts > 1 else [0]:
+    for start in starts:
         found[..., start:] |= np.logical_and.accumulate(passed[..., start:], axis=-1)
     certificates: NDArray[np.bool_] = found & counted
     return certificates

@@ -203,6 +203,7 @@ class HiddenProbe:
 
     needs: ClassVar[frozenset[str]] = frozenset({HIDDEN_STATES})
     is_probability: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     higher_is_surer: ClassVar[bool] = True
     cost: ClassVar[str] = "one forward pass; over the prompt alone, at its last position"
     source: ClassVar[str] = "arXiv 2207.05221"

@@ -10,7 +10,6 @@ update failed.
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -124,17 +123,19 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
                 if trainer.is_world_process_zero():
                     write_calibration(out / FINAL, recipe.template, recipe.rubric, recipe.source, tokenizer)
                     mark_complete(out / FINAL, trainer.state.global_step)
-        except pickle.UnpicklingError as error:
-            said = str(error).strip().partition("\n")[0]
-            raise RunError(
-                f"{checkpoint} cannot be gone on from, it holds what is not plain tensors: {said}"
-            ) from error
         except (FailedUpdateError, CheckpointError) as error:
             raise RunError(str(error)) from error
         except OSError as error:
             if error.errno not in FULL:
                 raise
             raise RunError(could_not_be_written(out, error)) from error
+        except Exception as error:
+            if type(error).__name__ != "UnpicklingError":  # what torch raises where a file holds more than tensors
+                raise
+            said = str(error).strip().partition("\n")[0]
+            raise RunError(
+                f"{checkpoint} cannot be gone on from, it holds what is not plain tensors: {said}"
+            ) from error
     trainer.accelerator.wait_for_everyone()
     if stop.received:  # in the last step
         raise Stopped(stop.received, FINAL)

@@ -86,7 +86,7 @@ def mass_hinge(log_mass: torch.Tensor) -> torch.Tensor:
     An expected reward over levels alone leaves the probability of other tokens to itself, and a policy then stops
     writing levels; a price of other tokens is linear in M and so weakest where M is almost 0, which this is not.
 
-    >>> mass_hinge(torch.tensor([1.0, 0.96, 0.475]).log()).round(decimals=4).tolist()
+    >>> mass_hinge(torch.tensor([1.0, 0.96, 0.475]).double().log()).round(decimals=4).tolist()
     [0.0, 0.0, 0.6931]
     """
     return torch.relu(LEVEL_MASS_LOG - log_mass)

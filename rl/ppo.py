@@ -38,11 +38,11 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from rewards.rubric import Rubric
 from rl.advantages import gae, masked_moments, reach_weights, sibling_rewards, stream_rewards, whiten
-from rl.config import CalibratedPPOConfig, check_without_groups
 from rl.critic import Critic, critic_tensors, load_critic, save_critic
 from rl.grpo import CalibratedGRPOTrainer
 from rl.loss_pass import LossPass
 from rl.losses import explained_variance, value_loss
+from rl.ppo_config import CalibratedPPOConfig, check_without_groups
 from rl.rollout import Scored
 
 

@@ -127,9 +127,10 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
         from transformers import PrinterCallback
 
         from rewards.rubric import Rubric
-        from rl.config import CalibratedGRPOConfig, CalibratedPPOConfig
+        from rl.config import CalibratedGRPOConfig
         from rl.grpo import CalibratedGRPOTrainer
         from rl.ppo import CalibratedPPOTrainer
+        from rl.ppo_config import CalibratedPPOConfig
 
         configuration, kind, extra = CalibratedGRPOConfig, CalibratedGRPOTrainer, {}
         if method == "ppo":

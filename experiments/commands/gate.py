@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     promise.add_argument("--budget", type=float, help="largest mean cost of a question; needs --cost-large")
     promise.add_argument("--tolerance", type=float, help="most accuracy lost against large_correct")
     fit.add_argument("--delta", type=float, default=0.1, help="chance that the promise is broken (default 0.1)")
-    fit.add_argument("--form", default="fixed_sequence", help="fixed_sequence (default), multi_start or holm")
+    fit.add_argument("--form", default="multi_start", help="multi_start (default), fixed_sequence or holm")
     fit.add_argument("--otherwise", default="escalate", help="escalate (default) or abstain; with --risk")
     fit.add_argument("--cost-small", type=float, default=1.0, help="cost of a question, small model (default 1)")
     fit.add_argument("--cost-large", type=float, help="cost of a question, large model")

@@ -46,7 +46,7 @@ def _grpo_configuration() -> type:
 
 
 def _ppo_configuration() -> type:
-    from rl.config import CalibratedPPOConfig
+    from rl.ppo_config import CalibratedPPOConfig
 
     return CalibratedPPOConfig
 
@@ -58,7 +58,7 @@ def _sft_configuration() -> type:
 
 
 def _check_without_groups(rubric: Rubric, num_generations: int) -> None:
-    from rl.config import check_without_groups
+    from rl.ppo_config import check_without_groups
 
     check_without_groups(rubric, num_generations)
 

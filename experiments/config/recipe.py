@@ -16,18 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from estimators import ESTIMATORS
-from experiments.config.endpoint import EndpointSection
 from experiments.config.facts import recipe_facts
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.config.models import check_lora, lora_config
+from experiments.config.sections import ModelSection, ProbeSection
 from experiments.config.trainer import check_trainer
 from experiments.errors import ConfigError
-from experiments.schema import DEEPEST, AtLeastOne, AtLeastZero, from_mapping, known_keys, one_of, parse_yaml, read_yaml
+from experiments.schema import DEEPEST, from_mapping, known_keys, one_of, parse_yaml, read_yaml
 from experiments.tasks import TASKS, Task
 from rewards.nearest import nearest
 from rewards.rubric import Rubric
@@ -39,52 +37,6 @@ if TYPE_CHECKING:
 
 SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "monitors", "probe")
 SUFFIXES = (".yaml", ".yml")
-
-
-@dataclass(frozen=True)
-class ModelSection:
-    """Which weights a run starts from."""
-
-    path: str
-    """``tiny-small`` or ``tiny-large`` (shipped), a local folder, or a hub name."""
-    gguf_file: str | None = None
-    """File of that folder to read instead of safetensors."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    attn_implementation: str | None = None
-    add_template_tokens: bool = False
-    """Make each tag and confidence level of the template one new token; for supervised warm starts."""
-    lora: dict[str, Any] | None = None
-    """Fields of peft's ``LoraConfig``."""
-    critic_path: str | None = None
-    """Weights that PPO's separate critic starts from, the policy's where left out."""
-
-
-@dataclass(frozen=True)
-class ProbeSection:
-    """The held-out measurement of a checkpoint."""
-
-    split: str = "test"
-    size: AtLeastOne = 2000
-    seed: int = 0
-    batch_size: AtLeastOne = 250
-    max_new_tokens: AtLeastOne = 16
-    escalate_to: str | None = None
-    """What questions are escalated to: a model, the URL of an endpoint, or a file of outcomes; None: nothing."""
-    endpoint: EndpointSection | None = None
-    """How to ask the endpoint."""
-    resamples: AtLeastOne = 1000
-    confidence: str = "verbalized"
-    """The estimator by which the checkpoint is measured: the stated confidence or one of the ``estimators``."""
-    samples: AtLeastZero = 0
-    """Completions to sample of a question beside the greedy one: what training sees, and how often each is right."""
-    sampled_size: AtLeastOne = 256
-    """Questions, the first of them, that are sampled."""
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Temperature of those samples; the completions that a checkpoint is measured by are greedy."""
-    every: AtLeastZero = 0
-    """Steps between two measurements on held-out questions in training, by ``confidence``: ``heldout/*``; 0: none."""
-    every_size: AtLeastOne = 256
-    """Questions of each of them: from the task's validation split, or from ``split`` where it has none."""
 
 
 VERBALIZED = "verbalized"

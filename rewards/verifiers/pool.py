@@ -177,6 +177,9 @@ class VerifierPool:
                 # All that has arrived comes before any deadline: this thread itself may have been held up.
                 for worker, line in _received(self._events, wait_s):
                     if worker not in tasks:
+                        if line == "crash":  # its output ends before it does: it would still be taken for an idle one
+                            self._workers.discard(worker)
+                            worker.end()
                         continue
                     if line == "ready":
                         worker.ready = True

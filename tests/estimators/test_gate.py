@@ -45,7 +45,7 @@ def test_what_cannot_be_promised_is_infeasible_and_answers_nothing():
     assert gate.least_abstention == pytest.approx((1 - correct.mean() - 0.1) / 0.9)
     assert set(gate.actions(confidence)) == {"abstain"}
     assert gate.certificates == {"0.1": None, "0.2": None}
-    few = fit_error([[0.9] * 10], [[1] * 10], alpha=0.1)
+    few = fit_error([[0.9] * 10], [[1] * 10], alpha=0.1, form="fixed_sequence")
     assert few.tiers[0].status == "too_few" and "22 are needed" in few.tiers[0].reason
 
 

@@ -109,8 +109,8 @@ def test_many_verifications_leave_nothing_behind(count: int, monkeypatch: pytest
 
     def judge(first: int, last: int) -> None:
         for start in range(first, last, 100):
-            numbers = range(start, min(start + 100, last))
-            golds, answers = [f"{n}\\pi" for n in numbers], [f"\\pi \\cdot {n + n % 2}" for n in numbers]
+            numbers = range(start + 2, min(start + 100, last) + 2)
+            golds, answers = [f"\\ln({n})" for n in numbers], [f"\\ln({n + n % 2}) + 0" for n in numbers]
             verdicts = pool.verify(golds=golds, answers=answers)
             assert [each.correct for each in verdicts] == [float(n % 2 == 0) for n in numbers]
             pids_seen.update(pids(pool))

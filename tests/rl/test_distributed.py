@@ -131,9 +131,10 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
     from peft import LoraConfig
 
     from rewards.rubric import Rubric
-    from rl.config import CalibratedGRPOConfig, CalibratedPPOConfig
+    from rl.config import CalibratedGRPOConfig
     from rl.grpo import CalibratedGRPOTrainer
     from rl.ppo import CalibratedPPOTrainer
+    from rl.ppo_config import CalibratedPPOConfig
 
     configuration, kind, own = CalibratedGRPOConfig, CalibratedGRPOTrainer, {"num_generations": GROUP}
     if case.method == "ppo":

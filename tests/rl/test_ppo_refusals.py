@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rewards.rubric import Rubric
-from rl.config import CalibratedPPOConfig
+from rl.ppo_config import CalibratedPPOConfig
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from rewards.completion import SEGMENTS
 from rewards.rubric import Rubric
 from rl.advantages import segment_advantages
-from rl.config import CalibratedGRPOConfig, CalibratedPPOConfig
+from rl.config import CalibratedGRPOConfig
 from rl.losses import token_weights
+from rl.ppo_config import CalibratedPPOConfig
 from tests.rl.scripted import COMPLETIONS, ROWS, scored
 from tests.rl.test_grpo_routes import LOSS_TYPES, token_gradients
 
