@@ -140,9 +140,10 @@ def grpo(case: Case, settings: dict[str, Any], load: Callable[[], Any], template
     if case.method == "ppo":
         configuration, kind = CalibratedPPOConfig, CalibratedPPOTrainer
         own = {"whiten_advantages": True, "beta": 0.1, "kl_in_reward": True, "value_trains_policy": True}
+    # Gradient norms of the parts are of a micro-batch, which is another one on two ranks.
     arguments = configuration(
         **settings, credit=case.credit, scaling=case.scaling, confidence_loss_weight=case.closed_form,
-        **own, max_completion_length=8, **case.more,
+        **own, max_completion_length=8, gradient_norm_steps=0, **case.more,
     )  # fmt: skip
     model, tokenizer = load()  # after the arguments, by which ZeRO-3 splits it while it loads
     completions = [

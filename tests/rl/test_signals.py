@@ -24,13 +24,24 @@ from rl.signals import (
     before_answer,
     repeated_ngrams,
 )
-from tests.rl.written import ANSWER_SIGNALS, STAKES, Written, by_hand, encode, hooks, ids_of, judged, policy_of
+from tests.rl.written import (
+    ANSWER_SIGNALS,
+    ELSEWHERE,
+    STAKES,
+    Written,
+    by_hand,
+    encode,
+    hooks,
+    ids_of,
+    judged,
+    policy_of,
+)
 
 TEMPLATE = AnswerTemplate(analysis="optional", step_confidences="optional")
 
 
-READ = tuple(name for name in SIGNALS if name != "expected_confidence")
-"""Every signal that a template without levels has."""
+READ = tuple(name for name in SIGNALS if name not in ("expected_confidence", "confidence_token", *ELSEWHERE))
+"""Every signal that a template without levels has, and that is worked out by hand."""
 
 
 COMPLETION_SIGNALS = ("mean_log_prob", "entropy", "self_certainty")

@@ -200,7 +200,7 @@ def test_the_loss_types_are_those_checked_below() -> None:
 def test_a_constant_advantage_per_token_is_one_per_sequence(loss_type: str, make_trainer: Any, replay: Any) -> None:
     """Loss and gradient of (B, T) advantages constant in T are those of (B,) advantages."""
     level = {"luspo": "sequence"}.get(loss_type, "token")
-    trainer = make_trainer(loss_type=loss_type, importance_sampling_level=level)
+    trainer = make_trainer(loss_type=loss_type, importance_sampling_level=level, credit="sequence")
     answers = ["<answer>3</answer><confidence>0.75</confidence>", "<answer>2</answer>", "12", "<answer>"] * 2
     replay(trainer, answers)
     trainer.model.train()

@@ -58,6 +58,13 @@ def policy_of(name: str, tokenizer: Any) -> Any:
     return model
 
 
+ELSEWHERE = (
+    "mean_step_confidence", "lowest_step_confidence", "step_confidence_variance", "trace_confidence",
+    "lowest_group_confidence", "bottom_group_confidence", "tail_confidence", "head_confidence", "base_rate",
+)  # fmt: skip
+"""Signals that :func:`by_hand` does not know: their definitions have tests beside those of the estimators."""
+
+
 def encode(tokenizer: Any, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False)
 
@@ -86,7 +93,12 @@ def log_probs_after(model: Any, prompt: list[int], completion: list[int]) -> tor
 
 
 def by_hand(
-    model: Any, tokenizer: Any, prompt: list[int], written: Written, levels: Sequence[str] = ()
+    model: Any,
+    tokenizer: Any,
+    prompt: list[int],
+    written: Written,
+    levels: Sequence[str] = (),
+    temperature: float = 1.0,
 ) -> dict[str, float]:
     before, answer, after, gold, _ = written
     ids = ids_of(tokenizer, written)
@@ -101,15 +113,20 @@ def by_hand(
         "mean_log_prob": chosen.mean(),
         "entropy": entropy.mean(),
         "self_certainty": certainty.mean(),
+        "mean_max_probability": ranked[:, -1].mean(),
     }
-    values |= dict.fromkeys([*ANSWER_SIGNALS, *STAKES, "expected_confidence", "verbalized"], math.nan)
+    values |= dict.fromkeys(
+        [*ANSWER_SIGNALS, *STAKES, "expected_confidence", "confidence_token", "verbalized"], math.nan
+    )
     stated = re.search(r"<confidence>([\d.]+)</confidence>", before + (answer or "") + after)
     if stated is not None:
         values["verbalized"] = float(stated[1])
     if stated is not None and levels:
         at = ids.index(tokenizer.convert_tokens_to_ids(stated[1]))
-        shares = p[at, tokenizer.convert_tokens_to_ids(list(levels))]
+        shares = p[at, tokenizer.convert_tokens_to_ids(list(levels))] ** (1 / temperature)
         values["expected_confidence"] = float(shares @ np.array(levels, dtype=float) / shares.sum())
+        least, most = (choose(range(len(levels)), key=lambda level: float(levels[level])) for choose in (min, max))
+        values["confidence_token"] = float(shares[most] / (shares[least] + shares[most]))
     if answer is not None:
         first = len(encode(tokenizer, before))
         at = slice(first, first + len(encode(tokenizer, answer)))
