@@ -20,7 +20,7 @@ from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import VERBALIZED, Recipe
 from experiments.errors import ConfigError
 from experiments.probe.estimates import Extras, estimate_generations, with_estimate
-from experiments.probe.extras import compares_samples, gather_extras
+from experiments.probe.extras import check_extras, compares_samples, gather_extras
 from experiments.probe.generate import Generation, Policy, generate, verify_generations
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
@@ -99,7 +99,7 @@ def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequen
         gguf_file=gguf_file,
         dtype=recipe.model.dtype,
         attn_implementation=recipe.model.attn_implementation,
-        check=partial(_check_levels, recipe, names, template),
+        check=partial(_check_needs, recipe, names, template),
     )
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
@@ -160,7 +160,7 @@ def _estimated(
     }
 
 
-def _check_levels(
+def _check_needs(
     recipe: Recipe, names: Sequence[str], template: AnswerTemplate, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     for name in names:
@@ -169,6 +169,7 @@ def _check_levels(
                 LevelTokens.of(tokenizer, template)
             except ValueError as error:
                 raise ConfigError(f"estimators.{name}: {error}") from error
+    check_extras(recipe, names, tokenizer)
 
 
 def other_estimators(recipe: Recipe) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from estimators.agreement import answer_clusters
 from estimators.estimator import EXTRA_PASSES, SAMPLES
@@ -22,6 +23,17 @@ def compares_samples(recipe: Recipe, names: Sequence[str]) -> bool:
     return any(SAMPLES in recipe.estimators[name].needs for name in names if name in recipe.estimators)
 
 
+def check_extras(recipe: Recipe, names: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ConfigError where one of the recipe's estimators needs samples and the recipe draws none, or asks in words
+    that the tokenizer lacks."""
+    for name in names:
+        needs = recipe.estimators[name].needs if name in recipe.estimators else frozenset[str]()
+        if SAMPLES in needs and not recipe.probe.samples:
+            raise ConfigError(f"estimators.{name}: needs further samples of each question: probe.samples=N")
+        if EXTRA_PASSES in needs and name in FOLLOW_UPS:
+            _words(name, tokenizer)
+
+
 def gather_extras(
     recipe: Recipe,
     names: Sequence[str],
@@ -34,8 +46,7 @@ def gather_extras(
     """What the recipe's estimators of these names need of each question's completion, and nothing if they need none.
 
     ``drawn`` are ``probe.samples`` further completions of each of the first questions; what compares samples has no
-    value of the others. Raises ConfigError where an estimator needs samples and there are none, or asks in words that
-    the tokenizer lacks.
+    value of the others. What cannot be given was refused by :func:`check_extras`.
     """
     needs = {name: recipe.estimators[name].needs for name in names if name in recipe.estimators}
     answers = [_answer(policy, each) for each in generations]
@@ -44,11 +55,8 @@ def gather_extras(
         for name, needed in needs.items()
         if EXTRA_PASSES in needed and name in FOLLOW_UPS
     }
-    comparing = [name for name, needed in needs.items() if SAMPLES in needed]
-    if not comparing:
+    if not compares_samples(recipe, names):
         return Extras(asked)
-    if not drawn:
-        raise ConfigError(f"estimators.{comparing[0]}: needs further samples of each question: probe.samples=N")
     texts, samples = [_answer(policy, each) for each in drawn], recipe.probe.samples
 
     def same(gold: str, answer: str) -> bool:
@@ -73,23 +81,29 @@ def _asked(
 ) -> torch.Tensor:
     """Log-probabilities (N, 2) of yes and no; NaN where there is no answer to ask about."""
     follow_up, tokenizer = FOLLOW_UPS[name], policy.tokenizer
-    words = [tokenizer.encode(word, add_special_tokens=False) for word in (follow_up.yes, follow_up.no)]
-    lacking = [not ids or ids[0] == tokenizer.unk_token_id for ids in words]
-    if any(lacking) or words[0][0] == words[1][0]:
-        raise ConfigError(
-            f"estimators.{name}: {follow_up.yes!r} and {follow_up.no!r} do not begin with tokens of this tokenizer's "
-            "that differ, so that the model cannot be asked"
-        )
+    yes_id, no_id = _words(name, tokenizer)
     rows = [row for row, answer in enumerate(answers) if answer is not None]
     texts = [follow_up.prompt(prompt_text(prompts[row]), answers[row] or "") for row in rows]
     read = ask(
         policy.model,
         [tokenizer.encode(text) for text in texts],
-        words[0][0],
-        words[1][0],
+        yes_id,
+        no_id,
         pad_token_id=tokenizer.pad_token_id,
         batch_size=batch_size,
     )
     asked_N2 = torch.full((len(answers), 2), torch.nan, dtype=torch.float64)
     asked_N2[rows] = read.cpu()
     return asked_N2
+
+
+def _words(name: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """The tokens that yes and no begin with."""
+    follow_up = FOLLOW_UPS[name]
+    yes, no = (tokenizer.encode(word, add_special_tokens=False) for word in (follow_up.yes, follow_up.no))
+    if not yes or not no or tokenizer.unk_token_id in (yes[0], no[0]) or yes[0] == no[0]:
+        raise ConfigError(
+            f"estimators.{name}: {follow_up.yes!r} and {follow_up.no!r} do not begin with tokens of this tokenizer's "
+            "that differ, so that the model cannot be asked"
+        )
+    return yes[0], no[0]

@@ -41,7 +41,7 @@ def estimate_recorded(
     for row, (text, tokens) in enumerate(zip(texts, table.frame[COLUMN], strict=True)):
         try:
             entries = [(_bytes(each), _token(each, ids)) for each in tokens]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise table.error(row, COLUMN, f"cannot be read: {type(error).__name__} {error}") from error
         ends = _ends([each for each, _ in entries])
         written = b"".join(each for each, _ in entries).decode("utf-8", errors="replace")

@@ -96,7 +96,7 @@ def test_the_large_policy_is_larger_and_both_are_small_enough_to_ship() -> None:
 def two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(building._SHAPES, "tiny-small", SMALL)
     settings = ("task.train_size=64", "trainer.max_steps=2", "trainer.warmup_steps=0", "trainer.learning_rate=0.01")
-    monkeypatch.setitem(building._TRAINING, "tiny-small", settings)
+    monkeypatch.setitem(building._STAGES, "tiny-small", (settings,))
 
 
 def test_a_built_policy_can_be_loaded_and_is_the_same_for_a_seed(tmp_path: Path, two_steps: None) -> None:
