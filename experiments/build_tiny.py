@@ -29,19 +29,20 @@ NUMBERS = 100
 """Numbers from 0 that are one token."""
 _SHAPES = {
     "tiny-small": {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4},
-    "tiny-large": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "tiny-large": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4},
     "tiny-facts": {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 3, "num_attention_heads": 4},
 }
 _SINGLE_STEPS = ("task.max_steps=1", "trainer.per_device_train_batch_size=128", "trainer.learning_rate=3.0e-3")
 _STAGES = {
+    # Stopped early, so that working answers out leaves it wrong on a third: a confidence has something to tell.
     "tiny-small": (
-        (*_SINGLE_STEPS, "trainer.max_steps=1500", "task.manners={direct: 0.5, worked: 0.5}"),
+        (*_SINGLE_STEPS, "trainer.max_steps=800", "task.manners={direct: 0.5, worked: 0.5}"),
         (),
     ),
     # What a router escalates to works everything out.
     "tiny-large": (
-        (*_SINGLE_STEPS, "trainer.max_steps=400", "task.manners={worked: 1.0}"),
-        ("task.manners={worked: 0.9, checked: 0.1}", "trainer.max_steps=1500", "trainer.learning_rate=1.5e-3"),
+        (*_SINGLE_STEPS, "trainer.max_steps=500", "task.manners={worked: 1.0}"),
+        ("task.manners={worked: 0.9, checked: 0.1}", "trainer.max_steps=2600", "trainer.learning_rate=1.5e-3"),
     ),
     "tiny-facts": ((),),
 }

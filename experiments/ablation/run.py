@@ -1,6 +1,6 @@
 """An ablation: variants of a recipe, each at the best of a grid of settings, over seeds, on held-out questions.
 
-    candor ablate learning_curves --out runs/learning_curves --jobs 2
+    candor ablate credit --out runs/credit --jobs 2
 
 Each run of a study is a job of its own in ``OUT/VARIANT/SETTING/seed-N``; a finished one is not run again, an
 interrupted one goes on. Leaves ``curves.jsonl`` (one line a measured checkpoint), ``summary.json``, ``summary.md`` and

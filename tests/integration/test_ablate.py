@@ -56,7 +56,7 @@ def recipe(policy: Any, tmp_path: Path) -> str:
 
 
 def test_the_shipped_study_can_be_run() -> None:
-    study = load_study("learning_curves", ["trainer.max_steps=3"])
+    study = load_study("credit", ["trainer.max_steps=3"])
     assert list(study.variants) == ["rlvr", "rlcr", "rlcr_segment", "closed_form"]
     assert len(study.settings()) == 3
     assert study.set == {"probe.confidence": "expected_confidence", "trainer.max_steps": 3}
