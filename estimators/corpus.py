@@ -142,6 +142,10 @@ class CorpusPair:
     index: str
     """Folder that ``candor corpus build`` has written."""
 
+    def check(self) -> None:
+        """Raise ValueError where ``index`` is not the folder of an index."""
+        _opened(self.index)
+
     def reads(self, completions: Completions) -> torch.Tensor:
         """No token's statistics."""
         return nothing(completions)
@@ -169,6 +173,10 @@ class CorpusEntity:
     source: ClassVar[str] = "arXiv 2512.19134"
     index: str
     """Folder that ``candor corpus build`` has written."""
+
+    def check(self) -> None:
+        """Raise ValueError where ``index`` is not the folder of an index."""
+        _opened(self.index)
 
     def reads(self, completions: Completions) -> torch.Tensor:
         """No token's statistics."""

@@ -127,10 +127,11 @@ def certified(
         raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
     bad, rows = np.broadcast_arrays(np.asarray(k), np.asarray(m))
     most = int(rows.max(initial=0)) + 1
-    pairs, places = np.unique(bad.ravel().astype(np.int64) * most + rows.ravel().astype(np.int64), return_inverse=True)
+    codes: NDArray[np.int64] = bad.ravel().astype(np.int64) * most + rows.ravel().astype(np.int64)
+    pairs, places = np.unique(codes, return_inverse=True)
     p = binomial_cdf(pairs // most, pairs % most, alpha)[places].reshape(bad.shape)
     p = np.where(rows > 0, p, 1.0)
-    count = p.shape[-1]
+    count = bad.shape[-1]
     if form == "holm":
         order = np.argsort(p, axis=-1, kind="stable")
         passed = np.take_along_axis(p, order, axis=-1) <= delta / np.arange(count, 0, -1)

@@ -214,6 +214,16 @@ class HiddenProbe:
         """No token's statistics."""
         return nothing(completions)
 
+    def check(self, identity: Identity) -> None:
+        """Raise ValueError where ``path`` holds no hidden probe, or one that was fitted to another model."""
+        facts = _loaded(self.path)[1]
+        for what in ("tokenizer", "model"):
+            if getattr(identity, what) != getattr(facts.identity, what):
+                raise ValueError(
+                    f"hidden_probe: {self.path} was fitted to another {what} ({facts.identity.architecture}) than the "
+                    f"one that is asked ({identity.architecture}); fit one to this checkpoint"
+                )
+
     @property
     def places(self) -> tuple[Place, ...]:
         """The places whose states it reads."""
@@ -222,16 +232,11 @@ class HiddenProbe:
 
     def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
         """The probability (B,)."""
-        model, facts = _loaded(self.path)
         hidden = completions.hidden
         if hidden is None:
             raise ValueError("hidden_probe reads hidden states, and the completions have none")
-        for what in ("tokenizer", "model"):
-            if getattr(hidden.identity, what) != getattr(facts.identity, what):
-                raise ValueError(
-                    f"hidden_probe: {self.path} was fitted to another {what} ({facts.identity.architecture}) than the "
-                    f"one that is asked ({hidden.identity.architecture}); fit one to this checkpoint"
-                )
+        self.check(hidden.identity)
+        model, _ = _loaded(self.path)
         features_BF = features_of(hidden.states, self.places).float()
         with torch.no_grad():
             probability_B = model(features_BF).sigmoid()

@@ -78,7 +78,7 @@ def position_index(
     """
     if position == "prompt":
         return prompt_length - 1
-    places = (answer_T if position == "answer" else confidence_T).nonzero().flatten().tolist()
+    places: list[int] = (answer_T if position == "answer" else confidence_T).nonzero().flatten().tolist()
     if not places:
         return None
     return prompt_length + (places[-1] if position == "answer" else places[0] - 1)

@@ -133,7 +133,7 @@ def _largest(logits: torch.Tensor, count: int) -> torch.Tensor:
     width = logits.size(-1) // _DEPTH
     if width < _DEPTH * count:
         return logits.topk(count, dim=-1).values
-    whole, rest = logits[:, : width * _DEPTH].unflatten(-1, (_DEPTH, width)), logits[:, width * _DEPTH :]
+    whole, rest = logits[:, : width * _DEPTH].reshape(-1, _DEPTH, width), logits[:, width * _DEPTH :]
     columns = whole.amax(dim=1).topk(count, dim=-1, sorted=False).indices
     candidates = whole.gather(2, columns.unsqueeze(1).expand(-1, _DEPTH, -1)).flatten(1)
     return torch.cat([candidates, rest], dim=-1).topk(count, dim=-1).values

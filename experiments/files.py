@@ -1,16 +1,18 @@
-"""Folders that a command writes into, tried before the work is done, and locked while it is."""
+"""Folders that a command writes into, tried before the work is done and locked while it is; values as JSON has them."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from experiments.errors import ConfigError
 
@@ -53,3 +55,16 @@ def locked(out: str | Path) -> Iterator[Path]:
         file.write(f"process {os.getpid()} on {socket.gethostname()} ({' '.join(sys.argv[:3])})\n")
         file.flush()
         yield out
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None for NaN and infinity, which JSON does not have; keys are texts.
+
+    >>> without_nan({1: [float("nan"), 2.0]})
+    {'1': [None, 2.0]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -160,6 +160,8 @@ class Refusal:
 
         self._capsys.readouterr()
         assert main([str(each) for each in arguments]) == 2
-        (line,) = self._capsys.readouterr().err.splitlines()
+        lines = self._capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        (line,) = lines
         assert line.startswith("candor: ")
         return line.removeprefix("candor: ")

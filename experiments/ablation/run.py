@@ -23,7 +23,7 @@ from experiments.ablation.study import MEASURED, MEASURES, Run, Study, measured_
 from experiments.ablation.summary import ROUTED, markdown_summary, over_seeds
 from experiments.config.recipe import load_recipe
 from experiments.errors import RunError
-from experiments.files import writable
+from experiments.files import without_nan, writable
 from experiments.launch.jobs import open_executor, run_jobs
 from experiments.report.glossary import METRICS
 from experiments.train import KEPT_RECIPE, check_folder, train
@@ -70,7 +70,7 @@ def ablate(
         | {metric: over_seeds(metric, runs) for metric in (*MEASURED, ROUTED) if metric in best[name].measures[-1]}
         for name, runs in chosen.items()
     }
-    write_json(out / "summary.json", summary)
+    write_json(out / "summary.json", without_nan(summary))
     write_text(out / "summary.md", markdown_summary(summary))
     curves = {
         name: [[e for e in run.measures if e["split"] != "test"] for run in runs] for name, runs in chosen.items()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import re
 from collections.abc import Callable
 from functools import partial
@@ -78,7 +79,12 @@ def open_policy(
     # Imported here: finding a model needs none of it.
     from safetensors import SafetensorError
 
+    from transformers.utils.logging import disable_progress_bar
+
     from rl.checkpoint import check_finite, check_tokenizer, load_policy
+
+    if not sys.stderr.isatty():
+        disable_progress_bar()  # nobody watches a bar there
 
     def check_all(tokenizer: PreTrainedTokenizerBase) -> None:
         check_tokenizer(found, tokenizer)

@@ -19,7 +19,7 @@ from estimators.estimator import LEVELS
 from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import VERBALIZED, Recipe
 from experiments.errors import ConfigError
-from experiments.probe.estimates import Extras, estimate_generations, with_estimate
+from experiments.probe.estimates import Extras, check_files, estimate_generations, with_estimate
 from experiments.probe.extras import check_extras, compares_samples, gather_extras
 from experiments.probe.generate import Generation, Policy, generate, verify_generations
 from experiments.probe.records import as_records
@@ -58,6 +58,7 @@ def probe_checkpoint(
     rows = probe_rows(recipe)
     names = (confidence, *others)
     policy = open_checkpoint(path, recipe, method, names)
+    check_files(policy, {name: recipe.estimators[name] for name in names if name != VERBALIZED})
     generations = generate(
         policy,
         [row["prompt"] for row in rows],

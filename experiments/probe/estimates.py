@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata
 
+from estimators.corpus import CorpusEntity, CorpusPair
 from estimators.estimator import (
     HIDDEN_STATES,
     LEVELS,
@@ -23,6 +24,7 @@ from estimators.estimator import (
 from estimators.hidden_probe import HiddenProbe
 from estimators.hidden_states import HiddenStates, Identity, hidden_states
 from estimators.token_statistics import TokenStatistics, completion_statistics
+from experiments.errors import ConfigError
 from experiments.probe.generate import Generation, Policy
 from experiments.probe.measure import RANKED
 from rl.segments import LevelTokens, as_completions, step_rules
@@ -46,6 +48,18 @@ class Extras:
             asked={name: asked_N2[rows] for name, asked_N2 in self.asked.items()},
             clusters_BN=None if self.clusters_NS is None else self.clusters_NS[rows],
         )
+
+
+def check_files(policy: Policy, estimators: Mapping[str, Estimator]) -> None:
+    """Raise ConfigError where what an estimator reads is not there, or was fitted to another policy."""
+    for name, estimator in estimators.items():
+        try:
+            if isinstance(estimator, HiddenProbe):
+                estimator.check(Identity.of(policy.model, policy.tokenizer))
+            elif isinstance(estimator, CorpusPair | CorpusEntity):
+                estimator.check()
+        except ValueError as error:
+            raise ConfigError(f"estimators.{name}: {error}") from error
 
 
 def estimate_generations(

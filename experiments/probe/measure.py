@@ -20,8 +20,6 @@ verdict and the recorded one are the same.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ import pandas as pd
 
 from estimators.metrics.resampling import Interval, mean_interval, wilson
 from estimators.metrics.summary import summarize
+from experiments.files import without_nan
 from experiments.probe.records import untagged
 from experiments.probe.tables import DataError
 from rl.files import write_json
@@ -68,7 +67,7 @@ def measure(frame: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> Metric
 
 def write_metrics(metrics: Metrics, path: str | Path) -> Path:
     """Write metrics as JSON, whole or not at all, with null for what is undefined; returns the path."""
-    write_json(path, _without_nan(metrics))
+    write_json(path, without_nan(metrics))
     return Path(path)
 
 
@@ -134,9 +133,3 @@ def _share(flags: pd.Series) -> Interval:
 
 def _floats(values: pd.Series) -> np.ndarray:
     return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

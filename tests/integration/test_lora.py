@@ -27,7 +27,8 @@ def test_an_adapter_is_trained_saved_with_its_calibration_and_probed(
             "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 10, "use_cpu": True,
             "gradient_checkpointing": False, "save_steps": 1,
         },
-        "probe": {"size": 20, "max_new_tokens": 12, "resamples": 10},
+        "estimators": {"answer_probability": {}},
+        "probe": {"size": 20, "max_new_tokens": 12, "resamples": 10, "confidence": "answer_probability"},
     }  # fmt: skip
     recipe, run = tmp_path / "lora.yaml", tmp_path / "run"
     recipe.write_text(yaml.safe_dump(sections))
@@ -45,7 +46,7 @@ def test_an_adapter_is_trained_saved_with_its_calibration_and_probed(
     def brier(checkpoint: Path, name: str) -> float:
         out = tmp_path / name
         assert main(["probe", str(checkpoint), "--recipe", str(recipe), "--out", str(out)]) == 0
-        (metrics,) = json.loads((out / "metrics.json").read_text()).values()
+        metrics = json.loads((out / "metrics.json").read_text())["checkpoint"]
         return float(metrics["brier"]["value"])
 
     assert brier(run / "final", "adapter") != brier(policy.path, "base"), "the probe reads the adapter"

@@ -309,8 +309,8 @@ def test_what_is_wrong_with_a_checkpoint_is_known_before_a_model_loads(
     large = refusal.command("probe", checkpoint, "probe.escalate_to=./absent", *out)
     assert large.startswith("probe.escalate_to: ./absent: no such folder")
     assert not (tmp_path / "out").exists()
-    size = refusal.command("probe", checkpoint, "probe.size=43", *out)
-    assert size == "probe: split 'test' has only 42 distinct questions, 43 were asked for"
+    size = refusal.command("probe", checkpoint, "probe.size=30000", *out)
+    assert size.startswith("probe: split 'test' has only ") and size.endswith("questions, 30000 were asked for")
 
 
 def test_a_hub_name_that_cannot_be_reached_is_one_line(recipe: Path, tmp_path: Path, refusal: Refusal) -> None:
