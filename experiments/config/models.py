@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 import re
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import resources
@@ -78,7 +78,6 @@ def open_policy(
     gguf_file = PACKAGED[str(name)][1] if str(name) in PACKAGED else gguf_file
     # Imported here: finding a model needs none of it.
     from safetensors import SafetensorError
-
     from transformers.utils.logging import disable_progress_bar
 
     from rl.checkpoint import check_finite, check_tokenizer, load_policy
