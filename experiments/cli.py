@@ -34,6 +34,7 @@ from experiments.commands import (
     report,
     rewards,
     route,
+    serve,
     train,
     vote,
 )
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Any] = {
     "estimate": estimate,
     "gate": gate,
     "export": export,
+    "serve": serve,
     "hidden-probe": hidden_probe,
     "replay": replay,
     "metrics": metrics,
