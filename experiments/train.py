@@ -29,6 +29,7 @@ from experiments.config.trainer import check_batch, check_generation
 from experiments.errors import FULL, ConfigError, RunError, Stopped
 from experiments.files import locked, writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
+from experiments.report.heldout import HeldOutTables
 from experiments.schema import parse_yaml
 from rl.checkpoint import write_calibration
 from rl.deepspeed import reduce_through_gloo
@@ -100,7 +101,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
             _check_fit(check_policy, checkpoint, trainer.processing_class)
         if heldout:
             answer = answer_validation(recipe, heldout, tokenizer, verifier)
-            trainer.add_callback(HeldOutProbe(trainer, answer, size=len(heldout), every=recipe.probe.every))
+            tables = HeldOutTables(out, arguments.report_to)
+            every = recipe.probe.every
+            trainer.add_callback(HeldOutProbe(trainer, answer, size=len(heldout), every=every, measured=tables))
         if METHODS[recipe.method].rollouts:
             trainer.add_callback(CompletionTables(trainer))
         monitors = _monitors(recipe, arguments)

@@ -16,8 +16,8 @@ from trl.models import unwrap_model_for_generation
 from rl.metrics import calibration_metrics
 from rl.saved_batches import random_states, set_random_states
 
-Answer = tuple[float | None, float | None]
-"""Confidence, None where none was read; correctness in [0, 1], None where it cannot be judged."""
+Answer = tuple[float | None, float | None] | tuple[float | None, float | None, str, str]
+"""Confidence, None where none was read; correctness in [0, 1], None where it cannot be judged; both texts."""
 AnswerQuestions = Callable[[PreTrainedModel, Sequence[int]], list[Answer]]
 """Answers to the questions of some numbers, in their order, as the policy gives them."""
 
@@ -26,11 +26,20 @@ class HeldOutProbe(TrainerCallback):
     """Logs ``heldout/accuracy brier ece auroc unparsed`` of ``size`` questions at every ``every``-th step.
 
     Each rank answers an equal share, which ZeRO-3 needs: its ranks generate in step. Training goes on as if nothing had
-    been measured: no random state is left changed.
+    been measured: no random state is left changed. ``measured`` is called on the main process with the step and the
+    answers by question.
     """
 
-    def __init__(self, trainer: Trainer, answer: AnswerQuestions, *, size: int, every: int) -> None:
-        self.trainer, self.answer, self.size, self.every = trainer, answer, size, every
+    def __init__(
+        self,
+        trainer: Trainer,
+        answer: AnswerQuestions,
+        *,
+        size: int,
+        every: int,
+        measured: Callable[[int, Sequence[Answer]], None] | None = None,
+    ) -> None:
+        self.trainer, self.answer, self.size, self.every, self.measured = trainer, answer, size, every, measured
 
     def on_step_end(self, args, state, control, **kwargs: Any) -> None:
         if state.global_step % self.every == 0:
@@ -53,8 +62,10 @@ class HeldOutProbe(TrainerCallback):
                 # The last ranks may run out of questions: they answer first ones again, which are not counted.
                 answers = self.answer(policy, [(rank + row * ranks) % self.size for row in range(share)])
             gathered = gather_object(answers) if ranks > 1 else answers
-        by_question = [gathered[number % ranks * share + number // ranks] for number in range(self.size)]
-        table = np.array(by_question, dtype=float)
+            by_question = [gathered[number % ranks * share + number // ranks] for number in range(self.size)]
+            if self.measured is not None and accelerator.is_main_process:
+                self.measured(trainer.state.global_step, by_question)
+        table = np.array([each[:2] for each in by_question], dtype=float)
         confidence, correct = table[:, 0], table[:, 1]
         judged = ~np.isnan(correct)
         measured = calibration_metrics(confidence[judged], correct[judged]) if judged.any() else {}

@@ -26,6 +26,7 @@ from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
 from rl.checkpoint import read_temperature, read_template
+from rl.heldout import Answer
 from rl.segments import LevelTokens
 
 SAMPLED = "sampled"
@@ -195,15 +196,15 @@ def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
 
 def answer_validation(
     recipe: Recipe, rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, pool: Verifier
-) -> Callable[[PreTrainedModel, Sequence[int]], list[tuple[float | None, float | None]]]:
-    """Answers questions of ``rows`` by number, greedily: confidence and correctness of each, None without one.
+) -> Callable[[PreTrainedModel, Sequence[int]], list[Answer]]:
+    """Answers questions of ``rows`` by number, greedily: confidence and correctness, None without one, and both texts.
 
     The confidence is of the estimator that the recipe is measured by.
     """
 
     temperature = recipe.trainer.get("temperature", 1.0)
 
-    def answer(model: PreTrainedModel, numbers: Sequence[int]) -> list[tuple[float | None, float | None]]:
+    def answer(model: PreTrainedModel, numbers: Sequence[int]) -> list[Answer]:
         policy, asked = Policy(model, tokenizer, recipe.template, temperature), [rows[number] for number in numbers]
         generations = generate(
             policy,
@@ -216,9 +217,9 @@ def answer_validation(
         name = recipe.probe.confidence
         records = _estimated(recipe, [name], policy, generations, stated)[name]
         return [
-            (float(confidence) if parsed else None, None if pd.isna(correct) else float(correct))
-            for confidence, parsed, correct in zip(
-                records["confidence"], records["parsed"], records["correct"], strict=True
+            (float(confidence) if parsed else None, None if pd.isna(correct) else float(correct), prompt, completion)
+            for confidence, parsed, correct, prompt, completion in zip(
+                *(records[name] for name in ("confidence", "parsed", "correct", "prompt", "completion")), strict=True
             )
         ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -56,15 +56,45 @@ def reliability_figure(name: str, confidence: np.ndarray, correct: np.ndarray, p
     ``confidence`` (N,) in [0, 1], 0.0 where unparsed; ``correct`` (N,) 0 or 1; ``parsed`` (N,) bool. ``name`` makes the
     identifiers of the SVG unique on a page.
     """
-    bins = [bin_ for bin_ in reliability(confidence, correct) if bin_.count]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.35))
-        upper, lower = figure.subplots(2, 1, height_ratios=[3.0, 1.0], sharex=True)
-        figure.subplots_adjust(left=0.145, right=0.975, top=0.985, bottom=0.105, hspace=0.12)
-        _draw_reliability(upper, bins)
-        _draw_histogram(lower, confidence, correct, parsed)
-        lower.set_xlabel("confidence")
+        figure = _reliability(confidence, correct, parsed)
         return _svg(figure, name, f"Reliability diagram and histogram of {len(confidence)} confidences")
+
+
+def reliability_png(confidence: np.ndarray, correct: np.ndarray, parsed: np.ndarray) -> bytes:
+    """The same diagram as a PNG on white, for trackers."""
+    with mpl.rc_context(STYLE), io.BytesIO() as stream:
+        _reliability(confidence, correct, parsed).savefig(stream, format="png", dpi=150, facecolor="white")
+        return stream.getvalue()
+
+
+def _reliability(confidence: np.ndarray, correct: np.ndarray, parsed: np.ndarray) -> Figure:
+    bins = [bin_ for bin_ in reliability(confidence, correct) if bin_.count]
+    figure = Figure(figsize=(WIDTH, 4.35))
+    upper, lower = figure.subplots(2, 1, height_ratios=[3.0, 1.0], sharex=True)
+    figure.subplots_adjust(left=0.145, right=0.975, top=0.985, bottom=0.105, hspace=0.12)
+    _draw_reliability(upper, bins)
+    _draw_histogram(lower, confidence, correct, parsed)
+    lower.set_xlabel("confidence")
+    return figure
+
+
+def curve_figure(name: str, title: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Curves over steps, label -> points; "held out" as marks with a line, any other as a line; ``name`` as above."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.1))
+        axes = figure.subplots()
+        figure.subplots_adjust(left=0.145, right=0.975, top=0.96, bottom=0.21)
+        for label, points in curves.items():
+            thinned = points[:: max(1, len(points) // POINTS)]
+            marked = {"color": VERMILION, "marker": "o", "markersize": 3.2} if label == "held out" else {"color": BLUE}
+            axes.plot(*zip(*thinned, strict=True), linewidth=1.2, label=label, **marked)
+        axes.grid(axis="y", color=FAINT, linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("step")
+        if len(curves) > 1:
+            axes.legend(frameon=False, fontsize=7.5)
+        return _svg(figure, name, f"{title} over the steps of the run")
 
 
 def _draw_reliability(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:

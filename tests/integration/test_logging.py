@@ -97,6 +97,20 @@ def test_wandb_keeps_the_metrics_offline(run: Path) -> None:
         assert f"train/{name}".encode() in content
 
 
+def test_wandb_has_a_picture_and_a_table_at_every_held_out_probe(run: Path) -> None:
+    (media,) = (run.parent / "wandb").glob("offline-run-*/files/media")
+    (picture,) = (media / "images" / "heldout").glob("reliability_*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    (table,) = (media / "table" / "heldout").glob("completions_*.table.json")
+    content = json.loads(table.read_text())
+    assert content["columns"] == ["confidence", "correct", "prompt", "completion"] and len(content["data"]) == 10
+    assert any("reward" in each or "brier" in each for each in _columns(media / "table")), "and the reward parts"
+
+
+def _columns(folder: Path) -> list[list[str]]:
+    return [json.loads(path.read_text())["columns"] for path in folder.glob("completions_*.table.json")]
+
+
 def test_the_readme_holds_the_glossary() -> None:
     text = (Path(__file__).parents[2] / "rl" / "README.md").read_text(encoding="utf-8")
     assert markdown_table() in text, "the README's table differs from what candor metrics --markdown prints"
