@@ -2,8 +2,9 @@
 
 Kept of ReBalance (arXiv 2603.12372): over-thinking steps are unsure and of varying confidence, under-thinking ones sure
 and steadily so, by quantiles over the traces; the direction is that between the mean states of the two. Its release
-labels by a lexicon of hesitation instead, which is an option here, and so is its choice of a layer: the one whose
-states, through principal components and a ridge regression, say most of the confidence of their steps. Changed: the
+labels by a lexicon of hesitation and by confidence instead (``release``), SEAL (arXiv 2504.07986) by words alone
+(``words``). The release's choice of a layer is the one here: that whose states, through principal components and a
+ridge regression, say most of the confidence of their steps. Changed: the
 held-out part is of whole traces, and states are of the tokens that the model wrote, never of text that is tokenised
 again. The first step of a trace, which has no step to vary from, is left out.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ LEXICON = (
     "let me verify", "maybe", "on second thought", "perhaps", "re-check", "think again", "wait",
 )  # fmt: skip
 """Words of hesitation, for traces in English; those of a policy that writes something else are to be named."""
+Labels = Literal["quantiles", "release", "words"]
+LABELS: tuple[Labels, ...] = get_args(Labels)
 FEWEST = 20
 """Steps behind the first of their traces that a fit needs."""
 _COMPONENTS, _RIDGE, _HELD_OUT = 64, 1.0, 0.2
@@ -179,24 +182,34 @@ def bounds_of(steps: Steps, quantiles: tuple[float, float] = (0.25, 0.75)) -> Bo
     return Bounds(float(confidence[0]), float(confidence[1]), float(variance[0]), float(variance[1]))
 
 
-def quantile_labels(steps: Steps, bounds: Bounds) -> NDArray[np.int64]:
-    """1 of an over-thinking step, -1 of an under-thinking one, 0 of any other (N,)."""
-    pairs = list(zip(steps.confidence_N.tolist(), steps.variance_N.tolist(), strict=True))
-    return np.array([bounds.overthinks(*each) - bounds.underthinks(*each) for each in pairs], dtype=np.int64)
+def lexicon_hits(steps: Steps, lexicon: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether a step has a word of the lexicon (N,): as a whole word, in either case.
 
-
-def lexicon_labels(steps: Steps, bounds: Bounds, lexicon: Sequence[str] = LEXICON) -> NDArray[np.int64]:
-    """The same by ReBalance's release: 1 with a word of the lexicon or of low confidence, -1 sure and without one.
-
-    A word counts as a whole, in either case. Raises ValueError for an empty lexicon.
+    Raises ValueError for an empty lexicon.
     """
     if not lexicon or not all(lexicon):
         raise ValueError(f"lexicon is {tuple(lexicon)!r}, expected one word or more, none of them empty")
-    words = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" if each.isalpha() else re.escape(each)
-                                for each in lexicon), re.IGNORECASE)  # fmt: skip
-    hits_N = np.array([words.search(text) is not None for text in steps.texts], dtype=bool)
-    over_N = hits_N | (steps.confidence_N < bounds.confidence_low)
-    under_N = ~hits_N & (steps.confidence_N > bounds.confidence_high)
+    whole = (rf"(?<!\w){re.escape(each)}(?!\w)" if each[0].isalnum() else re.escape(each) for each in lexicon)
+    words = re.compile("|".join(whole), re.IGNORECASE)
+    return np.array([words.search(text) is not None for text in steps.texts], dtype=bool)
+
+
+def label_steps(
+    steps: Steps, bounds: Bounds, labels: Labels = "quantiles", lexicon: Sequence[str] = LEXICON
+) -> NDArray[np.int64]:
+    """1 of an over-thinking step, -1 of an under-thinking one, 0 of any other (N,).
+
+    ``quantiles``: by confidence and variance, the paper's. ``release``: 1 with a word of the lexicon or of low
+    confidence, -1 of high confidence and without one. ``words``: 1 with a word of the lexicon, -1 without one.
+    """
+    if labels == "quantiles":
+        pairs = list(zip(steps.confidence_N.tolist(), steps.variance_N.tolist(), strict=True))
+        return np.array([bounds.overthinks(*each) - bounds.underthinks(*each) for each in pairs], dtype=np.int64)
+    over_N = lexicon_hits(steps, lexicon)
+    under_N = ~over_N
+    if labels == "release":
+        over_N = over_N | (steps.confidence_N < bounds.confidence_low)
+        under_N = under_N & (steps.confidence_N > bounds.confidence_high)
     return over_N.astype(np.int64) - under_N
 
 
@@ -232,24 +245,26 @@ def fit_vector(
     tokenizer: str,
     *,
     quantiles: tuple[float, float] = (0.25, 0.75),
-    lexicon: Sequence[str] | None = None,
+    labels: Labels = "quantiles",
+    lexicon: Sequence[str] = LEXICON,
     seed: int = 0,
 ) -> SteeringVector:
     """The vector of the layer, among those of the steps, whose states say most of the confidence.
 
-    ``model`` and ``tokenizer`` are fingerprints. With a ``lexicon`` steps are labelled by it. Raises ValueError where
-    one of the two kinds has no step, where the prototypes are one, and as :func:`bounds_of` and :func:`layer_fits` do.
+    ``model`` and ``tokenizer`` are fingerprints; ``labels`` as in :func:`label_steps`. Raises ValueError where one of
+    the two kinds has no step, where the prototypes are one, and as :func:`bounds_of` and :func:`layer_fits` do.
     """
     bounds = bounds_of(steps, quantiles)
-    labels_N = quantile_labels(steps, bounds) if lexicon is None else lexicon_labels(steps, bounds, lexicon)
+    labels_N = label_steps(steps, bounds, labels, lexicon)
     counts = {"over-thinking": int((labels_N > 0).sum()), "under-thinking": int((labels_N < 0).sum())}
     for name, count in counts.items():
         if not count:
-            raise ValueError(f"none of {len(steps)} steps is {name} by the bounds {bounds}; more traces, or others")
+            raise ValueError(f"none of {len(steps)} steps is {name} by {labels} and {bounds}; more traces, or others")
     fits = layer_fits(steps, seed) if len(steps.states) > 1 else {}
     layer = max(fits, key=lambda each: fits[each]) if fits else next(iter(steps.states))
-    states_NH, labels = steps.states[layer].double(), torch.from_numpy(labels_N)
-    difference_H = states_NH[labels > 0].mean(dim=0) - states_NH[labels < 0].mean(dim=0)
+    states_NH = steps.states[layer].double()
+    over_H, under_H = (states_NH[torch.from_numpy(labels_N == label)].mean(dim=0) for label in (1, -1))
+    difference_H = over_H - under_H
     distance = float(difference_H.norm())
     if not distance > 0:
         raise ValueError(f"the prototypes of layer {layer} are the same: there is no direction between them")
@@ -260,7 +275,7 @@ def fit_vector(
         bounds=bounds,
         distance=distance,
         direction_H=(difference_H / distance).float(),
-        labels="quantiles" if lexicon is None else f"lexicon {', '.join(lexicon)}",
+        labels=labels if labels == "quantiles" else f"{labels}: {', '.join(lexicon)}",
         steps=len(steps),
         over=counts["over-thinking"],
         under=counts["under-thinking"],

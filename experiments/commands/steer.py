@@ -38,9 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--position", default="first", help="what is moved: first token of a step (default), separator"
     )
     extract.add_argument("--quantiles", default="0.25,0.75", metavar="LOW,HIGH", help="of confidence and variance")
-    extract.add_argument(
-        "--lexicon", nargs="?", const="", metavar="WORD,...", help="label steps by words of hesitation, as the release"
-    )
+    extract.add_argument("--labels", default="quantiles", help="of steps: quantiles (default), release, words")
+    extract.add_argument("--lexicon", metavar="WORD,...", help="words of hesitation, for release and words")
     run_.add_argument("--steering", type=Path, required=True, metavar="DIR", help="what candor steer extract has made")
     run_.add_argument("--coefficients", default="0.5,1,2", metavar="X,...", help="multiples of the strengths")
     run_.add_argument("--controls", default=",".join(_CONTROLS), metavar="NAME,...", help="which (default all)")
@@ -60,7 +59,7 @@ def _writing(options: argparse.Namespace) -> Writing:
 
 
 def _extract(options: argparse.Namespace) -> int:
-    from estimators.steering.extraction import LEXICON
+    from estimators.steering.extraction import LABELS, LEXICON
     from estimators.steering.vector import POSITIONS
     from experiments.commands.hidden_probe import layer_numbers
     from experiments.commands.probe import checkpoint_recipe
@@ -73,9 +72,10 @@ def _extract(options: argparse.Namespace) -> int:
     low, high = _two_numbers("--quantiles", options.quantiles)
     if options.questions < 1:
         raise ConfigError(f"--questions is {options.questions}, expected a whole number of at least 1")
-    lexicon = None
-    if options.lexicon is not None:
-        lexicon = [each.strip() for each in options.lexicon.split(",") if each.strip()] or LEXICON
+    labels = one_of("--labels", options.labels, LABELS)
+    lexicon = [each.strip() for each in (options.lexicon or "").split(",") if each.strip()]
+    if options.lexicon is not None and (labels == "quantiles" or not lexicon):
+        raise ConfigError(f"--lexicon {options.lexicon!r}: expected words, with --labels release or --labels words")
     recipe = checkpoint_recipe(options.checkpoint, options.recipe, options.overrides)
     split = one_of("--split", options.split, recipe.task.splits)
     layers = None
@@ -85,7 +85,9 @@ def _extract(options: argparse.Namespace) -> int:
     vector = extract_vector(
         options.checkpoint,
         recipe,
-        ExtractSettings(split, options.questions, layers, position, (low, high), lexicon, _writing(options)),
+        ExtractSettings(
+            split, options.questions, layers, position, (low, high), labels, lexicon or LEXICON, _writing(options)
+        ),
     )
     vector.save(out)
     fits = ", ".join(f"{layer}: {value:.3f}" for layer, value in vector.fits.items())

@@ -21,7 +21,7 @@ from estimators.metrics.resampling import Interval, bootstrap, paired_difference
 from estimators.online.thresholds import model_fingerprint, tokenizer_fingerprint
 from estimators.segmentation import StepRules
 from estimators.steering.control import Balance, Constant
-from estimators.steering.extraction import check_layers, fit_vector, read_steps
+from estimators.steering.extraction import LEXICON, Labels, check_layers, fit_vector, read_steps
 from estimators.steering.generation import Steering
 from estimators.steering.vector import Definition, Position, SteeringVector
 from estimators.step_confidence import window_variances
@@ -60,7 +60,8 @@ class ExtractSettings:
     """Those to choose from, all if left out."""
     position: Position = "first"
     quantiles: tuple[float, float] = (0.25, 0.75)
-    lexicon: Sequence[str] | None = None
+    labels: Labels = "quantiles"
+    lexicon: Sequence[str] = LEXICON
     writing: Writing = field(default_factory=Writing)
 
 
@@ -91,6 +92,7 @@ def extract_vector(path: str, recipe: Recipe, settings: ExtractSettings) -> Stee
             model_fingerprint(policy.model),
             tokenizer_fingerprint(policy.tokenizer),
             quantiles=settings.quantiles,
+            labels=settings.labels,
             lexicon=settings.lexicon,
             seed=settings.writing.seed,
         )
