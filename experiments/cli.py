@@ -33,6 +33,7 @@ from experiments.commands import (
     report,
     rewards,
     route,
+    steer,
     train,
     vote,
 )
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Any] = {
     "probe": probe,
     "route": route,
     "vote": vote,
+    "steer": steer,
     "ablate": ablate,
     "report": report,
     "build-tiny": build_tiny,

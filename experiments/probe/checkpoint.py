@@ -5,6 +5,7 @@ Beside it, where ``probe.samples`` asks for them, several completions that are s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -94,12 +95,16 @@ def probe_checkpoint(
 def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequence[str] = ()) -> Policy:
     """A checkpoint on the device that there is, with the template saved beside its weights, or else the recipe's.
 
+    What a step of the thought is, which is how a completion is read and nothing that it is written by, says the recipe.
     ``names`` are estimators of the recipe whose needs are checked before the weights are loaded. Raises ConfigError,
     naming ``method``, where it cannot be loaded.
     """
     gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
     folder = find_model(path, method, gguf_file)
-    template = read_template(folder) or recipe.template
+    template = dataclasses.replace(
+        read_template(folder) or recipe.template,
+        **{name: getattr(recipe.template, name) for name in ("step_separators", "step_min_tokens", "step_max_tokens")},
+    )
     model, tokenizer = open_policy(
         path,
         f"probe {method}",
@@ -137,7 +142,7 @@ def _calibration_answers(
 ) -> dict[str, pd.DataFrame]:
     """Estimator -> records of the greedy answers to the questions that a recalibration is fitted on."""
     settings = recipe.probe
-    rows = _rows(recipe, VALIDATION, settings.recalibration_size)
+    rows = split_rows(recipe, VALIDATION, settings.recalibration_size)
     generations = generate(
         policy,
         [row["prompt"] for row in rows],
@@ -203,7 +208,7 @@ def other_estimators(recipe: Recipe) -> list[str]:
 
 def probe_rows(recipe: Recipe) -> list[dict[str, Any]]:
     """The recipe's held-out questions. Raises ConfigError where the task has no such split or too few questions."""
-    return _rows(recipe, recipe.probe.split, recipe.probe.size)
+    return split_rows(recipe, recipe.probe.split, recipe.probe.size)
 
 
 def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
@@ -213,7 +218,7 @@ def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
     the probe's own where the task has none.
     """
     split = VALIDATION if VALIDATION in recipe.task.splits else recipe.probe.split
-    return _rows(recipe, split, recipe.probe.every_size)
+    return split_rows(recipe, split, recipe.probe.every_size)
 
 
 def answer_validation(
@@ -248,7 +253,8 @@ def answer_validation(
     return answer
 
 
-def _rows(recipe: Recipe, split: str, size: int) -> list[dict[str, Any]]:
+def split_rows(recipe: Recipe, split: str, size: int) -> list[dict[str, Any]]:
+    """Questions of a split. Raises ConfigError where the task has no such split or too few questions in it."""
     try:
         return recipe.task.rows(split, size, seed=recipe.probe.seed)
     except (ValueError, OSError) as error:

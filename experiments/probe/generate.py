@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import torch
@@ -44,6 +44,16 @@ class Generation:
     decoded: DecodedCompletion
 
 
+class Hooks(Protocol):
+    """What follows generation, a batch at a time."""
+
+    def arguments(self) -> dict[str, Any]:
+        """More arguments of the model's ``generate`` for the next batch."""
+
+    def took(self, rows: Sequence[int]) -> None:
+        """A batch has been generated, of the prompts of these numbers."""
+
+
 def generate(
     policy: Policy,
     prompts: Sequence[Any],
@@ -53,25 +63,35 @@ def generate(
     title: str | None = "probe",
     temperature: float = 0.0,
     seed: int = 0,
+    opening_ids: Sequence[int] = (),
+    hooks: Hooks | None = None,
 ) -> list[Generation]:
     """Answer every prompt in batches of similar length; results in the order of ``prompts``.
 
     At ``temperature`` 0 the answers are greedy; above it they are sampled, from ``seed``, over the whole vocabulary.
-    ``title`` is that of the progress shown; None shows none.
+    ``title`` is that of the progress shown; None shows none. ``opening_ids`` are tokens that every answer is made to
+    begin with, which count as its own; ``hooks`` follow each batch.
     """
     with torch.random.fork_rng(enabled=temperature > 0):
         if temperature > 0:
             torch.manual_seed(seed)
-        return _generate(policy, prompts, max_new_tokens, batch_size, title, temperature)
+        return _generate(policy, prompts, max_new_tokens, batch_size, title, temperature, list(opening_ids), hooks)
 
 
 def _generate(
-    policy: Policy, prompts: Sequence[Any], max_new_tokens: int, batch_size: int, title: str | None, temperature: float
+    policy: Policy,
+    prompts: Sequence[Any],
+    max_new_tokens: int,
+    batch_size: int,
+    title: str | None,
+    temperature: float,
+    opening: list[int],
+    hooks: Hooks | None,
 ) -> list[Generation]:
     decoding = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if temperature > 0:
         decoding = {"do_sample": True, "temperature": temperature, "top_p": 1.0, "top_k": 0}
-    encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
+    encoded = [encode_prompt(policy.tokenizer, prompt) + opening for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
     results: list[Generation | None] = [None] * len(prompts)
     pad = policy.tokenizer.pad_token_id
@@ -91,10 +111,14 @@ def _generate(
                     repetition_penalty=1.0,  # chat models bring their own, which is not how they were trained here
                     pad_token_id=pad,
                     eos_token_id=list(policy.end_ids),
+                    **(hooks.arguments() if hooks is not None else {}),
                 )
-            for row, tokens in zip(rows, sampled[:, width:].tolist(), strict=True):
+            if hooks is not None:
+                hooks.took(rows)
+            for row, tokens in zip(rows, sampled[:, width - len(opening) :].tolist(), strict=True):
                 decoded = decode_completion(policy.tokenizer, tokens, (*policy.end_ids, pad))
-                results[row] = Generation(tuple(encoded[row]), tuple(tokens[: len(decoded.ends)]), decoded)
+                prompt_ids = tuple(encoded[row][: len(encoded[row]) - len(opening)])
+                results[row] = Generation(prompt_ids, tuple(tokens[: len(decoded.ends)]), decoded)
             meter.reach(first + len(rows))
     return [each for each in results if each is not None]
 
