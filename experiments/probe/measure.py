@@ -3,7 +3,8 @@
 Measured per method, over the rows somebody could judge (``correct`` not null):
 
 - ``accuracy brier ece auroc confident_error_rate unparsed`` and, where ``large_correct`` is known,
-  ``escalation_rate_to_parity``: see :mod:`estimators.metrics.summary`. An unparsed confidence counts as 0.0.
+  ``escalation_rate_to_parity``: see :mod:`estimators.metrics.summary`. An unparsed confidence counts as 0.0. What a
+  pair does at a threshold chosen on other questions, and at what cost: :mod:`experiments.probe.routed`.
 - ``mean_confidence``, and ``cost`` and ``completion_tokens`` where known: means.
 
 Counted per method, over all its rows, as shares with Wilson intervals, so that nothing is left out unseen:
@@ -26,14 +27,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from estimators.metrics.catalogue import ROUTING
 from estimators.metrics.resampling import Interval, mean_interval, wilson
 from estimators.metrics.summary import summarize
 from experiments.files import without_nan
 from experiments.probe.records import untagged
+from experiments.probe.routed import deployed, improvement
 from experiments.probe.tables import DataError
 from rl.files import write_json
 
-ESCALATION = "escalation_rate_to_parity"
 RANKED = "ranked"
 """Source of a confidence that is an estimate's rank, because the estimate is meant as no probability."""
 OF_PROBABILITIES = ("brier", "ece", "confident_error_rate", "mean_confidence")
@@ -79,7 +81,9 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
     routed = _summary(large, settings, _floats(large["large_correct"])) if len(large) else {}
     intervals = routed if len(large) == len(judged) > 0 else _summary(judged, settings)
     if routed:
-        intervals[ESCALATION] = routed[ESCALATION]
+        intervals |= {name: routed[name] for name in ROUTING}
+        clusters = _clusters(large)
+        intervals |= deployed(large, clusters, **settings) | improvement(large, clusters, **settings)
     means = {"mean_confidence": "confidence", "cost": "cost", "completion_tokens": "completion_tokens"}
     for name, column in means.items():
         known = judged[judged[column].notna()] if column in judged.columns else judged.iloc[:0]
