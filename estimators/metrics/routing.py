@@ -205,7 +205,8 @@ def _quantile_ties(filled_M: FloatArray) -> NDArray[np.intp]:
     first_P = np.searchsorted(filled_M, low_P, side="right")
     # Between two distinct confidences the quantile lies above the lower one, which is then escalated too.
     between_P = np.searchsorted(filled_M, high_P, side="right") > first_P
-    return first_P + between_P
+    routed_P: NDArray[np.intp] = first_P + between_P
+    return routed_P
 
 
 def parity_rate_of(ties: Ties, tolerance: float = 0.0) -> FloatArray:

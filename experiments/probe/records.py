@@ -48,8 +48,8 @@ COLUMNS = (
 ``manner`` is how a completion comes to its answer, in the words of its task; ``item`` is the same for all wordings of
 one question. ``cost`` and ``large_cost`` are what the answers of the two models cost in one unit, which in a probe of
 a checkpoint is floating-point operations, prompt included; ``latency_s`` is in seconds. ``confidence_source`` is
-"stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the order of
-what it computed counts.
+"stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the
+order of what it computed counts.
 """
 
 

@@ -12,8 +12,6 @@ from estimators.metrics.routing import routing_curve
 from experiments.probe.measure import measure
 from experiments.probe.records import as_records
 from experiments.probe.routed import EVERYTHING, deployed, improvement, in_half, parity_threshold, saved
-from experiments.report.further_metrics import FURTHER_METRICS
-from experiments.report.glossary import METRICS
 
 
 def pair(count: int = 400, seed: int = 0, **columns: Any) -> pd.DataFrame:
