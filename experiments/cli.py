@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.commands import (
     ablate,
+    abstain,
     audit,
     build_tiny,
     corpus,
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Any] = {
     "train": train,
     "probe": probe,
     "route": route,
+    "abstain": abstain,
     "vote": vote,
     "ablate": ablate,
     "report": report,

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from estimators.metrics.cost import aiq, cost_curve, quantile_interval
+from estimators.metrics.ratios import ratio_interval
 from estimators.metrics.resampling import MANY, Interval, block_jackknife, bootstrap, mean_interval
 from estimators.metrics.routing import routing_curve
 
@@ -80,11 +81,11 @@ def deployed(
     measured = rows[test]
     if _known(measured, "large_completion_tokens"):
         tokens = _floats(measured["large_completion_tokens"])
-        found["deployed_tokens_saved"] = saved((1.0 - escalated) * tokens, tokens, settings)
+        found["deployed_tokens_saved"] = ratio_interval((1.0 - escalated) * tokens, tokens, **settings)
     if _known(measured, "cost", "large_cost"):
         cost, alone = _floats(measured["cost"]), _floats(measured["large_cost"])
         found["deployed_cost"] = mean_interval(cost + escalated * alone, **settings)
-        found["deployed_cost_saved"] = saved(alone - cost - escalated * alone, alone, settings)
+        found["deployed_cost_saved"] = ratio_interval(alone - cost - escalated * alone, alone, **settings)
     if _known(measured, "latency_s", "large_latency_s"):
         seconds = _floats(measured["latency_s"]) + escalated * _floats(measured["large_latency_s"])
         for quantile in (0.5, 0.95):
@@ -114,15 +115,6 @@ def improvement(
     if len(rows) >= MANY:
         return {"aiq": block_jackknife(area, *columns, groups=groups, seed=seed)}
     return {"aiq": bootstrap(area, *columns, groups=groups, resamples=min(resamples, AREA_RESAMPLES), seed=seed)}
-
-
-def saved(amount: np.ndarray, whole: np.ndarray, settings: dict[str, Any]) -> Interval:
-    """Sum of ``amount`` (N,) as a share of that of ``whole`` (N,), its interval by the delta method for ratios."""
-    total = float(whole.mean())
-    if total <= 0.0:
-        return Interval(None, None, None, len(whole))
-    share = float(amount.mean()) / total
-    return mean_interval(share + (amount - share * whole) / total, **settings)
 
 
 def _known(rows: pd.DataFrame, *names: str) -> bool:

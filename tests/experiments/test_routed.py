@@ -11,7 +11,7 @@ import pytest
 from estimators.metrics.routing import routing_curve
 from experiments.probe.measure import measure
 from experiments.probe.records import as_records
-from experiments.probe.routed import EVERYTHING, deployed, improvement, in_half, parity_threshold, saved
+from experiments.probe.routed import EVERYTHING, deployed, improvement, in_half, parity_threshold
 
 
 def pair(count: int = 400, seed: int = 0, **columns: Any) -> pd.DataFrame:
@@ -85,15 +85,3 @@ def test_many_rows_have_the_jackknifes_interval_which_is_near_the_bootstraps() -
     small, large = (improvement(pair(count, seed=3), None, resamples=200)["aiq"] for count in (4900, 5100))
     widths = [each.high - each.low for each in (small, large) if each.high is not None and each.low is not None]
     assert widths[1] == pytest.approx(widths[0], rel=0.6)
-
-
-def test_the_share_saved_covers_the_truth() -> None:
-    covered = []
-    for seed in range(200):
-        rng = np.random.default_rng(seed)
-        whole = rng.gamma(2.0, 5.0, 150)
-        kept = rng.random(150) < 0.3
-        found = saved(np.where(kept, whole, 0.0), whole, {"resamples": 100, "seed": seed})
-        assert found.low is not None and found.high is not None
-        covered.append(found.low <= 0.3 <= found.high)
-    assert 0.88 <= np.mean(covered) <= 0.99
