@@ -152,9 +152,9 @@ def _table(measured: Mapping[str, Mapping[str, Any]], figures: Sequence[str], fi
     count = next(iter(measured.values()))[figures[-1]]["n"]
     caption = f"{count} rows; 95% intervals over questions"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
-    table.add_column(first, min_width=24)
+    table.add_column(first, min_width=12)
     for figure in figures:
-        table.add_column(figure.replace("_", " "), justify="right", min_width=14)
+        table.add_column(figure.replace("_", " "), justify="right", min_width=11)
     for name, row in measured.items():
         table.add_row(plain(name, 80), *(_cell(row.get(figure, {"value": None})) for figure in figures))
     return table
@@ -163,5 +163,5 @@ def _table(measured: Mapping[str, Mapping[str, Any]], figures: Sequence[str], fi
 def _cell(entry: Mapping[str, Any]) -> str:
     if entry["value"] is None:
         return "-"
-    bounds = "" if entry["low"] is None else f"\n{entry['low']:.3f} - {entry['high']:.3f}"
+    bounds = "" if entry["low"] is None else f"\n{entry['low']:.3f}\N{EN DASH}{entry['high']:.3f}"
     return f"{entry['value']:.3f}{bounds}"
