@@ -118,7 +118,48 @@ ROUTING_METRICS = (
 
 _ONE_CLASS = "all answers right, or all wrong"
 
+_ONE_WORDING = "no question was asked in several wordings"
+_NO_CLAIM = "no success was claimed, or none with that confidence"
+
+FAILURE_METRICS = (
+    _plain(
+        "prompt_sensitivity",
+        "PromptSensiScore",
+        "lower",
+        "Difference in correctness between two wordings of a question, in the mean over pairs, then over questions.",
+        _ONE_WORDING,
+    ),
+    _plain(
+        "robustness_correlation",
+        "Confidence and robustness",
+        "higher",
+        "Rank correlation of a question's mean confidence with 1 less its sensitivity to wording.",
+        _ONE_WORDING,
+    ),
+    _share(
+        "route_flips",
+        "Routes that flip",
+        "lower",
+        "Share of questions of whose wordings some have less than the median confidence, and some have not.",
+        _ONE_WORDING,
+    ),
+    *(
+        _share(
+            key,
+            label,
+            "lower",
+            f"Share of claims of success{among} after which the state that was to be reached is not there.",
+            _NO_CLAIM,
+        )
+        for key, label, among in (
+            ("false_success_rate", "False success", ""),
+            ("false_success_rate_0.9", "False success above .9", " made with a confidence of 0.9 or more"),
+        )
+    ),
+)
+
 FURTHER_METRICS = (
+    *FAILURE_METRICS,
     *ROUTING_METRICS,
     _plain("nll", "NLL", "lower", "Negative log-likelihood in nats, confidences clipped to 1e-6 from 0 and 1."),
     _plain(
