@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.commands import (
     ablate,
+    abstain,
     audit,
     build_tiny,
     corpus,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Any] = {
     "train": train,
     "probe": probe,
     "route": route,
+    "abstain": abstain,
     "vote": vote,
     "steer": steer,
     "ablate": ablate,

@@ -24,7 +24,7 @@ from experiments.probe.checkpoint import other_estimators, probe_checkpoint
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
-from experiments.routing.large import large_verdicts
+from experiments.routing.large import large_answers, with_large
 from experiments.train import FINAL, check_folder, train
 from rl.files import is_complete
 
@@ -106,12 +106,12 @@ def _probe_and_report(
     folder.mkdir(exist_ok=True)
     frames = []
     with recommended.task.open_verifier() as verifier:
-        large: list[float | None] | None = None
+        large: pd.DataFrame | None = None
         for method, path in policies.items():
             kept = folder / f"{method}.parquet"
             if not kept.exists():
                 if large is None:
-                    large = large_verdicts(recommended, verifier)
+                    large = large_answers(recommended, verifier)
                 recipe = recipes.get(method, recipes[CONTROL])  # the warm start is read as the control is
                 records = probe_checkpoint(
                     path,
@@ -120,9 +120,8 @@ def _probe_and_report(
                     verifier,
                     confidence=recipe.probe.confidence,
                     others=other_estimators(recipe) if method in recipes else (),
-                    large_correct=large,
                 )
-                write_records(records, kept)
+                write_records(with_large(records, large), kept)
             frames.append(read_records(kept))
     records = pd.concat(frames, ignore_index=True)
     write_records(records, out / "records.parquet")

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -43,15 +42,13 @@ def probe_checkpoint(
     *,
     confidence: str = VERBALIZED,
     others: Sequence[str] = (),
-    large_correct: Sequence[float | None] | None = None,
     sampled: bool = True,
 ) -> pd.DataFrame:
     """Records of one checkpoint on the recipe's probe questions, the same completions by one estimator or several.
 
     ``method`` is measured by the estimator ``confidence``: "verbalized", or a name of the recipe's ``estimators``
     section. Each of ``others`` makes one more method ``<method>_<estimator>``, with the same accuracy and another
-    confidence. The template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one
-    verdict a question.
+    confidence. The template is the one saved beside the weights, or else the recipe's.
 
     With ``probe.samples`` above 0, that many completions at ``probe.temperature`` of each of the first
     ``probe.sampled_size`` questions are what estimators that compare samples are given, and make a further method
@@ -71,7 +68,6 @@ def probe_checkpoint(
         title=f"probe {method}",
     )
     stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
-    stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
     drawn = []
     if settings.samples and (sampled or compares_samples(recipe, names)):
         drawn = sample_questions(recipe, policy, rows, f"probe {method}_{SAMPLED}")
@@ -88,7 +84,7 @@ def probe_checkpoint(
     mapped = with_recalibrations(recipe, read, answered)
     frames += [frame.assign(method=f"{method}_{name}") for name, frame in mapped.items()]
     if sampled and drawn:
-        frames.append(_sampled(recipe, confidence, policy, rows, drawn, f"{method}_{SAMPLED}", verifier, large_correct))
+        frames.append(_sampled(recipe, confidence, policy, rows, drawn, f"{method}_{SAMPLED}", verifier))
     return as_records(pd.concat(frames, ignore_index=True))
 
 
@@ -162,13 +158,9 @@ def _sampled(
     drawn: Sequence[Generation],
     method: str,
     verifier: Verifier,
-    large_correct: Sequence[float | None] | None,
 ) -> pd.DataFrame:
     """Records of several sampled completions of the first questions."""
-    settings = recipe.probe
     stated = verify_generations(policy, sampled_rows(recipe, rows), drawn, method, verifier, recipe.task.manner)
-    large = np.full(len(rows), np.nan) if large_correct is None else np.array(large_correct, dtype=float)
-    stated["large_correct"] = large[: settings.sampled_size].repeat(settings.samples)
     return _estimated(recipe, [confidence], policy, drawn, stated)[confidence]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from estimators.metrics.cost import flops
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
@@ -131,7 +132,11 @@ def verify_generations(
     verifier: Verifier,
     manner: Callable[[str], str | None],
 ) -> pd.DataFrame:
-    """Records of one method whose confidence is the stated one; ``manner`` names that of a completion."""
+    """Records of one method whose confidence is the stated one; ``manner`` names that of a completion.
+
+    ``cost`` is in floating-point operations.
+    """
+    parameters = sum(each.numel() for each in policy.model.parameters())
     frame = pd.DataFrame(
         {
             "method": method,
@@ -142,7 +147,9 @@ def verify_generations(
             "truncated": [not each.decoded.finished for each in generations],
             "group": [row["group"] for row in rows],
             "manner": [manner(each.decoded.text) for each in generations],
+            "item": [row.get("item") for row in rows],
             "completion_tokens": [len(each.completion_ids) for each in generations],
+            "cost": flops(parameters, [len(each.prompt_ids) + len(each.completion_ids) for each in generations]),
         }
     )
     return from_completions(frame, policy.template, verifier)

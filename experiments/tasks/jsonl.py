@@ -6,7 +6,8 @@ Keys of a line, others being left out:
 - ``answer``: the gold, text in the form that the task's verifier reads (see its module); a list of texts, any of which
   will do, for ``text`` and ``token_f1``; a letter or an option's text beside ``choices``.
 - ``choices``: the options, for the verifier ``choice``; they are put under the question as ``A. …``, ``B. …``.
-- ``id`` (else file and line) and ``group`` (else none): text or a whole number.
+- ``id`` (else file and line), ``group`` and ``item``, what wordings of one question share (else none): text or a
+  whole number.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class JsonLines(LocalQuestions):
         for letter, option in zip(choice.LETTERS, record.get("choices", ()), strict=False):
             question += f"\n{letter}. {option}"
         row = {"id": _name(record, "id") or name, "question": question, "answer": gold, "source": "jsonl"}
-        return row | {"group": _name(record, "group"), "demonstration": self._demonstration(record["answer"], gold)}
+        names = {key: _name(record, key) for key in ("group", "item")}
+        return row | names | {"demonstration": self._demonstration(record["answer"], gold)}
 
     def _demonstration(self, answer: str | list[str], gold: str) -> str:
         if "choice" in self.verifier_names and (option := choice.read_gold(gold)):
