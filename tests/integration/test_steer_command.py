@@ -26,8 +26,8 @@ def test_a_vector_is_extracted_and_steers_beside_its_controls(vector: Path, tmp_
     facts = json.loads((vector / "steering.json").read_text())
     assert (facts["labels"], facts["lexicon"], facts["definition"]["position"]) == ("words", ["?"], "separator")
     assert set(facts["fits"]) == {"1", "2", "3"} and facts["over"] + facts["under"] == facts["steps"]
-    run = ["steer", "run", "tiny-small", *WORKED, "--steering", str(vector), "--coefficients=0,3", "--controls", "constant,random", "--out"]
-    assert main([*run, str(tmp_path), "probe.size=20", "probe.resamples=20"]) == 0
+    run = ["steer", "run", "tiny-small", *WORKED, "--steering", str(vector), "--out", str(tmp_path), "probe.size=20"]
+    assert main([*run, "--coefficients=0,3", "--controls", "constant,random", "probe.resamples=20"]) == 0
     assert "tokens a second against those without steering" in capsys.readouterr().out
     records = pd.read_parquet(tmp_path / "records.parquet")
     told = json.loads((tmp_path / "steering.json").read_text())["methods"]
