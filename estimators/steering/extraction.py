@@ -275,9 +275,10 @@ def fit_vector(
         bounds=bounds,
         distance=distance,
         direction_H=(difference_H / distance).float(),
-        labels=labels if labels == "quantiles" else f"{labels}: {', '.join(lexicon)}",
+        labels=labels,
         steps=len(steps),
         over=counts["over-thinking"],
         under=counts["under-thinking"],
+        lexicon=() if labels == "quantiles" else tuple(lexicon),
         fits=fits,
     )

@@ -54,6 +54,8 @@ class SteeredRequest:
         self._strength = 0.0
         self.confidences: list[float] = []
         """Of the steps that have ended."""
+        self.texts: list[str] = []
+        """What each step says, the one that is being written included."""
         self.moved = 0
         """Tokens whose state was moved."""
 
@@ -69,7 +71,11 @@ class SteeredRequest:
 
     def wrote(self, token_id: int) -> float:
         """The token that was drawn there; the strength by which its own state is to be moved, mostly 0."""
-        placed = self._segmenter.push(self._decoder.push(token_id))
+        piece = self._decoder.push(token_id)
+        placed = self._segmenter.push(piece)
+        if placed.step >= 0:
+            self.texts += [""] * (placed.step + 1 - len(self.texts))
+            self.texts[placed.step] += piece
         begins, self._step = placed.step > self._step, max(placed.step, self._step)
         strength = self._strength if begins and self._definition.position == "first" else 0.0
         ended = self._steps.push(self._highest, placed)

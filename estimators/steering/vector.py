@@ -66,8 +66,8 @@ class SteeringVector:
 
     ``layer`` is numbered as transformers numbers hidden states: 1 what the second block is given, the number of blocks
     what the head is given. ``bounds`` are of the ``steps`` that it was fitted to, ``over`` and ``under`` of which made
-    the prototypes; ``labels`` says by what. ``fits`` has, by layer, the share of the variance of confidences that its
-    states explain on traces that were held out.
+    the prototypes, by ``labels`` (:func:`estimators.steering.extraction.label_steps`) and the words of ``lexicon``.
+    ``fits`` has, by layer, the share of the variance of confidences that its states explain on traces held out.
     """
 
     identity: Identity
@@ -80,13 +80,14 @@ class SteeringVector:
     steps: int
     over: int
     under: int
+    lexicon: tuple[str, ...] = ()
     fits: Mapping[int, float] = field(default_factory=dict)
 
     def random(self, seed: int = 0) -> SteeringVector:
         """The control: another direction, drawn at random from all directions alike, with everything else the same."""
         generator = torch.Generator().manual_seed(seed)
         drawn_H = torch.randn(self.direction_H.shape, generator=generator, dtype=torch.float64)
-        return replace(self, direction_H=(drawn_H / drawn_H.norm()).float(), labels="random")
+        return replace(self, direction_H=(drawn_H / drawn_H.norm()).float())
 
     def save(self, folder: str | Path) -> None:
         """Write it into a folder."""
@@ -96,6 +97,7 @@ class SteeringVector:
             "format": _FORMAT,
             **{name: asdict(getattr(self, name)) for name in ("identity", "definition", "bounds")},
             **{name: getattr(self, name) for name in _PLAIN},
+            "lexicon": list(self.lexicon),
             "fits": {str(layer): value for layer, value in self.fits.items()},
         }
         parts = [folder / f".{name}.{os.getpid()}.partial" for name in (_WEIGHTS, _FACTS)]
@@ -146,6 +148,7 @@ class SteeringVector:
             definition=Definition(**{**facts["definition"], "rules": StepRules(**rules)}),
             bounds=Bounds(**facts["bounds"]),
             direction_H=direction_H,
+            lexicon=tuple(facts["lexicon"]),
             fits={int(layer): value for layer, value in facts["fits"].items()},
             **{name: facts[name] for name in _PLAIN},
         )
@@ -154,6 +157,6 @@ class SteeringVector:
 _PLAIN = tuple(
     each.name
     for each in fields(SteeringVector)
-    if each.name not in ("identity", "definition", "bounds", "direction_H", "fits")
+    if each.name not in ("identity", "definition", "bounds", "direction_H", "lexicon", "fits")
 )
 """Fields that JSON holds as they are."""

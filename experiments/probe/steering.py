@@ -21,7 +21,7 @@ from estimators.metrics.resampling import Interval, bootstrap, paired_difference
 from estimators.online.thresholds import model_fingerprint, tokenizer_fingerprint
 from estimators.segmentation import StepRules
 from estimators.steering.control import Balance, Constant
-from estimators.steering.extraction import LEXICON, Labels, check_layers, fit_vector, read_steps
+from estimators.steering.extraction import LEXICON, Labels, Steps, check_layers, fit_vector, label_steps, read_steps
 from estimators.steering.generation import Steering
 from estimators.steering.vector import Definition, Position, SteeringVector
 from estimators.step_confidence import window_variances
@@ -124,9 +124,9 @@ def steer_checkpoint(
     The confidence of the records is the stated one. By method: ``accuracy``, ``tokens`` of a completion,
     ``step_confidence`` (mean over the steps of a completion, as the steered policy had it), ``moved`` states of a
     completion, and against the unsteered policy ``accuracy_difference``, ``tokens_change`` (a share of its tokens) and
-    ``step_confidence_difference``; ``over_*`` are of the questions that it over-thinks, where a step of its trace is
-    over-thinking by the vector's bounds. The throughput is tokens a second of the processor against those without
-    steering, both writing equally many, in turns: their median, lowest and highest ratio.
+    ``step_confidence_difference``; ``over_*`` are of the questions that it over-thinks, by what the vector's traces
+    were labelled by. The throughput is tokens a second of the processor against those without steering, both writing
+    equally many, in turns: their median, lowest and highest ratio.
     """
     rows = probe_rows(recipe)
     policy = open_checkpoint(path, recipe, "steer")
@@ -142,9 +142,9 @@ def steer_checkpoint(
         with steering.attached():
             written = _write(policy, recipe, rows, settings.writing, method, follower)
         frame = verify_generations(policy, rows, written, method, verifier, recipe.task.manner)
-        frames[method] = frame.assign(moved=follower.moved, confidences=follower.confidences)
+        frames[method] = frame.assign(moved=follower.moved, confidences=follower.confidences, texts=follower.texts)
     base = frames[UNSTEERED]
-    over = np.array([_overthinks(vector, each) for each in base["confidences"]])
+    over = _overthought(vector, list(base["confidences"]), list(base["texts"]))
     measured = {method: _measured(frame, base, over, recipe) for method, frame in frames.items()}
     prompts = [row["prompt"] for row in rows[: recipe.probe.batch_size]]
     strongest = max(steerings.values(), key=lambda each: abs(each.coefficient))
@@ -174,6 +174,7 @@ class _Follower:
     def __init__(self, steering: Steering, questions: int) -> None:
         self._steering = steering
         self.confidences: list[list[float]] = [[] for _ in range(questions)]
+        self.texts: list[list[str]] = [[] for _ in range(questions)]
         self.moved = [0] * questions
 
     def arguments(self) -> dict[str, Any]:
@@ -181,7 +182,8 @@ class _Follower:
 
     def took(self, rows: Sequence[int]) -> None:
         for row, request in zip(rows, self._steering.requests, strict=True):
-            self.confidences[row], self.moved[row] = request.confidences, request.moved
+            self.confidences[row], self.texts[row] = request.confidences, request.texts
+            self.moved[row] = request.moved
 
 
 def _opening_ids(policy: Policy, writing: Writing) -> list[int]:
@@ -209,9 +211,20 @@ def _write(
     )
 
 
-def _overthinks(vector: SteeringVector, confidences: Sequence[float]) -> bool:
-    spread = window_variances(confidences, vector.definition.window)
-    return any(vector.bounds.overthinks(*each) for each in list(zip(confidences, spread, strict=True))[1:])
+def _overthought(vector: SteeringVector, confidences: Sequence[Sequence[float]], texts: Sequence[Any]) -> np.ndarray:
+    """Whether a step behind the first of a trace is over-thinking, by what the vector's own traces were labelled by."""
+    rows = [
+        (trace, *step)
+        for trace, (each, said) in enumerate(zip(confidences, texts, strict=True))
+        for step in list(zip(each, window_variances(each, vector.definition.window), said, strict=False))[1:]
+    ]
+    trace_N, confidence_N, variance_N, text_N = zip(*rows, strict=True) if rows else ((), (), (), ())
+    steps = Steps(np.array(trace_N, dtype=np.int64), np.array(confidence_N), np.array(variance_N), tuple(text_N), {})
+    labels: Labels = vector.labels  # type: ignore[assignment]
+    found = np.zeros(len(confidences), dtype=bool)
+    if rows:
+        found[steps.trace_N[label_steps(steps, vector.bounds, labels, vector.lexicon) > 0]] = True
+    return found
 
 
 def _measured(frame: pd.DataFrame, base: pd.DataFrame, over: np.ndarray, recipe: Recipe) -> dict[str, Any]:
