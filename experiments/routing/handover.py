@@ -75,9 +75,8 @@ class Pair:
         self.small, self.large = writers
         self.tokenizer = self.small.policy.tokenizer
         if self.tokenizer.get_vocab() != self.large.policy.tokenizer.get_vocab():
-            raise ConfigError(
-                f"midstream: {small} and {large} have different vocabularies, and read each other's tokens"
-            )
+            raise ConfigError(f"midstream: {small} and {large} have different vocabularies")
+
         self.recipe, self.verifier, self.prefix = recipe, verifier, prefix
 
     def run(self, rows: Sequence[dict[str, Any]], make: Callable[[int], HandOver], title: str) -> Run:
