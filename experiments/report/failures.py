@@ -19,7 +19,9 @@ BANDS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)
 
 def confident_groups(records: pd.DataFrame) -> dict[str, Any] | None:
     """Wrong answers at a confidence of at least 0.9 by group and method, most first; None without any group."""
-    judged = records[records["correct"].notna() & records["group"].notna() & (records["confidence_source"] != RANKED)]
+    judged = records[
+        records["correct"].notna() & records["group"].notna() & records["confidence_source"].ne(RANKED).fillna(True)
+    ]
     sure = judged[judged["parsed"] & is_confident(judged["confidence"].to_numpy(dtype=float), CONFIDENT)]
     found = []
     for (method, group), part in sure.groupby(["method", "group"], sort=False):

@@ -10,9 +10,8 @@ import pytest
 from experiments import cli
 
 
-def test_the_command_measures_every_rule_beside_its_controls(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_every_rule_is_measured_beside_its_controls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["midstream", "tiny-small", "tiny-large", "--recipe", "rlvr", "--prefix", "<think>", "--questions", "4"]
     assert cli.main([*asked, "--fitted", "3", "--out", str(tmp_path), "probe.max_new_tokens=12"]) == 0
     assert "by lot at the share of steer before" in " ".join(capsys.readouterr().out.split())
