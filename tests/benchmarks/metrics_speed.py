@@ -1,7 +1,7 @@
 """Every metric with its interval against three figures of four libraries, in one run: ratios of seconds.
 
-``python tests/benchmarks/metrics_speed.py --others DIR`` where DIR holds netcal, torchmetrics and relplot (``pip install
---no-deps --target DIR netcal torchmetrics relplot lightning-utilities tabulate``). Libraries give values, no intervals:
+``python tests/benchmarks/metrics_speed.py --others DIR`` where DIR holds netcal, torchmetrics and relplot and what they
+import (``pip install --target DIR``). The libraries give values without intervals:
 scikit-learn AUROC, Brier, NLL and average precision, netcal ECE, MCE and ACE, torchmetrics ECE, relplot smooth ECE.
 """
 
