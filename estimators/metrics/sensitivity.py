@@ -18,6 +18,7 @@ from estimators.metrics.inputs import FloatArray, columns
 from estimators.metrics.resampling import Interval, bootstrap, cluster_codes, mean_interval, wilson
 
 NAMES = ("prompt_sensitivity", "robustness_correlation", "route_flips")
+"""What :func:`wording_metrics` gives."""
 
 
 def instance_sensitivity(correct: ArrayLike, items: Sequence[Any] | NDArray[Any]) -> FloatArray:
@@ -85,14 +86,10 @@ def wording_metrics(
     s = sensitivity[several]
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
     if not len(s):
-        return dict.fromkeys(
-            ("prompt_sensitivity", "robustness_correlation", "route_flips"), Interval(None, None, None, 0)
-        )
-    return {
-        "prompt_sensitivity": mean_interval(s, **settings),
-        "robustness_correlation": bootstrap(rank_correlation, mean_I, 1.0 - s, **settings),
-        "route_flips": wilson(int(flipped.sum()), len(flipped)),
-    }
+        return dict.fromkeys(NAMES, Interval(None, None, None, 0))
+    correlation = bootstrap(rank_correlation, mean_I, 1.0 - s, **settings)
+    found = (mean_interval(s, **settings), correlation, wilson(int(flipped.sum()), len(flipped)))
+    return dict(zip(NAMES, found, strict=True))
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float | None:

@@ -160,9 +160,9 @@ def test_two_thousand_rows_and_a_thousand_resamples_take_seconds_at_most():
     rng = np.random.default_rng(7)
     confidence = rng.random(2000)
     correct, large = (rng.random((2, 2000)) < 0.7).astype(int)
-    begin = time.perf_counter()
+    begin = time.process_time()
     summarize(confidence, correct, parsed=np.ones(2000, bool), large_correct=large)
-    assert time.perf_counter() - begin < 6.0  # 0.5 s on one free core
+    assert time.process_time() - begin < 6.0  # 0.6 s on one core
 
 
 def test_bad_input_is_named():
