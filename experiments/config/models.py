@@ -163,7 +163,7 @@ def _check_levels(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     read += [recipe.probe.confidence] if recipe.probe.every else []
     asked = [recipe.estimators.get(name) or ESTIMATORS[name]() for name in read]
     needed = recipe.trainer.get("confidence_loss_weight") or any(LEVELS in each.needs for each in asked)
-    if needed and not recipe.model.add_template_tokens:
+    if needed and not recipe.model.add_template_tokens and not recipe.adds_marks:
         try:
             LevelTokens.of(tokenizer, recipe.template)
         except ValueError as error:

@@ -63,6 +63,11 @@ class Recipe:
     def template(self) -> AnswerTemplate:
         return self.task.template
 
+    @property
+    def adds_marks(self) -> bool:
+        """Whether the marks of the template are added to the policy's vocabulary."""
+        return METHODS[self.method].adds_marks and self.template.confidence == "token"
+
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
@@ -207,6 +212,12 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
         )
+    if METHODS[method].own_answers:
+        recipe.task.require_binary()
+    if recipe.model.lora is not None and not METHODS[method].adapters:
+        raise ConfigError(f"model.lora: method {method} trains a model of its own, whole; leave it out")
+    if recipe.probe.every and not METHODS[method].is_policy:
+        raise ConfigError(f"probe.every: {recipe.probe.every} has no effect, method {method} trains no policy")
     checked = check_trainer(method, trainer, recipe.template, recipe.rubric)
     # After all that needs no torch, which adapters and estimators do.
     lora_config(recipe.model)
