@@ -132,6 +132,8 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     heldout = validation_rows(recipe) if recipe.probe.every else []
     if recipe.model.critic_path is not None:
         find_model(recipe.model.critic_path, "model.critic_path", recipe.model.gguf_file)
+    if recipe.model.reward_path is not None:
+        find_model(recipe.model.reward_path, "model.reward_path")
     model, tokenizer = open_weights(recipe, recipe.model.path, "model.path")
     progress = Progress(recipe.name)
     # Taken over from transformers, which deletes the last whole checkpoint before the new one is known to be whole.

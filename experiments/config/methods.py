@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from experiments.config.models import open_weights
+from experiments.config.models import find_model, open_weights
 from experiments.errors import ConfigError
 from experiments.schema import one_of
 from rewards.rubric import Rubric
@@ -150,7 +150,7 @@ def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callba
     from rl.grpo import CalibratedGRPOTrainer
 
     return CalibratedGRPOTrainer(
-        model, **_shared(arguments, tokenizer, dataset, callbacks, lora), **_rewarded_by(recipe, verifier)
+        model, **_shared(arguments, tokenizer, dataset, callbacks, lora), **_rewarded_by(recipe, verifier, tokenizer, arguments)
     )
 
 
@@ -167,7 +167,7 @@ def _ppo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
         except ValueError as error:
             raise ConfigError(str(error)) from error
     shared = _shared(arguments, tokenizer, dataset, callbacks, lora)
-    return CalibratedPPOTrainer(model, critic=critic, **shared, **_rewarded_by(recipe, verifier))
+    return CalibratedPPOTrainer(model, critic=critic, **shared, **_rewarded_by(recipe, verifier, tokenizer, arguments))
 
 
 def _sft_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
@@ -197,7 +197,8 @@ def _dpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
 
 
 def _reward_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    from rl.self_feedback import SelfFeedbackRewardTrainer, as_reward_model
+    from rl.reward_model import as_reward_model
+    from rl.self_feedback import SelfFeedbackRewardTrainer
 
     try:
         reward_model = as_reward_model(model, tokenizer, arguments.seed)
@@ -217,9 +218,19 @@ def _shared(arguments, tokenizer, dataset, callbacks, lora) -> dict[str, Any]:
     }
 
 
-def _rewarded_by(recipe, verifier) -> dict[str, Any]:
-    """What a trainer with rollouts needs to reward them."""
+def _rewarded_by(recipe, verifier, tokenizer, arguments) -> dict[str, Any]:
+    """What a trainer with rollouts needs to reward them. Raises ConfigError for a reward model of another tokenizer."""
+    reward_model = None
+    if recipe.model.reward_path is not None:
+        from rl.reward_model import RewardModel
+
+        folder = find_model(recipe.model.reward_path, "model.reward_path")
+        try:
+            reward_model = RewardModel.load(folder, tokenizer, arguments.per_device_train_batch_size)
+        except ValueError as error:
+            raise ConfigError(f"model.reward_path: {error}") from error
     return {
+        "reward_model": reward_model,
         "rubric": recipe.rubric,
         "template": recipe.template,
         "estimators": recipe.estimators,

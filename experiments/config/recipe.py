@@ -30,6 +30,7 @@ from experiments.tasks import TASKS, Task
 from rewards.nearest import nearest
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
+from rewards.terms.preference import REWARD_MODEL
 from rl.monitoring.alarms import MonitorSettings
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def describe_recipes() -> list[dict[str, Any]]:
     described = []
     for name in recipe_names():
         source = _read(name)
-        terms = {term: options.get("weight", 1.0) for term, options in source["rubric"].items()}
+        rubric = {term: options for term, options in source["rubric"].items() if isinstance(options, dict)}
+        terms = {term: options.get("weight", 1.0) for term, options in rubric.items()}
         described.append(
             {
                 "name": name,
@@ -212,6 +214,13 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
         )
+    reads = METHODS[method].rollouts and REWARD_MODEL in recipe.rubric.signals
+    if reads and recipe.model.reward_path is None:
+        raise ConfigError(
+            "model.reward_path: missing; rubric.reward_model pays what a reward model says, name the final folder of one"
+        )
+    if recipe.model.reward_path is not None and not reads:
+        raise ConfigError("model.reward_path: has no effect, no term of the rubric reads it; add rubric.reward_model")
     if METHODS[method].own_answers:
         recipe.task.require_binary()
     if recipe.model.lora is not None and not METHODS[method].adapters:
