@@ -142,7 +142,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     stop = StopOnSignal()
     with recipe.task.open_verifier() as verifier, closing(progress), stop.listening():
         callbacks = [MetricsFile(), stop, whole, progress]
-        if main_process and METHODS[recipe.method].own_answers:
+        if main_process and METHODS[recipe.method].own_answers and arguments.own_answers is None:
             write_text(out / KEPT_RECIPE, _as_yaml(recipe))  # whose answers they are, should the run be stopped
         if recipe.method in PREPARATIONS:
             dataset = PREPARATIONS[recipe.method].dataset(recipe, arguments, model, tokenizer, verifier, out)

@@ -1,4 +1,4 @@
-"""Marks: a confidence that is one of two tokens behind an answer, as Self-REF trains them; used by the template only."""
+"""Marks: a confidence that is one of two tokens behind an answer, as Self-REF trains them; for the template only."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ The strict reading is for training. It reads a field only where exactly one read
   percent sign, ``nan`` and ``inf`` are NOT_A_NUMBER; a negative number is OUT_OF_RANGE (``-0`` is 0). With declared
   levels it must be one of them, letter by letter;
 - a field the template does not declare is extra text;
-- where the confidence is a token, one of the two marks (``<CN>`` sure, ``<UN>`` unsure) stands behind the answer, outside
+- where the confidence is a token, one of two marks (``<CN>`` sure, ``<UN>`` unsure) stands behind the answer, outside
   of every field; several are DUPLICATE, and one inside the thinking or the answer is their text;
 - where step confidences are declared, ``<stake>0.7</stake>`` may stand anywhere in a closed thought, as often as
   wanted. One that is not such a decimal is kept as unparsed; one outside the thinking is extra text.

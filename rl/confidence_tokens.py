@@ -1,8 +1,8 @@
 """Self-REF (arXiv 2410.13284, Algorithm 1): a policy learns to say behind its own answer whether it is right.
 
 Kept: the policy answers its training questions itself; ``<CN>`` goes behind a right answer and ``<UN>`` behind a wrong
-one, two new tokens that start as the mean of all others; supervised fine-tuning, whole or by LoRA in which the new
-tokens' embeddings are trained too; of a wrong answer only the token behind it is learnt (and the end), unless asked;
+one, two new tokens that start as the mean of all others; supervised fine-tuning, whole or by LoRA beside which the
+embeddings are trained; of a wrong answer only the token behind it is learnt (and the end), unless asked;
 wrong answers are drawn down to a ratio. Changed: the tokens of an answer are those that the policy sampled, never those
 of a text encoded again. Dropped: nothing.
 
@@ -22,7 +22,6 @@ import dataclasses
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -82,21 +81,19 @@ def add_marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, marks:
     return tokenizer.convert_tokens_to_ids(list(marks))
 
 
-def with_trained_marks(lora: LoraConfig, model: PreTrainedModel, mark_ids: Sequence[int]) -> LoraConfig:
-    """The same adapters with the marks' embeddings trained beside them, unless the recipe says what is.
+def with_embeddings(lora: LoraConfig, model: PreTrainedModel) -> LoraConfig:
+    """The same adapters with both tables of the vocabulary trained beside them, tied if they are.
 
-    Of the output table too, where it is one of its own: it is then saved whole, as adapters know no rows of it.
+    Whole tables, as in the paper: TRL's loss reads the output table past adapters that change some rows of it. Left as
+    it is where the recipe says itself what is trained beside the adapters.
     """
-    if lora.modules_to_save or lora.trainable_token_indices:
+    if lora.modules_to_save:
         return lora
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
-    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-    tied = outputs.weight is inputs.weight
-    return dataclasses.replace(
-        lora,
-        trainable_token_indices={names[id(inputs)]: list(mark_ids)},
-        modules_to_save=None if tied else [names[id(outputs)]],
-    )
+    tables = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = tables[0].weight is tables[1].weight
+    saved = [names[id(table)] for table in tables]
+    return dataclasses.replace(lora, modules_to_save=saved, ensure_weight_tying=tied)
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: JudgedAnswer) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Keys of the ``trainer`` section for methods that train on what the policy has written itself before the first step."""
+"""Keys of the ``trainer`` section for methods that train on what the policy has written before the first step."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from trl import DPOConfig, RewardConfig
 
-from rl.config import CalibratedSFTConfig, GuardConfig
 from rl.confidence_tokens import TRAINED_ANSWERS
+from rl.config import CalibratedSFTConfig, GuardConfig
 
 CONFIDENCE_TARGETS = ("own", "question")
 DECODINGS = ("sampled", "branches")
@@ -23,8 +23,8 @@ class OwnAnswersConfig:
     own_answers: str | None = field(
         default=None,
         metadata={
-            "help": "Parquet file that an earlier run has left as own_answers.parquet: its answers, judged, are trained "
-            "on again. Left out, the policy answers the task's training questions itself."
+            "help": "The own_answers.parquet that an earlier run has left: its answers, judged, are trained on "
+            "again. Left out, the policy answers the task's training questions itself."
         },
     )
     answers_per_question: int = field(
@@ -173,7 +173,9 @@ class _PreferenceConfig(OwnAnswersConfig):
                 "with greedily; set trainer.answers_decoding: sampled"
             )
         if self.answers_per_question < 2:
-            raise ValueError(f"trainer.answers_per_question: {self.answers_per_question} is below 2, nothing to compare")
+            raise ValueError(
+                f"trainer.answers_per_question: {self.answers_per_question} is below 2, nothing to compare"
+            )
         if self.pairs_among not in AMONG:
             raise ValueError(f"trainer.pairs_among: {self.pairs_among!r} is not one of {', '.join(AMONG)}")
         if self.feedback == VERDICT and self.pairs_among == "equally_right":

@@ -28,7 +28,9 @@ def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
 
     Raises ValueError for a policy whose architecture has no such form.
     """
-    config = type(policy.config).from_dict(policy.config.to_dict() | {"num_labels": 1, "id2label": {0: "preferred"}, "label2id": {"preferred": 0}})
+    config = type(policy.config).from_dict(
+        policy.config.to_dict() | {"num_labels": 1, "id2label": {0: "preferred"}, "label2id": {"preferred": 0}}
+    )
     config.pad_token_id = tokenizer.pad_token_id
     set_seed(seed)
     try:
@@ -48,10 +50,8 @@ class RewardModel:
         self.model, self.batch_size = model.eval(), batch_size
 
     @classmethod
-    def load(
-        cls, folder: str | Path, tokenizer: PreTrainedTokenizerBase, batch_size: int | None = None
-    ) -> RewardModel:
-        """Read one for a policy with this tokenizer. Raises ValueError, naming the folder, where that is not possible."""
+    def load(cls, folder: str | Path, tokenizer: PreTrainedTokenizerBase, batch_size: int | None = None) -> RewardModel:
+        """Read one for a policy with this tokenizer. Raises ValueError, naming the folder, where that cannot be."""
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             if config.num_labels != 1:

@@ -1,12 +1,12 @@
 """RLSF (arXiv 2507.21931): a policy's own answers, ranked by how sure it was of each, are its preferences; no labels.
 
-Kept: several answers to a question, by CoT-decoding or sampled; the confidence of the answer's tokens (the margin of the
-two likeliest, unless another estimator is named), 0 where there is no answer; a pair for each two answers of which one
-is surer, with the margin exp(c_i - c_j) of the published code in the reward model's loss; DPO, or a reward model and
-then GRPO or PPO against it with a KL (recipe ``rlsf_grpo``). Changed: pairs are by default of different answers alone,
-so that surer wording of one answer is nothing to learn; at most ``pairs_per_question``; tokens are those that the
-policy wrote. Dropped: the paper's search for the answer's span in a text continued by " So the answer is": the template
-says where the answer is, and strips nothing.
+Kept: several answers to a question, by CoT-decoding or sampled; the confidence of the answer's tokens (the margin of
+the two likeliest, unless another estimator is named), 0 where there is no answer; a pair for each two answers of which
+one is surer, with the margin exp(c_i - c_j) of the published code in the reward model's loss; DPO, or a reward model
+and then GRPO or PPO against it with a KL (recipe ``rlsf_grpo``). Changed: pairs are by default of different answers
+alone, so that surer wording of one answer is nothing to learn; at most ``pairs_per_question``; tokens are those that
+the policy wrote. Dropped: the paper's search for the answer's span in a text continued by " So the answer is": the
+template says where the answer is.
 
 Nothing ties the feedback to the truth: it sharpens. What it does to calibration is to be measured.
 

@@ -150,7 +150,9 @@ def _grpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callba
     from rl.grpo import CalibratedGRPOTrainer
 
     return CalibratedGRPOTrainer(
-        model, **_shared(arguments, tokenizer, dataset, callbacks, lora), **_rewarded_by(recipe, verifier, tokenizer, arguments)
+        model,
+        **_shared(arguments, tokenizer, dataset, callbacks, lora),
+        **_rewarded_by(recipe, verifier, tokenizer, arguments),
     )
 
 
@@ -177,11 +179,10 @@ def _sft_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbac
 
 
 def _own_answers_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
-    from rl.confidence_tokens import OwnAnswersTrainer, with_trained_marks
+    from rl.confidence_tokens import OwnAnswersTrainer, with_embeddings
 
     if lora is not None and recipe.template.confidence == "token":
-        marks = tokenizer.convert_tokens_to_ids(list(recipe.template.levels))
-        lora = with_trained_marks(lora, model, marks)
+        lora = with_embeddings(lora, model)
     return OwnAnswersTrainer(model, **_shared(arguments, tokenizer, dataset, callbacks, lora))
 
 

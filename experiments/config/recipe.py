@@ -217,7 +217,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
     reads = METHODS[method].rollouts and REWARD_MODEL in recipe.rubric.signals
     if reads and recipe.model.reward_path is None:
         raise ConfigError(
-            "model.reward_path: missing; rubric.reward_model pays what a reward model says, name the final folder of one"
+            "model.reward_path: missing; rubric.reward_model pays what a reward model says, name one's final folder"
         )
     if recipe.model.reward_path is not None and not reads:
         raise ConfigError("model.reward_path: has no effect, no term of the rubric reads it; add rubric.reward_model")

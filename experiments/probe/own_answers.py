@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
-
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from estimators.estimator import Estimator

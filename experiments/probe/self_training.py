@@ -72,9 +72,7 @@ def _marked(recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, 
     frame = own_answers(recipe, arguments, policy, verifier, run)
     answers = _answers(policy, frame)
     _with_marks(recipe, policy.model, policy.tokenizer)
-    examples = [
-        marked_example(policy.tokenizer, recipe.template, each, arguments.trained_answers) for each in answers
-    ]
+    examples = [marked_example(policy.tokenizer, recipe.template, each, arguments.trained_answers) for each in answers]
     usable = [row for row, each in enumerate(examples) if each is not None]
     stay = drawn_down([frame["correct"][row] != 1.0 for row in usable], arguments.unconfident_ratio, arguments.seed)
     left_out = {row for row, kept in zip(usable, stay, strict=True) if not kept}

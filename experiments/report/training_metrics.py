@@ -101,7 +101,8 @@ value/return | ppo | the return that it is trained on
 value/explained_variance | ppo | share of the returns' variance that the values explain, about each stream's own mean
 value/clip_ratio | ppo | share of values that moved beyond trainer.clip_range_value
 mean_token_accuracy | supervised | share of tokens that the policy ranks first, of the preferred answers under DPO
-rewards/SIDE | dpo | beta times the log-probability of the chosen or rejected answer less that by the reference
+rewards/chosen | dpo | beta times the log-probability of the chosen answer less that by the reference
+rewards/rejected | dpo | the same of the rejected answer
 rewards/accuracies | dpo | share of pairs in which that is larger for the chosen one
 rewards/margins | dpo | by how much it is larger
 logps/SIDE | dpo | log-probability of the chosen or rejected answer, nats
