@@ -41,7 +41,7 @@ def at_quantiles(confidence: ArrayLike, small_correct: ArrayLike, large_correct:
     [0.0, 0.25, 0.5, 0.75, 0.75]
     """
     c, small, large = (np.asarray(each, dtype=float) for each in (confidence, small_correct, large_correct))
-    return [_routed(threshold, c, small, large) for threshold in np.quantile(c, np.linspace(0.0, 1.0, QUANTILES))]
+    return [_routed(threshold, c, small, large) for threshold in _quantiles(c)]
 
 
 def least_rate(points: Sequence[Routed], large_accuracy: float, tolerance: float = 0.0) -> float | None:
@@ -66,6 +66,11 @@ def deployed(
         return None
     threshold = next(each.threshold for each in points if each.rate == rate)
     return _routed(threshold, c[test], small[test], large[test])
+
+
+def _quantiles(c: np.ndarray) -> np.ndarray:
+    """Confidences that occur: between two equal ones interpolation would round to another number, which splits the tie."""
+    return np.percentile(c, np.arange(QUANTILES) * 100 // (QUANTILES - 1), method="lower")
 
 
 def _routed(threshold: float, c: np.ndarray, small: np.ndarray, large: np.ndarray) -> Routed:
