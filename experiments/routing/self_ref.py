@@ -38,7 +38,7 @@ def at_quantiles(confidence: ArrayLike, small_correct: ArrayLike, large_correct:
     The surest questions are never sent: nothing is below the largest confidence and equal to it.
 
     >>> [round(point.rate, 2) for point in at_quantiles([0.1, 0.2, 0.3, 0.4], [0, 1, 1, 1], [1, 1, 1, 1])][::5]
-    [0.0, 0.25, 0.5, 0.75, 0.75]
+    [0.0, 0.0, 0.25, 0.5, 0.75]
     """
     c, small, large = (np.asarray(each, dtype=float) for each in (confidence, small_correct, large_correct))
     return [_routed(threshold, c, small, large) for threshold in _quantiles(c)]
