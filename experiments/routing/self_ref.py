@@ -69,7 +69,7 @@ def deployed(
 
 
 def _quantiles(c: np.ndarray) -> np.ndarray:
-    """Confidences that occur: between two equal ones interpolation would round to another number, which splits the tie."""
+    """Confidences that occur: interpolating between two equal ones rounds, which would split the tie."""
     return np.percentile(c, np.arange(QUANTILES) * 100 // (QUANTILES - 1), method="lower")
 
 
