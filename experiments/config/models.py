@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -76,6 +77,7 @@ def open_policy(
     """
     found = find_model(name, key, gguf_file)
     gguf_file = PACKAGED[str(name)][1] if str(name) in PACKAGED else gguf_file
+    _check_writes(found, name, key)
     # Imported here: finding a model needs none of it.
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
@@ -108,6 +110,17 @@ def open_policy(
             f"{key}: {name} is not a folder here and was not found in the hub's cache ({reason})"
             f"{nearest(name, POLICIES)}"
         ) from error
+
+
+def _check_writes(found: str | Path, name: str | Path, key: str) -> None:
+    """Raise ConfigError for a reward model, whose vocabulary would be made up."""
+    config = Path(found) / _CONFIGURATIONS[0]
+    try:
+        kinds = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
+    except (ValueError, OSError, AttributeError):
+        return  # which loading says better
+    if isinstance(kinds, list) and any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
+        raise ConfigError(f"{key}: {name} is a reward model and writes nothing; model.reward_path takes it")
 
 
 def open_weights(recipe: Any, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -163,7 +176,7 @@ def _check_levels(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     read += [recipe.probe.confidence] if recipe.probe.every else []
     asked = [recipe.estimators.get(name) or ESTIMATORS[name]() for name in read]
     needed = recipe.trainer.get("confidence_loss_weight") or any(LEVELS in each.needs for each in asked)
-    if needed and not recipe.model.add_template_tokens:
+    if needed and not recipe.model.add_template_tokens and not recipe.adds_marks:
         try:
             LevelTokens.of(tokenizer, recipe.template)
         except ValueError as error:

@@ -30,6 +30,7 @@ from experiments.tasks import TASKS, Task
 from rewards.nearest import nearest
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
+from rewards.terms.preference import REWARD_MODEL
 from rl.monitoring.alarms import MonitorSettings
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Recipe:
     def template(self) -> AnswerTemplate:
         return self.task.template
 
+    @property
+    def adds_marks(self) -> bool:
+        """Whether the marks of the template are added to the policy's vocabulary."""
+        return METHODS[self.method].adds_marks and self.template.confidence == "token"
+
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
@@ -75,7 +81,8 @@ def describe_recipes() -> list[dict[str, Any]]:
     described = []
     for name in recipe_names():
         source = _read(name)
-        terms = {term: options.get("weight", 1.0) for term, options in source["rubric"].items()}
+        rubric = {term: options for term, options in source["rubric"].items() if isinstance(options, dict)}
+        terms = {term: options.get("weight", 1.0) for term, options in rubric.items()}
         described.append(
             {
                 "name": name,
@@ -207,6 +214,19 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
         )
+    reads = METHODS[method].rollouts and REWARD_MODEL in recipe.rubric.signals
+    if reads and recipe.model.reward_path is None:
+        raise ConfigError(
+            "model.reward_path: missing; rubric.reward_model pays what a reward model says, name one's final folder"
+        )
+    if recipe.model.reward_path is not None and not reads:
+        raise ConfigError("model.reward_path: has no effect, no term of the rubric reads it; add rubric.reward_model")
+    if METHODS[method].own_answers:
+        recipe.task.require_binary()
+    if recipe.model.lora is not None and not METHODS[method].adapters:
+        raise ConfigError(f"model.lora: method {method} trains a model of its own, whole; leave it out")
+    if recipe.probe.every and not METHODS[method].is_policy:
+        raise ConfigError(f"probe.every: {recipe.probe.every} has no effect, method {method} trains no policy")
     checked = check_trainer(method, trainer, recipe.template, recipe.rubric)
     # After all that needs no torch, which adapters and estimators do.
     lora_config(recipe.model)

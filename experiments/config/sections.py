@@ -27,6 +27,8 @@ class ModelSection:
     """Fields of peft's ``LoraConfig``."""
     critic_path: str | None = None
     """Weights that PPO's separate critic starts from, the policy's where left out."""
+    reward_path: str | None = None
+    """A reward model, for the term ``reward_model``."""
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def _write(
         title=title,
         temperature=writing.temperature,
         seed=writing.seed,
-        opening_ids=_opening_ids(policy, writing),
+        begun=[_opening_ids(policy, writing)] * len(rows),
         hooks=hooks,
     )
 
