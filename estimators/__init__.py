@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estimators.confidence import Confidence
     from estimators.estimator import Estimator
+
+__all__ = ["ESTIMATORS", "Confidence"]
 
 _PLACES = {
     "verbalized": "verbalized:Verbalized",
@@ -68,3 +71,11 @@ class _Estimators(Mapping[str, "type[Estimator]"]):
 
 ESTIMATORS: Mapping[str, type[Estimator]] = _Estimators()
 """Every estimator that a recipe, a reward term or a listing may name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Confidence":  # which needs numpy, where the list of names does not
+        from estimators.confidence import Confidence
+
+        return Confidence
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from estimators.exported import GATE, calibration_file
 from estimators.guarantees import lower_bound
 
 FloatArray = NDArray[np.float64]
@@ -158,7 +159,11 @@ class Gate:
 
     @classmethod
     def load(cls, path: str | Path) -> Gate:
-        """Read a saved gate. Raises ``ValueError`` naming the file where it is not one, or was changed by hand."""
+        """Read a saved gate, or that of a folder which ``candor export`` wrote, if it is still the folder of its model.
+
+        Raises ``ValueError`` naming the file where it is not one, or was changed by hand.
+        """
+        path = calibration_file(path, GATE)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:

@@ -118,8 +118,6 @@ def _fit(
         tiers.append(tier)
         if tier.threshold is not None:
             left &= c < tier.threshold
-    rows = np.lexsort([*right, *stated])
-    digest = hashlib.sha256(b"".join(each[rows].tobytes() for each in (*stated, *right))).hexdigest()
     wrong = float(1.0 - right[0].mean())
     risks = CERTIFICATES if promise == "error" else ()
     certificates = {f"{risk}": _certificate(stated[0], right[0], risk, delta, form) for risk in risks}
@@ -134,9 +132,15 @@ def _fit(
         least_abstention=max(0.0, (wrong - alpha) / (1.0 - alpha)) if promise == "error" else 0.0,
         certificates=certificates,
         quantiles=tuple(float(each) for each in np.quantile(stated[0], np.linspace(0, 1, _QUANTILES))),
-        data_hash=digest,
+        data_hash=data_hash(stated, right),
         source=source,
     )
+
+
+def data_hash(confidences: Sequence[FloatArray], corrects: Sequence[FloatArray]) -> str:
+    """A digest of rows that is the same in whatever order they stand; columns (N,) of each tier."""
+    rows = np.lexsort([*corrects, *confidences])
+    return hashlib.sha256(b"".join(each[rows].tobytes() for each in (*confidences, *corrects))).hexdigest()
 
 
 def thresholds(confidence: FloatArray) -> FloatArray:

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from estimators.exported import RECALIBRATION, calibration_file
+
 FloatArray = NDArray[np.float64]
 
 METHODS = ("temperature", "platt", "beta", "isotonic", "histogram")
@@ -85,7 +87,11 @@ class Recalibration:
 
     @classmethod
     def load(cls, path: str | Path) -> Recalibration:
-        """Read a saved map. Raises ``ValueError`` naming the file and what in it is not a map."""
+        """Read a saved map, or that of a folder which ``candor export`` wrote, if it is still the folder of its model.
+
+        Raises ``ValueError`` naming the file and what in it is not a map.
+        """
+        path = calibration_file(path, RECALIBRATION)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimators.estimator import LEVELS, TOKEN_STATISTICS, Estimate, Estimator
 from estimators.recorded import RecordedToken, recorded_statistics
+from estimators.written import log_probability, token_bytes, token_ends
 from experiments.errors import ConfigError
 from experiments.probe.tables import Table
 from rewards.template import AnswerTemplate
@@ -40,10 +39,10 @@ def estimate_recorded(
     decoded, recorded, parsed = [], [], []
     for row, (text, tokens) in enumerate(zip(texts, table.frame[COLUMN], strict=True)):
         try:
-            entries = [(_bytes(each), _token(each, ids)) for each in tokens]
+            entries = [(token_bytes(each), _token(each, ids)) for each in tokens]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise table.error(row, COLUMN, f"cannot be read: {type(error).__name__} {error}") from error
-        ends = _ends([each for each, _ in entries])
+        ends = token_ends([each for each, _ in entries])
         written = b"".join(each for each, _ in entries).decode("utf-8", errors="replace")
         if written != text:
             raise table.error(row, COLUMN, f"its tokens write {written[:60]!r}, the completion is {text[:60]!r}")
@@ -56,30 +55,13 @@ def estimate_recorded(
     return {name: estimator(completions, statistics) for name, estimator in estimators.items()}
 
 
-def _bytes(entry: Mapping[str, Any]) -> bytes:
-    given = entry.get("bytes")
-    return str(entry["token"]).encode() if given is None else bytes(int(each) for each in given)
-
-
 def _token(entry: Mapping[str, Any], ids: dict[bytes, int]) -> RecordedToken:
-    def log_prob(of: Mapping[str, Any]) -> float:
-        value = float(of["logprob"])
-        if math.isnan(value) or value > 1e-4:
-            raise ValueError(f"logprob {value} of {of['token']!r} is not a log-probability")
-        return min(value, 0.0)
-
-    top = {ids.setdefault(_bytes(each), len(ids)): log_prob(each) for each in _listed(entry.get("top_logprobs"))}
-    return RecordedToken(log_prob(entry), top)
+    top = {
+        ids.setdefault(token_bytes(each), len(ids)): log_probability(each)
+        for each in _listed(entry.get("top_logprobs"))
+    }
+    return RecordedToken(log_probability(entry), top)
 
 
 def _listed(values: Any) -> Sequence[Mapping[str, Any]]:
     return () if values is None else list(values)
-
-
-def _ends(tokens: Sequence[bytes]) -> tuple[int, ...]:
-    """Character at which each token ends; one that ends within a character ends before it."""
-    decoder, length, ends = codecs.getincrementaldecoder("utf-8")(errors="replace"), 0, []
-    for place, token in enumerate(tokens, 1):
-        length += len(decoder.decode(token, final=place == len(tokens)))
-        ends.append(length)
-    return tuple(ends)

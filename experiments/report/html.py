@@ -88,6 +88,13 @@ def read_metrics(path: str | Path) -> Metrics:
     return metrics
 
 
+def read_meta(path: str | Path) -> dict[str, Any]:
+    """What ``report.json`` says was measured, empty where there is none; raises DataError where it is broken."""
+    path = Path(path)
+    meta = _read_object(path).get("meta", {}) if path.is_file() else {}
+    return meta if isinstance(meta, dict) else {}
+
+
 def _read_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: no such file")

@@ -87,7 +87,7 @@ class Endpoint:
             ThreadPoolExecutor(self.section.concurrency) as pool,
             Meter(len(prompts), "large", unit="question") as meter,
         ):
-            futures = [pool.submit(self._ask, prompt) for prompt in prompts]
+            futures = [pool.submit(self.ask, prompt) for prompt in prompts]
             try:
                 for number, future in enumerate(futures, start=1):
                     replies.append(future.result())
@@ -97,7 +97,8 @@ class Endpoint:
                 raise
         return replies
 
-    def _ask(self, prompt: Any) -> Reply:
+    def ask(self, prompt: Any) -> Reply:
+        """The reply to one prompt, a text or a list of messages. Raises RunError."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if self.section.system is not None:
             messages = [{"role": "system", "content": self.section.system}, *messages]

@@ -1,0 +1,1 @@
+"""An exported folder behind OpenAI's wire: answers with a measured confidence, and a large model where a gate says."""

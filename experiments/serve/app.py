@@ -1,0 +1,158 @@
+"""The application: routes, the key, limits on bodies and on requests at once, and errors in OpenAI's form.
+
+Whatever a client sends, the reply is one of the API's and the server goes on: a body is read up to a limit before it is
+parsed, a request beyond those that may wait is told to come again, and a client that leaves ends its row of the batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from experiments.serve.chat import Chat
+from experiments.serve.decisions import Decider
+from experiments.serve.errors import ApiError, bad
+from experiments.serve.wire import chat_request, parse_json
+
+RETRY_S = 1
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes of a body, requests that are answered or wait at once, and the key that each has to bring, if any."""
+
+    body: int = 2**20
+    waiting: int = 512
+    key: str | None = None
+
+
+def build_app(chat: Chat, limits: Limits) -> FastAPI:
+    """The application that serves ``chat``; ``chat``'s engines outlive it."""
+    app = FastAPI(title="candor", docs_url=None, redoc_url=None, openapi_url=None)
+    decider, name, started = Decider(chat.small), chat.small.model.name, int(time.time())
+    at_once = 0
+
+    def check_place() -> None:
+        if at_once >= limits.waiting:
+            wait = {"Retry-After": str(RETRY_S)}
+            raise ApiError(429, f"{at_once} requests wait already", code="rate_limit_exceeded", headers=wait)
+
+    @contextmanager
+    def place() -> Iterator[None]:
+        nonlocal at_once
+        at_once += 1
+        try:
+            yield
+        finally:
+            at_once -= 1
+
+    def check_key(request: Request) -> None:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        given = key.strip().encode() if scheme.lower() == "bearer" else b""
+        if limits.key is not None and not hmac.compare_digest(given, limits.key.encode()):
+            raise ApiError(401, "a key is needed: Authorization: Bearer KEY", code="invalid_api_key")
+
+    async def read(request: Request) -> dict[str, Any]:
+        check_key(request)
+        check_place()
+        body = bytearray()
+        async for piece in request.stream():
+            body += piece
+            if len(body) > limits.body:
+                raise ApiError(413, f"the body is larger than {limits.body:,} bytes", code="request_too_large")
+        content = parse_json(bytes(body))
+        model = content.get("model")
+        if isinstance(model, str) and model and model != name:
+            raise ApiError(404, f"the model {model[:100]!r} does not exist, only {name}", param="model", code="model_not_found")  # fmt: skip  # noqa: E501
+        if not isinstance(model, str) or not model:
+            raise bad("model", "expected a text" if "model" in content else "is missing")
+        return content
+
+    @app.exception_handler(ApiError)
+    async def told(_: Request, error: ApiError) -> JSONResponse:
+        return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def not_here(_: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse(ApiError(error.status_code, str(error.detail), code="unknown_url").body, error.status_code)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, error: ClientDisconnect) -> JSONResponse:
+        return JSONResponse(ApiError(499, "the client has left").body, 499)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(ApiError(500, f"the server failed: {type(error).__name__}").body, 500)
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "waiting": at_once}
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> dict[str, Any]:
+        check_key(request)
+        about = {
+            "estimator": chat.small.confidence.estimator,
+            "calibrated": chat.small.confidence.measured.get(chat.small.confidence.estimator),
+            "escalates_to": chat.large_name or None,
+        }
+        return {"object": "list", "data": [{"id": name, "object": "model", "created": started, "owned_by": "candor", "candor": about}]}  # fmt: skip  # noqa: E501
+
+    @app.post("/v1/chat/completions")
+    async def completions(request: Request) -> Any:
+        content = chat_request(await read(request))
+        row = chat.small.model.row(content)
+        if not content.stream:
+            with place():
+                return JSONResponse(await while_there(request, chat.whole(content, row)))
+
+        async def events() -> AsyncIterator[str]:
+            with place():
+                async for each in chat.stream(content, row):
+                    yield each
+
+        return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+    async def decided(request: Request, decide: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> Any:
+        content = await read(request)
+        with place():
+            return JSONResponse(await while_there(request, decide(content)))
+
+    @app.post("/v1/systemone")
+    async def systemone(request: Request) -> Any:
+        return await decided(request, decider.systemone)
+
+    @app.post("/v1/decisions")
+    async def decisions(request: Request) -> Any:
+        return await decided(request, decider.decisions)
+
+    return app
+
+
+async def while_there(request: Request, answering: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """The answer, or ClientDisconnect as soon as the client has left; the answering is cancelled then."""
+    task = asyncio.ensure_future(answering)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,64 @@
+"""Reading a text and recorded tokens without a parser of templates, and yet as that parser reads."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from estimators.written import FIELDS, read_text, token_ends, tokens_between, written_tokens
+from rewards.markup import TAG_NAMES
+from rewards.template import AnswerTemplate
+from rl.segments import DecodedCompletion, tokens_inside
+
+LEVELS = ("0.0", "0.5", "1.0")
+PIECES = [*(f"<{slash}{field}>" for field in FIELDS for slash in ("", "/")), "0.5", "1.0", "0.7", "-0", " ", "\n", "4", "x", "é"]  # fmt: skip  # noqa: E501
+
+
+def test_the_fields_are_those_of_the_parser() -> None:
+    assert tuple(TAG_NAMES.values()) == FIELDS
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join), st.booleans(), st.booleans())
+def test_a_text_is_read_as_the_strict_parser_reads_it(text: str, truncated: bool, with_levels: bool) -> None:
+    template = AnswerTemplate(thinking="optional", analysis="optional", levels=LEVELS if with_levels else None)
+    parsed, written = template.parse(text, truncated=truncated), read_text(text, template.levels, truncated=truncated)
+    assert written.stated == parsed.confidence
+    for field, value in (("answer", parsed.answer), ("confidence", parsed.confidence)):
+        if value is not None:
+            assert getattr(written, field) == (parsed.spans[field].start, parsed.spans[field].end)
+    assert (written.answer is None) == (parsed.answer is None)
+
+
+def test_hostile_text_takes_linear_time() -> None:
+    assert read_text("<answer>" * 100_000 + "<confidence>0.5</confidence>").stated == 0.5
+    assert read_text("<think>" * 200_000, truncated=True).stated is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="a<é漢", min_size=1, max_size=12), st.data())
+def test_tokens_between_are_those_that_training_gives_the_credit(text: str, data: st.DataObject) -> None:
+    raw = text.encode()
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw)), max_size=6)) | {len(raw)})
+    tokens = [raw[start:end] for start, end in zip([0, *cuts], cuts, strict=False)]
+    start = data.draw(st.integers(0, len(text) - 1))
+    end = data.draw(st.integers(start + 1, len(text)))
+    decoded = DecodedCompletion(text, token_ends(tokens), finished=False)
+    assert tokens_between((start, end), decoded.ends) == tokens_inside(start, end, decoded)
+    assert b"".join(tokens[place] for place in tokens_between((0, len(text)), decoded.ends)) == raw
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    ["text", 3, [{"token": "a"}], [{"token": "a", "logprob": float("nan")}], [{"token": "a", "logprob": 0.3}], ["a"],
+     [{"token": "a", "logprob": -1.0, "top_logprobs": [3]}], {"content": None}],
+)  # fmt: skip
+def test_what_is_no_list_of_tokens_is_refused(logprobs: object) -> None:
+    with pytest.raises(ValueError, match="logprobs"):
+        written_tokens(logprobs)
+
+
+def test_bytes_win_over_the_token() -> None:
+    (token,) = written_tokens({"content": [{"token": "\\xc3", "bytes": [0xC3], "logprob": -0.5, "top_logprobs": None}]})
+    assert token.text == b"\xc3" and token.log_prob == -0.5 and not token.top

@@ -1,0 +1,370 @@
+"""``candor serve`` through the real openai client, under load, with clients that leave, and on every bad input."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+
+from estimators import Confidence
+from estimators.gate import Gate
+from tests.experiments.conftest import Exported
+from tests.experiments.served import serve as endpoint
+from tests.factories import Refusal
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+openai = pytest.importorskip("openai")
+
+
+@contextmanager
+def served(folder: Path, *, large: Any = None, **limits: Any) -> Iterator[str]:
+    """An exported folder on a free port, in a thread; the URL up to /v1."""
+    import uvicorn
+
+    from experiments.serve.app import Limits, build_app
+    from experiments.serve.asking import open_large, open_small
+    from experiments.serve.chat import Chat
+
+    small = open_small(folder, "small", batch=16, max_tokens=None)
+    large = open_large(str(large), small.model, batch=16) if isinstance(large, Path) else large
+    server = uvicorn.Server(uvicorn.Config(build_app(Chat(small, large), Limits(**limits)), log_level="error"))
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            small.model.engine.close()
+
+
+@pytest.fixture(scope="module")
+def url(exported: Exported) -> Iterator[str]:
+    with served(exported.folder, body=20_000) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def rows(exported: Exported) -> pd.DataFrame:
+    frame = pd.read_parquet(exported.probe / "records.parquet")
+    return frame[frame["method"] == "checkpoint"].reset_index(drop=True)
+
+
+def client(url: str, **options: Any) -> Any:
+    return openai.OpenAI(base_url=url, api_key="any", max_retries=0, **options)
+
+
+def ask(url: str, prompt: str, **options: Any) -> Any:
+    return client(url).chat.completions.create(model="small", messages=[{"role": "user", "content": prompt}], **options)
+
+
+def clear_of(gate: Gate, confidence: float) -> bool:
+    """Whether a confidence is further from the threshold than arithmetic in another batch can move it."""
+    threshold = gate.tiers[0].threshold
+    return threshold is not None and abs(confidence - threshold) > 1e-4
+
+
+def test_answers_and_confidences_are_those_of_the_probe(url: str, rows: pd.DataFrame, exported: Exported) -> None:
+    gate = Gate.load(exported.folder)
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda prompt: ask(url, prompt), rows["prompt"]))
+    assert [reply.choices[0].message.content for reply in replies] == rows["completion"].tolist()
+    for reply, (_, row) in zip(replies, rows.iterrows(), strict=True):
+        candor = reply.candor
+        assert (candor["source"] != "measured") == (not row["parsed"])
+        if row["parsed"]:
+            assert candor["confidence"] == pytest.approx(row["confidence"], abs=1e-5)
+            assert candor["answer"] == row["answer"]
+            if clear_of(gate, row["confidence"]):
+                assert candor["decision"] == gate.decide(row["confidence"])
+        assert candor["answered_by"] == "small" and reply.usage.completion_tokens == row["completion_tokens"]
+        assert reply.choices[0].finish_reason == ("length" if row["status"] == "truncated" else "stop")
+
+
+def test_five_lines_read_the_same_confidence_off_the_reply(url: str, rows: pd.DataFrame, exported: Exported) -> None:
+    confidence = Confidence.load(exported.folder)
+    for prompt in rows["prompt"].head(10):
+        reply = ask(url, prompt, logprobs=True, top_logprobs=20)
+        reading = confidence.of_response(reply)
+        assert reading["source"] == reply.candor["source"]
+        if clear_of(Gate.load(exported.folder), reply.candor["confidence"]):
+            assert reading["decision"] == reply.candor["decision"]
+        assert reading["confidence"] == pytest.approx(reply.candor["confidence"], abs=1e-4)
+        tokens = reply.choices[0].logprobs.content
+        assert "".join(each.token for each in tokens) == reply.choices[0].message.content
+
+
+def test_a_streamed_reply_is_the_same_and_ends_with_the_confidence(url: str, rows: pd.DataFrame) -> None:
+    prompt, completion = rows["prompt"][0], rows["completion"][0]
+    chunks = list(ask(url, prompt, stream=True, stream_options={"include_usage": True}))
+    pieces = [each.choices[0].delta.content for each in chunks if each.choices and each.choices[0].delta.content]
+    assert "".join(pieces) == completion and len(pieces) > 3, "as it is written"
+    assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-2].candor["confidence"] is not None
+    assert chunks[-1].usage.completion_tokens == rows["completion_tokens"][0]
+
+
+def test_sampling_is_by_seed_whatever_else_is_in_the_batch(url: str, rows: pd.DataFrame) -> None:
+    prompt, options = rows["prompt"][0], {"temperature": 1.5, "seed": 3}
+    alone = ask(url, prompt, **options).choices[0].message.content
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(ask, url, each) for each in rows["prompt"][1:8]]
+        beside = pool.submit(ask, url, prompt, **options)
+        assert beside.result().choices[0].message.content == alone
+        assert all(job.result() for job in jobs)
+    drawn = {ask(url, prompt, temperature=1.5, seed=seed).choices[0].message.content for seed in range(6)}
+    assert len(drawn) > 1
+
+
+def test_stop_texts_and_limits_end_an_answer(url: str, rows: pd.DataFrame) -> None:
+    whole = rows["completion"][0]
+    cut = ask(url, rows["prompt"][0], stop="</answer>").choices[0]
+    assert cut.message.content == whole.partition("</answer>")[0] and cut.finish_reason == "stop"
+    pieces = [
+        each.choices[0].delta.content or "" for each in ask(url, rows["prompt"][0], stop="</answer>", stream=True)
+    ]
+    assert "".join(pieces) == cut.message.content
+    short = ask(url, rows["prompt"][0], max_tokens=2)
+    assert short.choices[0].finish_reason == "length" and short.candor["source"] == "none"
+    assert short.candor["decision"] == "escalate", "a confidence that was not written reaches no threshold"
+
+
+def test_two_hundred_at_once_and_none_is_lost(url: str, rows: pd.DataFrame) -> None:
+    prompts = [rows["prompt"][number % len(rows)] for number in range(200)]
+    expected = [rows["completion"][number % len(rows)] for number in range(200)]
+    with httpx.Client(timeout=120, limits=httpx.Limits(max_connections=200)) as http:
+
+        def one(prompt: str) -> str:
+            body = {"model": "small", "messages": [{"role": "user", "content": prompt}]}
+            return str(http.post(f"{url}/chat/completions", json=body).json()["choices"][0]["message"]["content"])
+
+        with ThreadPoolExecutor(200) as pool:
+            assert list(pool.map(one, prompts)) == expected
+    assert httpx.get(f"{url.removesuffix('/v1')}/health").json() == {"status": "ok", "waiting": 0}
+
+
+def test_a_client_that_leaves_frees_its_place(url: str, rows: pd.DataFrame) -> None:
+    for stream in (True, False):
+        body = json.dumps({"model": "small", "messages": [{"role": "user", "content": rows["prompt"][0]}], "stream": stream})  # fmt: skip  # noqa: E501
+        host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+        for _ in range(5):
+            with closing(socket.create_connection((host, int(port)))) as connection:
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+                connection.sendall((head + body).encode())
+                if stream:
+                    connection.recv(64)
+        # And one that leaves in the middle of its request.
+        with closing(socket.create_connection((host, int(port)))) as connection:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{")
+    health = f"{url.removesuffix('/v1')}/health"
+    deadline = time.monotonic() + 20
+    while httpx.get(health).json()["waiting"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert httpx.get(health).json()["waiting"] == 0
+    assert ask(url, rows["prompt"][0]).choices[0].message.content == rows["completion"][0]
+
+
+GOOD = {"model": "small", "messages": [{"role": "user", "content": "1+1="}]}
+RIGHT = {"q": {"type": "noul", "instructions": "Is this answer right?"}}
+NOUL = {"model": "small", "state": "1+1=", "questions": RIGHT}
+ONE = [{"type": "choice", "name": "q", "choices": [{"value": "2"}]}]
+CHOICE = {"model": "small", "input": "1+1=", "questions": ONE}
+BAD: list[tuple[str, bytes | dict[str, Any], int, str]] = [
+    ("chat/completions", b"{", 400, "not valid JSON"),
+    ("chat/completions", b"", 400, "not valid JSON"),
+    ("chat/completions", b"[]", 400, "expected an object"),
+    ("chat/completions", b"\xff\xfe", 400, "not valid JSON"),
+    ("chat/completions", b"[" * 10_000, 400, "not valid JSON"),
+    ("chat/completions", json.dumps(GOOD | {"temperature": float("nan")}).encode(), 400, "NaN"),
+    ("chat/completions", json.dumps(GOOD | {"top_p": float("inf")}).encode(), 400, "Infinity"),
+    ("chat/completions", b"x" * 30_000, 413, "larger than 20,000 bytes"),
+    ("chat/completions", GOOD | {"model": "gpt-9"}, 404, "does not exist, only small"),
+    ("chat/completions", {"messages": GOOD["messages"]}, 400, "model: is missing"),
+    ("chat/completions", GOOD | {"model": 3}, 400, "model: expected a text"),
+    ("chat/completions", GOOD | {"temprature": 1}, 400, "did you mean temperature?"),
+    ("chat/completions", GOOD | {"temperature": 3}, 400, "from 0 to 2"),
+    ("chat/completions", GOOD | {"temperature": True}, 400, "from 0 to 2"),
+    ("chat/completions", GOOD | {"temperature": "hot"}, 400, "expected a number"),
+    ("chat/completions", GOOD | {"max_tokens": 1.5}, 400, "a whole number"),
+    ("chat/completions", GOOD | {"max_tokens": 0}, 400, "max_tokens"),
+    ("chat/completions", GOOD | {"max_tokens": 40}, 400, "at most 12"),
+    ("chat/completions", GOOD | {"max_tokens": 4000}, 400, "more than the 64"),
+    ("chat/completions", GOOD | {"n": 2}, 400, "not offered"),
+    ("chat/completions", GOOD | {"tools": [{}]}, 400, "not offered"),
+    ("chat/completions", GOOD | {"top_logprobs": 3}, 400, "needs logprobs"),
+    ("chat/completions", GOOD | {"logprobs": True, "top_logprobs": 21}, 400, "from 0 to 20"),
+    ("chat/completions", GOOD | {"stop": [""]}, 400, "stop"),
+    ("chat/completions", GOOD | {"stop": list("abcde")}, 400, "stop"),
+    ("chat/completions", GOOD | {"stream": "yes"}, 400, "true or false"),
+    ("chat/completions", GOOD | {"stream_options": {"include_usage": True}}, 400, "stream: true"),
+    ("chat/completions", GOOD | {"messages": []}, 400, "at least one message"),
+    ("chat/completions", GOOD | {"messages": "1+1="}, 400, "at least one message"),
+    ("chat/completions", GOOD | {"messages": [{"role": "robot", "content": "x"}]}, 400, "messages[0]"),
+    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": None}]}, 400, "messages[0].content"),
+    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "a text"),
+    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": ""}]}, 400, "empty"),
+    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": "1" * 80}]}, 400, "more than the 64"),
+    ("chat/completions", GOOD | {"messages": GOOD["messages"] * 2}, 400, "single questions"),
+    ("chat/completions", GOOD | {"messages": [{"role": "assistant", "content": "2"}]}, 400, "not the user's"),
+    ("systemone", b"{", 400, "not valid JSON"),
+    ("systemone", NOUL | {"model": "x"}, 404, "does not exist"),
+    ("systemone", NOUL | {"questions": {}}, 400, "1 to 64"),
+    ("systemone", NOUL | {"questions": []}, 400, "1 to 64"),
+    ("systemone", NOUL | {"questions": {"q": 3}}, 400, "questions.q"),
+    ("systemone", NOUL | {"questions": {"q": {"type": "score", "instructions": "how good"}}}, 400, "noul and choice"),
+    ("systemone", NOUL | {"questions": {"q": {"type": "noul", "instructions": "Is it red?"}}}, 400, "never measured"),
+    ("systemone", NOUL | {"questions": {"q": {"type": "choice", "criteria": {"a": None}}}}, 400, "2 to 255"),
+    ("systemone", NOUL | {"questions": {"q": {"type": "choice", "options": ["a", "a"]}}}, 400, "twice"),
+    ("systemone", NOUL | {"questions": {"q": {"type": "choice", "options": ["a", ""]}}}, 400, "not empty"),
+    ("systemone", NOUL | {"state": 3}, 400, "state"),
+    ("systemone", NOUL | {"state": {"question": "1+1=", "answer": 2}}, 400, "state.answer"),
+    ("systemone", NOUL | {"state": {"question": "1+1=", "answer": "2" * 90}}, 400, "does not fit"),
+    ("systemone", NOUL | {"state": [{"role": "assistant", "content": "2"}]}, 400, "without its question"),
+    ("decisions", CHOICE, 400, "2 to 255"),
+    ("decisions", CHOICE | {"questions": {}}, 400, "a list"),
+    ("decisions", CHOICE | {"questions": [RIGHT["q"] | {"type": "predicate"}]}, 400, "name"),
+    ("decisions", CHOICE | {"questions": [{"type": "noul", "name": "q"}]}, 400, "predicate and choice"),
+]  # fmt: skip
+
+
+def test_bad_input_is_told_in_the_apis_form_and_the_server_lives(url: str, rows: pd.DataFrame) -> None:
+    with httpx.Client(timeout=60) as http:
+        for path, body, status, said in BAD:
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+            reply = http.post(f"{url}/{path}", content=content)
+            error = reply.json()["error"]
+            assert (reply.status_code, set(error)) == (status, {"message", "type", "param", "code"}), (body, reply.text)
+            assert said in error["message"], (body, error)
+        assert http.get(f"{url}/nothing").json()["error"]["code"] == "unknown_url"
+        assert http.get(f"{url}/chat/completions").status_code == 405
+    with pytest.raises(openai.NotFoundError):
+        client(url).chat.completions.create(model="gpt-9", messages=GOOD["messages"])
+    with pytest.raises(openai.BadRequestError, match="not offered"):
+        ask(url, "1+1=", n=2)
+    assert ask(url, rows["prompt"][0]).choices[0].message.content == rows["completion"][0]
+
+
+def test_a_key_is_needed_where_one_is_set_and_requests_beyond_the_limit_come_again(exported: Exported) -> None:
+    with served(exported.folder, key="secret", waiting=1) as url:
+        for scheme in ("Basic secret", "Bearer", "Bearer secrets", "secret"):
+            assert httpx.get(f"{url}/models", headers={"Authorization": scheme}).status_code == 401
+        with pytest.raises(openai.AuthenticationError):
+            ask(url, "1+1=")
+        right = openai.OpenAI(base_url=url, api_key="secret", max_retries=0)
+        (model,) = right.models.list().data
+        assert model.id == "small" and model.candor["estimator"] == "expected_confidence"
+
+        def status(number: int) -> int:
+            body = GOOD | {"messages": [{"role": "user", "content": f"{number}+1="}]}
+            headers = {"Authorization": "Bearer secret"}
+            reply = httpx.post(f"{url}/chat/completions", json=body, headers=headers, timeout=60)
+            assert reply.status_code != 429 or reply.headers["Retry-After"] == "1"
+            return reply.status_code
+
+        with ThreadPoolExecutor(20) as pool:
+            statuses = list(pool.map(status, range(5), timeout=60)) + list(pool.map(status, [1] * 20, timeout=60))
+        assert set(statuses) == {200, 429}
+        assert status(1) == 200
+
+
+def test_what_the_gate_escalates_is_answered_by_the_large_model(
+    exported: Exported, untrained: Any, rows: pd.DataFrame
+) -> None:
+    with served(exported.folder, large=untrained.path) as url:
+        deciding = {}
+        for prompt, completion in zip(rows["prompt"].head(20), rows["completion"].head(20), strict=True):
+            reply = ask(url, prompt)
+            deciding[prompt] = reply.candor["decision"]
+            if reply.candor["decision"] == "answer":
+                assert reply.choices[0].message.content == completion and reply.candor["answered_by"] == "small"
+            else:
+                assert reply.candor["small"] == {"model": "small", "content": completion}
+                assert reply.candor["answered_by"] == untrained.path.name
+                assert reply.choices[0].message.content != completion
+        assert set(deciding.values()) == {"answer", "escalate"}
+        escalated = next(prompt for prompt, decision in deciding.items() if decision == "escalate")
+        chunks = list(ask(url, escalated, stream=True))
+        assert chunks[-1].candor["answered_by"] == untrained.path.name
+        text = "".join(each.choices[0].delta.content or "" for each in chunks)
+        assert text == ask(url, escalated).choices[0].message.content
+
+
+def test_an_endpoint_answers_or_the_request_fails(exported: Exported, rows: pd.DataFrame) -> None:
+    from experiments.config.endpoint import EndpointSection
+    from experiments.routing.endpoint import Endpoint
+
+    with endpoint(lambda prompt: f"<answer>large {prompt}</answer>") as there:
+        large = Endpoint(there.url, EndpointSection("large", retries=0))
+        with served(exported.folder, large=large) as url:
+            replies = [ask(url, prompt) for prompt in rows["prompt"].head(12)]
+            escalated = [reply for reply in replies if reply.candor["decision"] == "escalate"]
+            assert 0 < len(escalated) < 12 and len(there.requests) == len(escalated)
+            assert all(reply.choices[0].message.content.startswith("<answer>large ") for reply in escalated)
+            number = next(place for place, reply in enumerate(replies) if reply.candor["decision"] == "escalate")
+            there.failures.append((500, "down", {}))
+            with pytest.raises(openai.APIStatusError, match="large could not answer") as failed:
+                ask(url, rows["prompt"][number])
+            assert failed.value.status_code == 502
+            assert ask(url, rows["prompt"][number]).candor["answered_by"] == "large"
+
+
+def test_is_this_answer_right_by_both_apis(url: str, rows: pd.DataFrame) -> None:
+    row = rows[rows["parsed"]].iloc[0]
+    completion = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["completion"]}]
+    cut = [completion[0], {"role": "assistant", "content": row["completion"].partition("<confidence>")[0]}]
+    bare = {"question": row["prompt"], "answer": row["answer"]}
+    for given, measured in ((row["prompt"], True), (completion, False), (cut, False), (bare, False)):
+        one = httpx.post(f"{url}/systemone", json=NOUL | {"state": given}, timeout=60).json()["answers"]["q"]
+        assert one["type"] == "noul" and one["noul"] == pytest.approx(row["confidence"], abs=1e-5), given
+        assert (one["candor"]["calibrated"] is not None) == measured, "of another's answer nobody knows"
+        asked = {"type": "predicate", "name": "q", "instructions": "Is the answer correct?"}
+        body = {"model": "small", "input": given, "questions": [asked]}
+        (other,) = httpx.post(f"{url}/decisions", json=body, timeout=60).json()["answers"]
+        assert other["probability"] == pytest.approx(one["noul"], abs=1e-6) and other["name"] == "q"
+
+
+def test_a_choice_among_options_by_both_apis(url: str) -> None:
+    options = {"2": "two", "3": None, "7": None}
+    body = {"model": "small", "state": "1+1=", "questions": {"q": {"type": "choice", "criteria": options}}}
+    one = httpx.post(f"{url}/systemone", json=body, timeout=60).json()["answers"]["q"]
+    assert list(one["probabilities"]) == list(options) and sum(one["probabilities"].values()) == pytest.approx(1.0)
+    assert one["choice"] == max(one["probabilities"], key=one["probabilities"].get)
+    peak = one["probabilities"][one["choice"]]
+    assert one["confidence"] == pytest.approx((peak - 1 / 3) / (2 / 3)) and one["candor"]["calibrated"] is None
+    choices = [{"value": value, "description": said} for value, said in options.items()]
+    asked = {"model": "small", "input": "1+1=", "questions": [{"type": "choice", "name": "q", "choices": choices}]}
+    reply = httpx.post(f"{url}/decisions", json=asked, timeout=60).json()
+    assert reply["object"] == "decision" and reply["usage"]["input_tokens"] > 0
+    (other,) = reply["answers"]
+    assert {each["value"]: each["probability"] for each in other["probabilities"]} == pytest.approx(
+        one["probabilities"]
+    )
+
+
+@pytest.mark.usefixtures("no_model_is_loaded")
+def test_what_cannot_be_served_is_said_before_a_model_loads(
+    exported: Exported, refusal: Refusal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = exported.folder
+    assert "holds no calibration" in refusal.command("serve", tmp_path, "--port", 0)
+    assert "reached from outside" in refusal.command("serve", folder, "--host", "0.0.0.0")
+    assert "is not an address" in refusal.command("serve", folder, "--host", "here")
+    assert "--batch" in refusal.command("serve", folder, "--batch", 0)
+    assert "--port" in refusal.command("serve", folder, "--port", 70000)
+    assert "NO_SUCH_KEY is not set" in refusal.command("serve", folder, "--key-variable", "NO_SUCH_KEY")
+    assert "--large NAME" in refusal.command("serve", folder, "--port", 0, "--escalate-to", "http://127.0.0.1:9/v1")
+    assert "are for a URL" in refusal.command("serve", folder, "--large", "x", "--escalate-to", "tiny-large")
+    assert "by http or https" in refusal.command("serve", folder, "--port", 0, "--escalate-to", "ftp://x/v1")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        assert "in use" in refusal.command("serve", folder, "--port", taken.getsockname()[1])
