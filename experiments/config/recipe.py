@@ -199,7 +199,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         probe=from_mapping(ProbeSection, _section(source, "probe", required=False), "probe"),
         source=source,
     )
-    one_of("probe.split", recipe.probe.split, task.splits)
+    one_of("probe.split", recipe.probe.split, recipe.task.splits)
     if recipe.model.lora is not None:
         check_lora(recipe.model)
     if recipe.model.critic_path and not (METHODS[method].critic and trainer.get("value_model") == "separate"):
