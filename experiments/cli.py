@@ -33,6 +33,7 @@ from experiments.commands import (
     report,
     rewards,
     route,
+    show,
     train,
     vote,
 )
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Any] = {
     "report": report,
     "build-tiny": build_tiny,
     "recipes": recipes,
+    "show": show,
     "audit": audit,
     "rewards": rewards,
     "estimators": estimators,

@@ -206,18 +206,18 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
 
 def test_the_hub_is_not_asked_unless_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="the hub is not asked unless HF_HUB_OFFLINE=0 is set; task.path may name a"):
+    with pytest.raises(ValueError, match=r"the hub is not asked unless HF_HUB_OFFLINE=0 is set; task.path may name a"):
         Dataset(layout="gsm8k").rows("test", 3)
 
 
 def test_a_long_file_is_drawn_from_in_flat_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def many(*_: Any, **__: Any) -> Iterator[Any]:
+    def rows(size: int) -> Iterator[Any]:
         return (("long.jsonl", n, {"prompt": f"Question {n}?", "answer": "1"}) for n in range(size))
 
-    monkeypatch.setattr("experiments.tasks.dataset.read_source", many)
     mine = task(tmp_path, HELD_OUT)
     peaks = []
     for size in (400, 4_000):
+        monkeypatch.setattr("experiments.tasks.dataset.read_source", lambda *_, size=size, **__: rows(size))
         tracemalloc.start()
         assert len(mine.rows("test", 40)) == 40
         peaks.append(tracemalloc.get_traced_memory()[1])
