@@ -50,7 +50,6 @@ class Reading:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     read: int = 0
-    """Rows of the split as it is, broken ones too."""
     unreadable: int = 0
     """Rows that no question could be made of, or whose gold the verifier cannot read."""
     filtered: int = 0
