@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from estimators import ESTIMATORS
+from estimators import ESTIMATORS, recalibration
 from experiments.config.facts import recipe_facts
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.config.models import check_lora, lora_config
@@ -247,7 +247,17 @@ def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
         if beyond := needs - given:
             raise ConfigError(f"estimators.{name}: needs {', '.join(sorted(beyond))}, which a recipe does not give")
     probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]
-    one_of("probe.confidence", recipe.probe.confidence, dict.fromkeys((VERBALIZED, *probabilities)))
+    readable = list(dict.fromkeys((VERBALIZED, *probabilities)))
+    one_of("probe.confidence", recipe.probe.confidence, readable)
+    known_keys("probe.recalibrate", recipe.probe.recalibrate, readable)
+    for name, maps in recipe.probe.recalibrate.items():
+        for each in maps:
+            one_of(f"probe.recalibrate.{name}", each, recalibration.METHODS)
+    if any(recipe.probe.recalibrate.values()) and "validation" not in recipe.task.splits:
+        raise ConfigError(
+            f"probe.recalibrate: is fitted on validation questions, and this task has no such split, but "
+            f"{', '.join(recipe.task.splits)}"
+        )
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:

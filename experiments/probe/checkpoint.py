@@ -22,6 +22,7 @@ from experiments.errors import ConfigError
 from experiments.probe.estimates import Extras, check_files, estimate_generations, with_estimate
 from experiments.probe.extras import check_extras, compares_samples, gather_extras
 from experiments.probe.generate import Generation, Policy, generate, verify_generations
+from experiments.probe.recalibrated import with_recalibrations
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
@@ -30,6 +31,7 @@ from rl.segments import LevelTokens
 
 SAMPLED = "sampled"
 """What the name of a method of sampled completions ends with."""
+VALIDATION = "validation"
 
 
 def probe_checkpoint(
@@ -52,7 +54,8 @@ def probe_checkpoint(
 
     With ``probe.samples`` above 0, that many completions at ``probe.temperature`` of each of the first
     ``probe.sampled_size`` questions are what estimators that compare samples are given, and make a further method
-    ``<method>_sampled`` with the confidence of ``method``; ``sampled`` false leaves that out.
+    ``<method>_sampled`` with the confidence of ``method``; ``sampled`` false leaves that out. Each map of
+    ``probe.recalibrate`` makes a method ``<method>_<estimator>_<map>``.
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
@@ -80,6 +83,9 @@ def probe_checkpoint(
         gather_extras(recipe, names, policy, rows, generations, verifier, drawn),
     )
     frames = [frame.assign(method=method if name == confidence else f"{method}_{name}") for name, frame in read.items()]
+    answered = partial(_calibration_answers, recipe, policy, verifier, method)
+    mapped = with_recalibrations(recipe, read, answered)
+    frames += [frame.assign(method=f"{method}_{name}") for name, frame in mapped.items()]
     if sampled and drawn:
         frames.append(_sampled(recipe, confidence, policy, rows, drawn, f"{method}_{SAMPLED}", verifier, large_correct))
     return as_records(pd.concat(frames, ignore_index=True))
@@ -124,6 +130,23 @@ def sample_questions(recipe: Recipe, policy: Policy, rows: Sequence[dict[str, An
         temperature=settings.temperature,
         seed=settings.seed,
     )
+
+
+def _calibration_answers(
+    recipe: Recipe, policy: Policy, verifier: Verifier, method: str, names: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """Estimator -> records of the greedy answers to the questions that a recalibration is fitted on."""
+    settings = recipe.probe
+    rows = _rows(recipe, VALIDATION, settings.recalibration_size)
+    generations = generate(
+        policy,
+        [row["prompt"] for row in rows],
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        title=f"recalibrate {method}",
+    )
+    stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
+    return _estimated(recipe, names, policy, generations, stated)
 
 
 def _sampled(
@@ -189,7 +212,7 @@ def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
     They come from the validation split, so that what is chosen by them does not flatter the probe of the end, or from
     the probe's own where the task has none.
     """
-    split = "validation" if "validation" in recipe.task.splits else recipe.probe.split
+    split = VALIDATION if VALIDATION in recipe.task.splits else recipe.probe.split
     return _rows(recipe, split, recipe.probe.every_size)
 
 

@@ -38,7 +38,7 @@ def test_a_path_that_no_file_can_have_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.per_device_train_batch_size=14", "8 does not divide the generation batch of 14 completions"),
+        ("trainer.per_device_train_batch_size=14", "4 does not divide the generation batch of 14 completions"),
         ("trainer.scale_rewards=group", "trainer.scale_rewards: 'group' has no effect here, set trainer.scaling"),
         ("trainer.credit=segmnt", "trainer.credit: 'segmnt' is not one of sequence, segment"),
         ("trainer.scaling=std", "trainer.scaling: 'std' is not one of none, "),
@@ -129,7 +129,7 @@ def test_a_mix_needs_as_many_prompts_as_a_batch_has_groups(
 ) -> None:
     mix = "trainer.difficulty_mix={hard: 1, easy: 1}"
     message = training_refusal(tmp_path / "run", "rlvr", mix, "task.train_size=8")
-    assert message == "trainer.difficulty_mix: a batch asks 16 different prompts and the task has 8 to train on"
+    assert message == "trainer.difficulty_mix: a batch asks 32 different prompts and the task has 8 to train on"
 
 
 def test_ppo_trains_all_tokens(tmp_path: Path, training_refusal: Callable[..., str]) -> None:
