@@ -69,6 +69,7 @@ def test_a_tiny_policy_takes_a_step_on_it(policy: Any, tmp_path: Path) -> None:
         "task": {
             "name": "rearrangement",
             "train_size": 8,
+            "max_prompt_tokens": 1000,  # more than the policy has positions, which its rotary ones bear
             "chat": False,
             "instructions": False,
             "template": {"levels": list(policy.template.levels)},
