@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from experiments.config.lengths import context_of, fitting_prompts
 from experiments.config.methods import METHODS
 from experiments.config.models import find_model, lora_config, open_weights
 from experiments.config.recipe import Recipe
@@ -134,7 +135,14 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         find_model(recipe.model.critic_path, "model.critic_path", recipe.model.gguf_file)
     if recipe.model.reward_path is not None:
         find_model(recipe.model.reward_path, "model.reward_path")
-    model, tokenizer = open_weights(recipe, recipe.model.path, "model.path")
+    fitting = dataset
+
+    def leave_out_long(tokenizer: Any) -> None:
+        nonlocal fitting
+        fitting = fitting_prompts(recipe, dataset, tokenizer, arguments.max_completion_length, context_of(recipe))
+
+    leave_out = leave_out_long if METHODS[recipe.method].rollouts else None
+    model, tokenizer = open_weights(recipe, recipe.model.path, "model.path", leave_out)
     progress = Progress(recipe.name)
     # Taken over from transformers, which deletes the last whole checkpoint before the new one is known to be whole.
     limit, arguments.save_total_limit = arguments.save_total_limit, None
@@ -145,8 +153,8 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         if main_process and METHODS[recipe.method].own_answers and arguments.own_answers is None:
             write_text(out / KEPT_RECIPE, _as_yaml(recipe))  # whose answers they are, should the run be stopped
         if recipe.method in PREPARATIONS:
-            dataset = PREPARATIONS[recipe.method].dataset(recipe, arguments, model, tokenizer, verifier, out)
-        trainer = build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks)
+            fitting = PREPARATIONS[recipe.method].dataset(recipe, arguments, model, tokenizer, verifier, out)
+        trainer = build_trainer(recipe, arguments, model, tokenizer, fitting, verifier, callbacks)
         if checkpoint is not None:
             _check_fit(check_policy, checkpoint, trainer.processing_class)
         if heldout:

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,16 +122,27 @@ def _check_writes(found: str | Path, name: str | Path, key: str) -> None:
         raise ConfigError(f"{key}: {name} is a reward model and writes nothing; model.reward_path takes it")
 
 
-def open_weights(recipe: Any, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights for a run to start from, and their tokenizer. Raises ConfigError where they cannot be loaded."""
+def open_weights(
+    recipe: Any, path: str, key: str, check: Callable[[PreTrainedTokenizerBase], None] | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights for a run to start from, and their tokenizer, which ``check`` sees before the weights load.
+
+    Raises ConfigError where they cannot be loaded, and what ``check`` raises.
+    """
     section = recipe.model
+
+    def check_both(tokenizer: PreTrainedTokenizerBase) -> None:
+        _check_levels(recipe, tokenizer)
+        if check is not None:
+            check(tokenizer)
+
     model, tokenizer = open_policy(
         path,
         key,
         gguf_file=section.gguf_file,
         dtype=section.dtype,
         attn_implementation=section.attn_implementation,
-        check=partial(_check_levels, recipe),
+        check=check_both,
     )
     if section.add_template_tokens:
         from rl.checkpoint import add_template_tokens

@@ -1,7 +1,8 @@
 """Recipes: one YAML file a run, read, overridden and checked whole before a model loads.
 
 A recipe has the sections ``task model rubric estimators trainer monitors probe`` and may say ``extends: OTHER`` (a
-shipped recipe, or a file beside it), whose sections it then changes key by key. On the command line
+shipped recipe, or a file beside it), whose sections it then changes key by key; of several, ``extends: [METHOD,
+SIZE]``, each changes those before it. On the command line
 ``trainer.learning_rate=3e-4`` changes one key; the value is read as YAML, and ``null`` takes the key away. The
 ``trainer`` section takes any field of TRL's configuration by its own name. Every error names the key, the value, what
 was allowed and the nearest right name.
@@ -40,6 +41,8 @@ SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "monitors", "pro
 SUFFIXES = (".yaml", ".yml")
 
 
+EMBEDDED = "embedded, or from a package"
+"""What recipes are grouped under that stand behind no size."""
 VERBALIZED = "verbalized"
 """The estimator that every recipe has: what the policy states."""
 
@@ -71,9 +74,16 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes."""
-    folder = resources.files("experiments") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the shipped recipes, those of a size behind it: ``7b/rlcr``. What others extend alone begins with _."""
+    folder = _shipped()
+    files = [path for pattern in ("*.yaml", "*/*.yaml") for path in folder.glob(pattern) if path.name[0] != "_"]
+    return sorted(
+        (str(path.relative_to(folder).with_suffix("")) for path in files), key=lambda name: ("/" in name, name)
+    )
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("experiments"))) / "recipes"
 
 
 def describe_recipes() -> list[dict[str, Any]]:
@@ -86,7 +96,8 @@ def describe_recipes() -> list[dict[str, Any]]:
         described.append(
             {
                 "name": name,
-                "task": source["task"]["name"],
+                "size": name.rpartition("/")[0] or EMBEDDED,
+                "task": source["task"].get("layout") or source["task"].get("path") or source["task"]["name"],
                 "model": source["model"]["path"],
                 "method": source["trainer"].get("method", DEFAULT_METHOD),
                 "rubric": terms,
@@ -98,9 +109,9 @@ def describe_recipes() -> list[dict[str, Any]]:
 
 def recipe_path(name: str) -> Path:
     """Path of a shipped recipe's YAML, or of a file given as one. Raises ConfigError where there is neither."""
-    shipped = resources.files("experiments") / "recipes" / f"{name}.yaml"
-    if "/" not in name and os.path.isfile(str(shipped)):
-        return Path(str(shipped))
+    shipped = _shipped() / f"{name}.yaml"
+    if ".." not in name and not name.startswith("/") and os.path.isfile(shipped):
+        return shipped
     if Path(name).suffix in SUFFIXES:
         if os.path.isfile(name):  # false, where Path.is_file raises, for a name that no file can have
             return Path(name)
@@ -110,7 +121,8 @@ def recipe_path(name: str) -> Path:
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe. Raises ConfigError; nothing is loaded but the configuration itself."""
-    return _check(Path(name).stem, _overridden(name, overrides))
+    stem = Path(name).stem if Path(name).suffix in SUFFIXES else name
+    return _check(stem, _overridden(name, overrides))
 
 
 def load_rubric(name: str, overrides: Sequence[str] = ()) -> Rubric:
@@ -139,13 +151,16 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             )
     if parent is None:
         return source
-    if not isinstance(parent, str):
-        raise ConfigError(f"{path}: extends: {parent!r} is not a text, expected the name of a recipe or a YAML file")
-    if Path(parent).suffix in SUFFIXES:
-        parent = str(path.parent / parent)
-    if parent in seen:
-        raise ConfigError(f"{path}: extends goes round in a circle: {' -> '.join((*seen, parent))}")
-    return _merge(_read(parent, (*seen, parent)), source)
+    parents = parent if isinstance(parent, list) and parent else [parent]
+    merged: dict[str, Any] = {}
+    for each in parents:
+        if not isinstance(each, str):
+            raise ConfigError(f"{path}: extends: {each!r} is not a text, expected the name of a recipe or a YAML file")
+        file = str(path.parent / each) if Path(each).suffix in SUFFIXES else each
+        if file in seen:
+            raise ConfigError(f"{path}: extends goes round in a circle: {' -> '.join((*seen, file))}")
+        merged = _merge(merged, _read(file, (*seen, file)))
+    return _merge(merged, source)
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +221,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         probe=from_mapping(ProbeSection, _section(source, "probe", required=False), "probe"),
         source=source,
     )
-    one_of("probe.split", recipe.probe.split, task.splits)
+    one_of("probe.split", recipe.probe.split, recipe.task.splits)
     if recipe.model.lora is not None:
         check_lora(recipe.model)
     if recipe.model.critic_path and not (METHODS[method].critic and trainer.get("value_model") == "separate"):
