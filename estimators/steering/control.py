@@ -68,7 +68,7 @@ class Balance:
     >>> control = Balance(Bounds(0.65, 0.9, 0.0005, 0.01))
     >>> [round(control(each, 0.005), 3) for each in (0.65, 0.9, 1.0)]
     [-1.0, 0.0, 0.01]
-    >>> round(control(0.6, 0.02), 3), round(control(0.95, 0.0001), 3)
+    >>> round(control(0.6, 0.02), 3), round(control(0.95, 0.0001), 2)
     (-2.0, 0.1)
     """
 
