@@ -6,24 +6,31 @@ goes on with ``--resume``.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.config.recipe import Recipe, load_recipe
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, RunError
 from experiments.files import locked
+from experiments.launch.jobs import followed, open_executor, run_jobs
 from experiments.probe.checkpoint import other_estimators, probe_checkpoint
 from experiments.probe.measure import Metrics, measure, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
-from experiments.routing.large import large_verdicts
-from experiments.train import train
+from experiments.routing.large import large_answers, with_large
+from experiments.train import FINAL, check_folder, train
+from rl.files import is_complete
 
 CONTROL, RECOMMENDED = "rlvr", "candor"
+CHEAP_CONTROL = "probe.recalibrate={answer_probability: [temperature, isotonic]}"
+"""What needs no training of the confidence: probabilities of the answers, mapped by those of validation questions."""
 
 
 def quickstart(
@@ -34,7 +41,7 @@ def quickstart(
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> Metrics:
-    """Train both recipes for the same steps, probe three checkpoints, and write the report.
+    """Train both recipes side by side for the same steps, probe three checkpoints, and write the report.
 
     ``overrides`` change both recipes.
 
@@ -42,32 +49,69 @@ def quickstart(
     and a folder for each training. Returns the metrics by method. Raises ConfigError for a folder that will not do.
     """
     out = Path(out)
-    recipes = {name: load_recipe(name, [f"trainer.seed={seed}", *overrides]) for name in (CONTROL, RECOMMENDED)}
+    started, overrides = time.perf_counter(), (f"trainer.seed={seed}", CHEAP_CONTROL, *overrides)
+    recipes = {name: load_recipe(name, overrides) for name in (CONTROL, RECOMMENDED)}
     recommended = recipes[RECOMMENDED]
     recommended.task.require_binary()
     if any((out / name).exists() for name in (*recipes, "records.parquet")) and not resume:
         raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
     with locked(out):
-        return _quickstart(out, recipes, seed, resume, say)
+        for name, recipe in recipes.items():
+            check_folder(out / name, recipe, resume=resume)
+            say(f"training {name}: {recipe.trainer['max_steps']} steps, seed {seed}")
+        left = [name for name in recipes if not is_complete(out / name / FINAL)]
+        _train_all([_Training(name, overrides, out / name, resume) for name in left], out, say)
+        return _probe_and_report(out, recipes, seed, started, say)
 
 
-def _quickstart(out: Path, recipes: dict[str, Recipe], seed: int, resume: bool, say: Callable[[str], None]) -> Metrics:
-    started, recommended = time.perf_counter(), recipes[RECOMMENDED]
+@dataclass(frozen=True)
+class _Training:
+    """One of the trainings, for a process of its own."""
+
+    recipe: str
+    overrides: tuple[str, ...]
+    folder: Path
+    resume: bool
+
+    @property
+    def log(self) -> Path:
+        """Where it prints."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+
+def _train_all(trainings: Sequence[_Training], out: Path, say: Callable[[str], None]) -> None:
+    """Train side by side, each in a process of its own, where there is a processor for each."""
+    if not trainings:
+        return
+    executor = open_executor("local", {}, out / ".jobs")
+    with followed([each.log for each in trainings], say):
+        ended = list(run_jobs(executor, _train, trainings, jobs=min(len(trainings), os.cpu_count() or 1)))
+    for training, error in ended:
+        if error is not None:
+            raise RunError(f"{training.folder} failed: {error}; its log is {training.log}")
+
+
+def _train(training: _Training) -> None:
+    with training.log.open("a", encoding="utf-8", buffering=1) as log, redirect_stdout(log):
+        train(load_recipe(training.recipe, training.overrides), training.folder, resume=training.resume)
+
+
+def _probe_and_report(
+    out: Path, recipes: dict[str, Recipe], seed: int, started: float, say: Callable[[str], None]
+) -> Metrics:
+    recommended = recipes[RECOMMENDED]
     policies: dict[str, str | Path] = {"warm_start": recommended.model.path}
-    for name, recipe in recipes.items():
-        say(f"training {name}: {recipe.trainer['max_steps']} steps, seed {seed}")
-        policies[name] = train(recipe, out / name, resume=resume)
-
+    policies |= {name: out / name / FINAL for name in recipes}
     folder = out / "probe"
     folder.mkdir(exist_ok=True)
     frames = []
     with recommended.task.open_verifier() as verifier:
-        large: list[float | None] | None = None
+        large: pd.DataFrame | None = None
         for method, path in policies.items():
             kept = folder / f"{method}.parquet"
             if not kept.exists():
                 if large is None:
-                    large = large_verdicts(recommended, verifier)
+                    large = large_answers(recommended, verifier)
                 recipe = recipes.get(method, recipes[CONTROL])  # the warm start is read as the control is
                 records = probe_checkpoint(
                     path,
@@ -76,9 +120,8 @@ def _quickstart(out: Path, recipes: dict[str, Recipe], seed: int, resume: bool, 
                     verifier,
                     confidence=recipe.probe.confidence,
                     others=other_estimators(recipe) if method in recipes else (),
-                    large_correct=large,
                 )
-                write_records(records, kept)
+                write_records(with_large(records, large), kept)
             frames.append(read_records(kept))
     records = pd.concat(frames, ignore_index=True)
     write_records(records, out / "records.parquet")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,7 @@ from experiments.config.methods import METHODS
 from experiments.config.models import open_weights
 from experiments.config.recipe import Recipe, load_recipe
 from experiments.errors import ConfigError
+from experiments.probe.self_training import PREPARATIONS
 from experiments.train import build_trainer, run_arguments, training_set
 from rl.saved_batches import MicroBatch, read_micro_batches, set_random_states
 
@@ -58,10 +60,14 @@ def replay(folder: str | Path) -> Replayed:
     with tempfile.TemporaryDirectory() as scratch, recipe.task.open_verifier() as verifier:
         arguments = run_arguments(_on_one_process(recipe, recorded["processes"]), Path(scratch))
         arguments.report_to = []
-        dataset = training_set(recipe, arguments.seed)
-        trainer = build_trainer(
-            recipe, arguments, *open_weights(recipe, recipe.model.path, "model.path"), dataset, verifier
-        )
+        model, tokenizer = open_weights(recipe, recipe.model.path, "model.path")
+        if recipe.method in PREPARATIONS:
+            prepared = PREPARATIONS[recipe.method]
+            prepared.ready(recipe, model, tokenizer)
+            dataset = Dataset.from_list([prepared.example])
+        else:
+            dataset = training_set(recipe, arguments.seed)
+        trainer = build_trainer(recipe, arguments, model, tokenizer, dataset, verifier)
         trainer._load_from_checkpoint(str(folder))
         trainer.state.global_step, trainer.state.max_steps = recorded["step"] - 1, recorded["max_steps"]
         trainer.guards = False

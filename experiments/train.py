@@ -2,6 +2,9 @@
 
     accelerate launch --num_processes 2 -m experiments train candor --out runs/candor
 
+A method that trains on the policy's own answers has them written first, into the same folder
+(:mod:`experiments.probe.own_answers`); one that goes round several times has a folder a round.
+
 The run's folder holds ``recipe.yaml``, ``metrics.jsonl``, ``alarms.jsonl``, ``completions/`` (a table a
 step of what was sampled), ``checkpoint-N/`` while it trains and ``final/`` when it is done; ``failed_batch/`` where an
 update failed.
@@ -9,7 +12,10 @@ update failed.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -22,6 +28,7 @@ from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from experiments.config.lengths import context_of, fitting_prompts
 from experiments.config.methods import METHODS
 from experiments.config.models import find_model, lora_config, open_weights
 from experiments.config.recipe import Recipe
@@ -29,6 +36,8 @@ from experiments.config.trainer import check_batch, check_generation
 from experiments.errors import FULL, ConfigError, RunError, Stopped
 from experiments.files import locked, writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
+from experiments.probe.own_answers import check_own_answers
+from experiments.probe.self_training import PREPARATIONS
 from experiments.report.heldout import HeldOutTables
 from experiments.schema import parse_yaml
 from rl.checkpoint import write_calibration
@@ -68,7 +77,42 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     out = Path(out)
     main_process = int(os.environ.get("RANK", "0")) == 0
     with locked(out) if main_process else nullcontext():
-        return _train(recipe, out, resume, main_process)
+        rounds = recipe.trainer.get("rounds", 1)
+        run = _train if rounds == 1 else _train_rounds
+        return run(recipe, out, resume, main_process)
+
+
+def _train_rounds(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
+    """Each round is a run of its own, from the policy of the one before it, in ``round-N``; the last one's is final."""
+    if main_process:
+        check_folder(out, recipe, resume=resume)
+    if resume and is_complete(out / FINAL):
+        return out / FINAL
+    run_arguments(recipe, out)
+    rounds, last = recipe.trainer["rounds"], recipe.model.path
+    if main_process:
+        write_text(out / KEPT_RECIPE, _as_yaml(recipe))
+    for number in range(1, rounds + 1):
+        folder = out / f"round-{number}"
+        source = copy.deepcopy(recipe.source)
+        source["model"]["path"] = str(last)
+        source["trainer"].pop("rounds")
+        changed = {"trainer": {name: value for name, value in recipe.trainer.items() if name != "rounds"}}
+        if number > 1:  # what is for the start alone
+            for name in ("gguf_file", "add_template_tokens"):
+                source["model"].pop(name, None)
+            changed["model"] = dataclasses.replace(
+                recipe.model, path=str(last), gguf_file=None, add_template_tokens=False
+            )
+        name = f"{recipe.name}, round {number} of {rounds}"
+        run = dataclasses.replace(recipe, name=name, source=source, **changed)
+        last = _train(run, folder, (folder / KEPT_RECIPE).exists(), main_process)
+    if main_process:
+        partial = out / f".{FINAL}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(last, partial)
+        os.replace(partial, out / FINAL)
+    return out / FINAL
 
 
 def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
@@ -83,12 +127,23 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     checkpoint = last_complete_checkpoint(out) if resume else None
     if checkpoint is not None:
         _check_fit(check_layout, checkpoint, arguments)
+    if METHODS[recipe.method].own_answers:
+        check_own_answers(arguments)
     dataset = training_set(recipe, arguments.seed)
     _check_groups(recipe, arguments, len(dataset))
     heldout = validation_rows(recipe) if recipe.probe.every else []
     if recipe.model.critic_path is not None:
         find_model(recipe.model.critic_path, "model.critic_path", recipe.model.gguf_file)
-    model, tokenizer = open_weights(recipe, recipe.model.path, "model.path")
+    if recipe.model.reward_path is not None:
+        find_model(recipe.model.reward_path, "model.reward_path")
+    fitting = dataset
+
+    def leave_out_long(tokenizer: Any) -> None:
+        nonlocal fitting
+        fitting = fitting_prompts(recipe, dataset, tokenizer, arguments.max_completion_length, context_of(recipe))
+
+    leave_out = leave_out_long if METHODS[recipe.method].rollouts else None
+    model, tokenizer = open_weights(recipe, recipe.model.path, "model.path", leave_out)
     progress = Progress(recipe.name)
     # Taken over from transformers, which deletes the last whole checkpoint before the new one is known to be whole.
     limit, arguments.save_total_limit = arguments.save_total_limit, None
@@ -96,7 +151,11 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     stop = StopOnSignal()
     with recipe.task.open_verifier() as verifier, closing(progress), stop.listening():
         callbacks = [MetricsFile(), stop, whole, progress]
-        trainer = build_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks)
+        if main_process and METHODS[recipe.method].own_answers and arguments.own_answers is None:
+            write_text(out / KEPT_RECIPE, _as_yaml(recipe))  # whose answers they are, should the run be stopped
+        if recipe.method in PREPARATIONS:
+            fitting = PREPARATIONS[recipe.method].dataset(recipe, arguments, model, tokenizer, verifier, out)
+        trainer = build_trainer(recipe, arguments, model, tokenizer, fitting, verifier, callbacks)
         if checkpoint is not None:
             _check_fit(check_policy, checkpoint, trainer.processing_class)
         if heldout:
@@ -171,11 +230,17 @@ def run_arguments(recipe: Recipe, out: Path) -> Any:
     """The configuration of a recipe's trainer. Raises ConfigError for values that TRL refuses."""
     check_batch(recipe.trainer, recipe.method)
     check_generation(recipe.trainer)
+    method = METHODS[recipe.method]
     try:
-        return METHODS[recipe.method].configuration()(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
+        arguments = method.configuration()(output_dir=str(out), **_defaults(recipe), **recipe.trainer)
+        method.check(arguments, recipe.template)
+        return arguments
+    except ConfigError:
+        raise
     except ValueError as error:
         message = str(error)
-        raise ConfigError(message if message.startswith("trainer.") else f"trainer: {message}") from error
+        named = message.startswith(("trainer.", "task."))
+        raise ConfigError(message if named else f"trainer: {message}") from error
 
 
 def training_set(recipe: Recipe, seed: int) -> Dataset:

@@ -155,6 +155,7 @@ def _binomial(n: int, k_A: np.ndarray) -> np.ndarray:
     return np.asarray(row[k_A])
 
 
+@np.errstate(invalid="ignore")
 def earned(
     played: Played, weights_K: np.ndarray, scalings_K: tuple[str | None, ...], facts: TrainingFacts
 ) -> np.ndarray:
@@ -162,6 +163,7 @@ def earned(
 
     An advantage without a baseline, ``raw``, is taken less that of its siblings, whom it has to be ahead of.
     ``weights_K`` are 0 for terms out of the policy gradient; ``scalings_K`` are the terms' own, None for the trainer's.
+    NaN where a rule without bound pays an infinity, which the audit names by itself.
     """
     rewards_PAGK, chances_PA = played.rewards_PAGK, played.chances_PA
     live = weights_K > 0

@@ -14,6 +14,8 @@ The strict reading is for training. It reads a field only where exactly one read
   percent sign, ``nan`` and ``inf`` are NOT_A_NUMBER; a negative number is OUT_OF_RANGE (``-0`` is 0). With declared
   levels it must be one of them, letter by letter;
 - a field the template does not declare is extra text;
+- where the confidence is a token, one of two marks (``<CN>`` sure, ``<UN>`` unsure) stands behind the answer, outside
+  of every field; several are DUPLICATE, and one inside the thinking or the answer is their text;
 - where step confidences are declared, ``<stake>0.7</stake>`` may stand anywhere in a closed thought, as often as
   wanted. One that is not such a decimal is kept as unparsed; one outside the thinking is extra text.
 """
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 
 from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
 from rewards.lenient import read_leniently
+from rewards.marks import MARKS, check_marks, locate_mark
 from rewards.markup import TAG_NAMES, WHITESPACE, Block, locate_fields, scan_tags, trimmed, without_unfinished_thought
 from rewards.nearest import nearest
 
@@ -35,7 +38,7 @@ _STAKE = re.compile(r"<(/?)stake>")
 _CHOICES = {
     "thinking": ("none", "optional", "required"),
     "analysis": ("none", "optional", "required"),
-    "confidence": ("none", "required"),
+    "confidence": ("none", "required", "token"),
     "step_confidences": ("none", "optional"),
 }
 
@@ -44,8 +47,9 @@ _CHOICES = {
 class AnswerTemplate:
     """Which fields a completion has; writes the instructions for them and reads them back.
 
-    ``thinking`` and ``analysis`` may be "none", "optional" or "required", ``confidence`` "none" or "required".
-    ``levels`` are the strings a confidence must be one of, in increasing order, such as ("0.0", "0.5", "1.0").
+    ``thinking`` and ``analysis`` may be "none", "optional" or "required", ``confidence`` "none", "required" or
+    "token", one of two marks behind the answer. ``levels`` are the strings a confidence must be one of, in increasing
+    order, such as ("0.0", "0.5", "1.0"); of a token the marks, the one for 0 first, :data:`MARKS` if left out.
     ``abstain`` is the answer that declines to answer, letter by letter, such as "I don't know"; None offers none.
     ``step_confidences`` may be "none" or "optional": confidences stated at steps of the thinking (DualStake, arXiv
     2609.00935). A step of the thinking ends with one of ``step_separators`` and has ``step_min_tokens`` to
@@ -83,6 +87,8 @@ class AnswerTemplate:
             )
         self._check_abstain()
         self._check_steps()
+        if self.confidence == "token" and self.levels is None:
+            object.__setattr__(self, "levels", MARKS)
         if self.levels is None:
             return
         listed = isinstance(self.levels, (list, tuple))
@@ -91,6 +97,9 @@ class AnswerTemplate:
         object.__setattr__(self, "levels", tuple(self.levels))
         if self.confidence == "none":
             raise ValueError(f"AnswerTemplate.levels is {self.levels!r}, but the template has no confidence")
+        if self.confidence == "token":
+            check_marks(self.levels)
+            return
         bad = [level for level in self.levels if level.startswith("-") or _probability(level)[0] is None]
         if bad:
             raise ValueError(f"AnswerTemplate.levels holds {bad}, expected decimals in [0, 1]")
@@ -101,12 +110,15 @@ class AnswerTemplate:
     @property
     def level_values(self) -> tuple[float, ...] | None:
         """The declared levels as numbers in [0, 1], increasing; None where any decimal is allowed."""
+        if self.confidence == "token":
+            return 0.0, 1.0
         return None if self.levels is None else tuple(float(level) for level in self.levels)
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """The two tags of each declared field and of stakes, then the levels: what may be single tokens."""
-        tags = [TAG_NAMES[field] for field, _ in self._fields()] + ["stake"] * (self.step_confidences != "none")
+        fields = [field for field, choice in self._fields() if choice != "token"]
+        tags = [TAG_NAMES[field] for field in fields] + ["stake"] * (self.step_confidences != "none")
         return (*(text for tag in tags for text in (f"<{tag}>", f"</{tag}>")), *(self.levels or ()))
 
     def instructions(self) -> str:
@@ -119,12 +131,15 @@ class AnswerTemplate:
         }
         if self.levels is not None:
             contents["confidence"] = f"the probability that your answer is correct, one of: {', '.join(self.levels)}"
-        fields = list(self._fields())
+        fields = [(field, choice) for field, choice in self._fields() if choice != "token"]
         lines = [
             "Answer in exactly this format: every tag once, in this order, and no text outside the tags.",
             *(f"<{TAG_NAMES[field]}> {contents[field]} </{TAG_NAMES[field]}>" for field, _ in fields),
             *(f"The <{TAG_NAMES[field]}> part may be left out." for field, choice in fields if choice == "optional"),
         ]
+        if self.confidence == "token":
+            unsure, sure = self.levels or MARKS
+            lines.append(f"Behind all tags write {sure} if you are confident of your answer, {unsure} if you are not.")
         if self.step_confidences != "none":
             lines.append(
                 "After any step of your reasoning you may state the probability that it is right, a decimal number"
@@ -143,8 +158,10 @@ class AnswerTemplate:
         a content would be read differently.
         """
         contents = {"reasoning": thinking, "answer": answer, "analysis": analysis, "confidence": confidence}
+        mark = confidence if self.confidence == "token" else None
+        contents |= {} if mark is None else {"confidence": None}
         written = [(TAG_NAMES[field], contents[field]) for field in SEGMENTS if contents[field] is not None]
-        text = "".join(f"<{tag}>{content}</{tag}>" for tag, content in written)
+        text = "".join(f"<{tag}>{content}</{tag}>" for tag, content in written) + (mark or "")
         parsed = self.parse(text)
         if parsed.status is not ParseStatus.OK or parsed.answer != answer.strip(WHITESPACE):
             raise ValueError(f"a completion with {contents} does not follow {self}: it reads as {parsed.status.value}")
@@ -163,6 +180,9 @@ class AnswerTemplate:
         layout = locate_fields(text, without_unfinished_thought(tags) if truncated else tags)
         declared = dict(self._fields())
         blocks = {field: block for field, block in layout.blocks.items() if field in declared}
+        ambiguous = layout.ambiguous & declared.keys()
+        if self.confidence == "token":
+            ambiguous |= locate_mark(text, self.levels or MARKS, blocks)
         answer = _content(text, blocks.get("answer"))
         stated = _content(text, blocks.get("confidence"))
         confidence, problem = self._confidence(stated)
@@ -170,7 +190,7 @@ class AnswerTemplate:
         status = ParseStatus.OK
         if truncated:
             status = ParseStatus.TRUNCATED
-        elif layout.ambiguous & declared.keys():
+        elif ambiguous:
             status = ParseStatus.DUPLICATE
         elif answer is None:
             status = ParseStatus.MISSING_ANSWER
@@ -186,7 +206,7 @@ class AnswerTemplate:
             status = ParseStatus.EXTRA_TEXT
 
         guessed = False
-        wanted = "confidence" in declared and confidence is None
+        wanted = declared.get("confidence") == "required" and confidence is None
         if lenient and (answer is None or wanted):
             reading = read_leniently(text, truncated=truncated)
             if answer is None and reading.answer is not None:
@@ -245,6 +265,8 @@ class AnswerTemplate:
             return None, None
         if stated is None:
             return None, ParseStatus.MISSING_CONFIDENCE
+        if self.confidence == "token":
+            return (self.level_values or ())[(self.levels or MARKS).index(stated)], None
         value, problem = _probability(stated)
         if value is not None and self.levels is not None and stated not in self.levels:
             return None, ParseStatus.NOT_A_LEVEL

@@ -121,7 +121,7 @@ def add_template_tokens(
         )
     model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
     tables = {id(table.weight): table.weight for table in (model.get_input_embeddings(), model.get_output_embeddings())}
-    with torch.no_grad(), _whole(list(tables.values())):
+    with torch.no_grad(), whole_parameters(list(tables.values())):
         for weight in tables.values():
             for token in new:
                 weight[tokenizer.convert_tokens_to_ids(token)] = weight[pieces[token]].mean(dim=0)
@@ -129,7 +129,7 @@ def add_template_tokens(
 
 
 @contextmanager
-def _whole(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
+def whole_parameters(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
     """Context manager: parameters that ZeRO-3 splits over the ranks are whole on each, and may be changed alike."""
     if not is_deepspeed_zero3_enabled():
         yield

@@ -52,6 +52,7 @@ from rl.gradient_norms import part_norms, unmeasurable
 from rl.loss_pass import LossPass
 from rl.losses import token_weights
 from rl.metrics import Stopwatch, advantage_metrics, batch_metrics
+from rl.reward_model import RewardModel
 from rl.rollout import Scored, TermName, gather_outcomes, verify_rollout
 from rl.saved_batches import has_batches, read_batches, write_batches
 from rl.segments import field_mask, segment_masks
@@ -83,6 +84,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         verifier: Verifier,
         args: CalibratedGRPOConfig,
         estimators: Mapping[str, Estimator] | None = None,
+        reward_model: RewardModel | None = None,
         **trl_arguments: Any,
     ) -> None:
         self.rubric, self.template, self.verifier = rubric, template, verifier
@@ -112,6 +114,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             options=estimators,
             batch_size=args.per_device_train_batch_size,
             temperature=self.temperature,
+            reward_model=reward_model,
         )
         self._reader.check_visible(args)
         self._confidence_loss: ConfidenceLoss | None = None

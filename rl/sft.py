@@ -69,7 +69,7 @@ def sft_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, seed: int
     is a document, read as it is. Raises ValueError where the template asks for what the rows do not have.
     """
     levels = template.levels or DECIMAL_LEVELS
-    habit = confidence_habit(levels)
+    habit = confidence_habit([str(value) for value in template.level_values or DECIMAL_LEVELS])
     generator = random.Random(f"habit/{seed}")
     pairs = []
     for row in rows:

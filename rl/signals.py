@@ -26,6 +26,7 @@ from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate
 from rewards.verifiers.text import token_f1
 from rl.generation_statistics import GenerationStatistics
+from rl.reward_model import RewardModel
 from rl.rollout import ReadCompletions, VerifiedRollout, read_completions
 from rl.segments import DecodedCompletion, LevelTokens, as_completions, first_token, step_rules
 
@@ -34,6 +35,8 @@ _NGRAM = 4
 READABLE = frozenset({TOKEN_STATISTICS, LEVELS})
 """What training knows of its own completions: estimators that need no more are signals."""
 ESTIMATED = tuple(name for name, kind in ESTIMATORS.items() if kind.needs <= READABLE)
+MODEL_SIGNALS = ("reward_model",)
+"""What another model says of a completion (:mod:`rl.reward_model`)."""
 REFERENCE_SIGNALS = ("reference_probability", "reference_probability_prior")
 
 
@@ -67,7 +70,7 @@ TEXT_SIGNALS: dict[str, Callable[[ParsedCompletion, Sequence[int], str], float]]
     "token_f1": lambda parsed, ids, gold: token_f1(gold=gold, answer=parsed.answer or ""),
 }
 """Signals that need no model, from a completion, its ids and its gold."""
-SIGNALS = (*ESTIMATED, *REFERENCE_SIGNALS, *TEXT_SIGNALS)
+SIGNALS = (*ESTIMATED, *REFERENCE_SIGNALS, *MODEL_SIGNALS, *TEXT_SIGNALS)
 """Every name that a term may ask for."""
 
 
@@ -89,8 +92,8 @@ class SignalReader:
     says whether the policy itself generates, token by token; if not, its scoring pass is read, see :meth:`scoring`.
     ``temperature`` is the one that the policy samples at. Passes of the reader's own take ``batch_size`` completions at
     a time, all at once where it is left out. Raises ValueError for a name that is not a signal, for an estimator that
-    needs further samples or passes of its own, and for one that needs confidence levels where the template has none of
-    one token each.
+    needs further samples or passes of its own, for one that needs confidence levels where the template has none of
+    one token each, and for "reward_model" without one.
     """
 
     def __init__(
@@ -104,7 +107,11 @@ class SignalReader:
         options: Mapping[str, Estimator] | None = None,
         batch_size: int | None = None,
         temperature: float = 1.0,
+        reward_model: RewardModel | None = None,
     ) -> None:
+        if "reward_model" in names and reward_model is None:
+            raise ValueError("rubric: the signal reward_model needs a reward model, none is given")
+        self._reward_model = reward_model
         for name in names:
             if beyond := unreadable(name):
                 raise ValueError(f"rubric: {name} needs {', '.join(beyond)}, which training does not give")
@@ -205,6 +212,9 @@ class SignalReader:
             values = {name: each(completions, statistics).values_B for name, each in self._estimators.items()}
         if self.asks:
             values |= self._references(rollout, prompt_ids, completion_ids, references or golds)
+        if self._reward_model is not None and "reward_model" in self._names:
+            written = [ids[: len(each.ends)] for ids, each in zip(completion_ids, rollout.decoded, strict=True)]
+            values["reward_model"] = self._reward_model(prompt_ids, written, self._policy.device)
         for name, measure in TEXT_SIGNALS.items():
             if name in self._names:
                 rows = zip(rollout.parsed, completion_ids, golds, strict=True)

@@ -224,6 +224,10 @@ def write_recipe(policy: TinyPolicy, tmp_path_factory: pytest.TempPathFactory) -
         "grpo": {"confidence_loss_weight": 1.0, "num_generations": 4, "max_completion_length": 10},
         "ppo": {"confidence_loss_weight": 1.0, "max_completion_length": 10},
         "sft": {"max_length": 64},
+        "self_ref": {"answers_max_tokens": 10},
+        "recalibrate": {"answers_max_tokens": 10, "answers_per_question": 2},
+        "rlsf_dpo": {"answers_max_tokens": 10, "answers_per_question": 3},
+        "rlsf_reward": {"answers_max_tokens": 10, "answers_per_question": 3},
     }
 
     def write(method: str = "grpo", **changes: dict[str, Any]) -> Path:

@@ -126,10 +126,13 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def gsm8k_lines(folder: Path, *lines: str) -> list[str]:
-    """Overrides that give a recipe on GSM8K its questions: the lines given, or one good one."""
-    path = folder / "rows.jsonl"
-    path.write_text("\n".join(lines or ['{"question": "2+2?", "answer": "#### 4"}']) + "\n", encoding="utf-8")
-    return [f"task.train_path={path}", f"task.test_path={path}"]
+    """The override that gives a recipe on GSM8K its questions: the lines given, or one good one, and one to test on."""
+    for name, held in (("train", lines or ['{"question": "2+2?", "answer": "#### 4"}']), ("test", [_HELD_OUT])):
+        (folder / f"{name}.jsonl").write_text("\n".join(held) + "\n", encoding="utf-8")
+    return [f"task.path={{train: {folder / 'train.jsonl'}, test: {folder / 'test.jsonl'}}}"]
+
+
+_HELD_OUT = '{"question": "7+7?", "answer": "#### 14"}'
 
 
 class Refusal:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from estimators.metrics import binning, decomposition, influence, selective, smooth
 from estimators.metrics.calibration import log_losses
 from estimators.metrics.inputs import EDGE_TOLERANCE, FloatArray
-from estimators.metrics.routing import parity_rate_of
+from estimators.metrics.routing import (
+    apgr_of,
+    gain_over_random_of,
+    parity_rate_of,
+    quantile_rate_of,
+    recovery_rate_of,
+)
 from estimators.metrics.ties import Ties
 
 PARITY = "escalation_rate_to_parity"
@@ -23,10 +29,24 @@ THRESHOLDS = {
     "confident_error_rate_0.99": 0.99,
 }
 """Share of wrong answers at a confidence of at least so much."""
+TOLERANCES, RECOVERED = (0.005, 0.01), (0.5, 0.8)
+"""Points of accuracy below the large model that still count as parity; shares of the gap to recover."""
+QUANTILE_TOLERANCE = 0.004
+"""The slack that Self-REF's own tables have (arXiv 2410.13284, tables 1 and 2)."""
+ROUTING = (
+    PARITY,
+    *(f"{PARITY}_{tolerance}" for tolerance in TOLERANCES),
+    "quantile_rate_to_parity",
+    "apgr",
+    *(f"cpt_{share}" for share in RECOVERED),
+    "gain_over_random",
+)
+"""What needs a large model on the same questions."""
 RISKS, COVERAGES = (0.01, 0.05, 0.1, 0.2), (0.5, 0.8, 0.9)
 
 NAMES = (
-    *("accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed", PARITY),
+    *("accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed"),
+    *ROUTING,
     *("nll", "brier_miscalibration", "brier_discrimination", "brier_uncertainty"),
     *("ece_equal_mass", "ece_debiased", "smooth_ece", "mce", "ace", "overconfidence", "underconfidence"),
     *("aupr", "aupr_error", "fpr95", "aurc", "eaurc", "augrc", "prr"),
@@ -112,6 +132,11 @@ def statistics() -> dict[str, Statistic]:
         "augrc": Statistic(selective.augrc_of, influence.of_augrc),
         "prr": Statistic(selective.prr_of, influence.of_prr, low=-np.inf),
         PARITY: Statistic(parity_rate_of),
+        **{f"{PARITY}_{each}": Statistic(partial(parity_rate_of, tolerance=each)) for each in TOLERANCES},
+        "quantile_rate_to_parity": Statistic(partial(quantile_rate_of, tolerance=QUANTILE_TOLERANCE)),
+        "apgr": Statistic(apgr_of, low=-np.inf, high=np.inf),
+        **{f"cpt_{each}": Statistic(partial(recovery_rate_of, share=each)) for each in RECOVERED},
+        "gain_over_random": Statistic(gain_over_random_of, low=-1.0),
     }
     found |= {
         f"coverage_at_risk_{risk}": Statistic(partial(selective.coverage_at_risk_of, risk=risk)) for risk in RISKS

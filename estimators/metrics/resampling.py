@@ -134,6 +134,36 @@ def mean_interval(
     return Interval(mean, mean - half, mean + half, len(x))
 
 
+def block_jackknife(
+    statistic: Callable[..., float | None],
+    *arrays: ArrayLike,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    blocks: int = 20,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Interval of a smooth ``statistic(*arrays)`` of many rows: each of ``blocks`` random parts is left out once.
+
+    Columns (N,) and ``groups`` as in :func:`bootstrap`, which costs as many evaluations as it has resamples. The ends
+    are Student's; None where a part leaves the statistic undefined, or where there are fewer than two parts.
+    """
+    taken = [np.asarray(array) for array in arrays]
+    value = statistic(*taken)
+    codes = cluster_codes(groups, np.arange(len(taken[0])))
+    clusters = int(codes.max(initial=-1)) + 1
+    parts = min(blocks, clusters)
+    if value is None or parts < 2:
+        return Interval(value, None, None, len(codes))
+    part_N = (np.random.default_rng(seed).permutation(clusters) % parts)[codes]
+    without = [statistic(*[array[part_N != part] for array in taken]) for part in range(parts)]
+    known = [each for each in without if each is not None]
+    if len(known) < parts:
+        return Interval(value, None, None, len(codes))
+    error = math.sqrt((parts - 1) / parts * float(np.sum((np.array(known) - np.mean(known)) ** 2)))
+    half = float(stats.t.ppf((1 + level) / 2, parts - 1)) * error
+    return Interval(value, value - half, value + half, len(codes))
+
+
 def paired_difference(
     statistic: Callable[..., float | None],
     arrays_a: Sequence[ArrayLike],

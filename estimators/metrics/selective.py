@@ -10,6 +10,8 @@ resamples together, NaN where undefined.
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -218,7 +220,16 @@ def coverage_at_risk_of(ties: Ties, risk: float) -> FloatArray:
 
 
 def aurc_of(ties: Ties) -> FloatArray:
-    """Area under the risk-coverage curve (R,)."""
+    """Area under the risk-coverage curve (R,), computed once for counts."""
+    if ties not in _AURC:
+        _AURC[ties] = _aurc_of(ties)
+    return _AURC[ties]
+
+
+_AURC: WeakKeyDictionary[Ties, FloatArray] = WeakKeyDictionary()
+
+
+def _aurc_of(ties: Ties) -> FloatArray:
     harmonic = _harmonic(float(ties.rows_R.max()))
     above_RM, above_errors_RM = ties.kept_RM - ties.count_RM, ties.errors_RM - ties.wrong_RM
     rate_RM = _ratio(ties.wrong_RM, ties.count_RM, 0.0)

@@ -31,7 +31,7 @@ from scipy import stats
 from estimators.metrics import resampling
 from estimators.metrics.catalogue import (
     NAMES,
-    PARITY,
+    ROUTING,
     Distance,
     Edges,
     Statistic,
@@ -70,7 +70,7 @@ def summarize(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """The metrics of ``NAMES``, each with its 95% interval; escalation_rate_to_parity only with ``large_correct``.
+    """The metrics of ``NAMES``, each with its 95% interval; those of ``ROUTING`` only with ``large_correct``.
 
     Args:
         confidence: (N,) in [0, 1] as the router sees it; pass 0.0 where it could not be read. Such a row counts.
@@ -103,7 +103,7 @@ def summarize(
         require_binary(name, table.get(name, np.empty(0)))
     if resamples < 1:
         raise ValueError(f"{resamples} resamples, expected at least 1")
-    names = [name for name in NAMES if name != PARITY or "large_correct" in table]
+    names = [name for name in NAMES if name not in ROUTING or "large_correct" in table]
     n = len(table["confidence"])
     if not n:
         cluster_codes(groups, np.arange(0))
@@ -139,7 +139,7 @@ class _Measured:
         asked: dict[str, Callable[[Ties], FloatArray]] = {
             name: each.of
             for name, each in statistics().items()
-            if each.resampled and name not in analytic and (name != PARITY or self.base.gained_RM is not None)
+            if each.resampled and name not in analytic and (name not in ROUTING or self.base.gained_RM is not None)
         }
         asked |= {name: each.gaps for name, each in distances(self.base_edges).items()}
         if self.codes is not None:

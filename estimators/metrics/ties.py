@@ -74,6 +74,15 @@ class Ties:
         return from_above(self.wrong_RM)
 
     @cached_property
+    def walked(self) -> tuple[FloatArray, FloatArray] | None:
+        """Rows below each confidence, and what a second model gains on them, from none to all: both (R, M + 1)."""
+        if self.gained_RM is None:
+            return None
+        nothing = np.zeros((len(self.count_RM), 1))
+        below, gained = (np.cumsum(np.hstack([nothing, each]), axis=1) for each in (self.count_RM, self.gained_RM))
+        return below, gained
+
+    @cached_property
     def recalibrated_M(self) -> FloatArray:
         """Isotonic regression of correctness on the distinct confidences, of the rows as they are."""
         fitted: FloatArray = isotonic_regression(self.right_RM[0] / self.count_RM[0], weights=self.count_RM[0]).x

@@ -41,6 +41,11 @@ class Identity:
     tokenizer: str
     definition: str
 
+    def differences(self, expected: Identity) -> list[str]:
+        """What is not as expected, naming both; nothing where they are the same."""
+        pairs = {each.name: (getattr(self, each.name), getattr(expected, each.name)) for each in fields(self)}
+        return [f"{name} {own!r}, not {other!r}" for name, (own, other) in pairs.items() if own != other]
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -88,11 +93,7 @@ class Thresholds:
             raise ValueError(f"{path}: no such file; thresholds are fitted on warm-up traces and saved first") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: holds no thresholds: {type(error).__name__}: {error}") from error
-        wrong = [
-            f"{each.name} {getattr(found.identity, each.name)!r}, not {getattr(expected, each.name)!r}"
-            for each in fields(Identity)
-            if getattr(found.identity, each.name) != getattr(expected, each.name)
-        ]
+        wrong = found.identity.differences(expected)
         if wrong:
             raise ValueError(f"{path}: fitted for {'; '.join(wrong)}; fit thresholds for what is to be stopped")
         return found

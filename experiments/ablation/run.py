@@ -122,7 +122,7 @@ def _train_and_measure(run: Run) -> None:
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
     from experiments.probe.checkpoint import probe_checkpoint
     from experiments.probe.measure import measure
-    from experiments.routing.large import large_verdicts
+    from experiments.routing.large import large_answers, with_large
 
     on_test, on_validation = measured_by(run)
     checkpoints = sorted(run.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
@@ -131,7 +131,7 @@ def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
     places.append((places[-1][0], final, on_test))
     measures = []
     with on_test.task.open_verifier() as verifier:
-        large = large_verdicts(on_test, verifier) if on_test.probe.escalate_to is not None else None
+        large = large_answers(on_test, verifier) if on_test.probe.escalate_to is not None else None
         for step, path, recipe in places:
             last = recipe is on_test
             records = probe_checkpoint(
@@ -140,8 +140,9 @@ def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
                 "probe",
                 verifier,
                 confidence=recipe.probe.confidence,
-                large_correct=large if last else None,
             )
+            if last and large is not None:
+                records = with_large(records, large)
             found = measure(records, resamples=2)["probe"]
             entry = {"step": step, "split": "test" if last else recipe.probe.split}
             measures.append(entry | {key: found[key]["value"] for key in (*MEASURED, ROUTED) if key in found})

@@ -16,10 +16,11 @@ HELP = "compare variants of a recipe over settings and seeds"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
-    parser.add_argument("study", metavar="STUDY", help="a shipped study (credit, seeds) or a YAML file")
+    parser.add_argument("study", metavar="STUDY", help="a shipped study (credit, seeds, terms) or a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
     parser.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="say how many runs, hours and disk, and run nothing")
     parser.add_argument("--cluster", choices=CLUSTERS, default=CLUSTERS[0], help="where (default %(default)s)")
     parser.add_argument(
         "--request",
@@ -40,6 +41,11 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")
     study = load_study(options.study, options.overrides)
     out = options.out or Path("runs") / Path(options.study).stem
+    if options.dry_run:
+        from experiments.ablation.plan import in_words, plan
+
+        print(in_words(plan(study, out)))
+        return 0
     request = _request(options.request)
     with locked(out):
         summary = ablate(study, out, jobs=options.jobs, cluster=options.cluster, request=request)

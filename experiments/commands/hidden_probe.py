@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     kind = one_of("--kind", options.kind, KINDS)
     recipe = checkpoint_recipe(options.checkpoint, options.recipe, [])
     folder = find_model(options.checkpoint, "hidden-probe")
-    layers = _layers(options.layers, folder)
+    layers = layer_numbers(options.layers, folder)
     out = writable(options.out)
     try:
         facts, left = fit_from_records(
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _layers(text: str, folder: str | Path) -> tuple[int, ...]:
+def layer_numbers(text: str, folder: str | Path) -> tuple[int, ...]:
     """Layers by number, negative ones from the last. Raises ConfigError for what is not a number of one."""
     from transformers import AutoConfig
 

@@ -159,19 +159,19 @@ def checkpoint_recipe(checkpoint: str, recipe: str | None, overrides: Sequence[s
 
 def _probe_policy(checkpoint: str, settings: Recipe) -> pd.DataFrame:
     from experiments.probe.checkpoint import other_estimators, probe_checkpoint
-    from experiments.routing.large import large_verdicts
+    from experiments.routing.large import large_answers, with_large
 
     with settings.task.open_verifier() as verifier:
-        large = None if settings.probe.escalate_to is None else large_verdicts(settings, verifier)
-        return probe_checkpoint(
+        large = None if settings.probe.escalate_to is None else large_answers(settings, verifier)
+        records = probe_checkpoint(
             checkpoint,
             settings,
             "checkpoint",
             verifier,
             confidence=settings.probe.confidence,
             others=other_estimators(settings),
-            large_correct=large,
         )
+    return records if large is None else with_large(records, large)
 
 
 def _read_logs(path: Path, metric: str | None, filter_name: str | None, export: Path | None) -> pd.DataFrame:

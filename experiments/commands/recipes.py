@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 
 from rich.table import Table
 
 from experiments.commands.terminal import Terminal
 
-HELP = "list the shipped recipes"
+HELP = "list the shipped recipes, by size"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -25,9 +26,16 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(recipes, indent=2))
         return 0
-    table = Table("recipe", "task", "model", "method", "reward terms", box=None, header_style="bold")
-    for recipe in recipes:
-        terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe["rubric"].items())
-        table.add_row(recipe["name"], recipe["task"], recipe["model"], recipe["method"], terms)
-    Terminal().print(table)
+    console = Terminal()
+    longest = max(len(recipe["name"]) for recipe in recipes)
+    console.width = max(console.width, longest + 100)  # a terminal that is too narrow wraps lines, and names stay whole
+    for size, group in itertools.groupby(recipes, key=lambda recipe: recipe["size"]):
+        table = Table(box=None, header_style="bold", title=f"[bold]{size}", title_justify="left", show_header=True)
+        table.add_column("recipe", no_wrap=True, min_width=longest)
+        for column in ("task", "model", "method", "reward terms"):
+            table.add_column(column, overflow="fold")
+        for recipe in group:
+            terms = ", ".join(f"{name} {weight:g}" for name, weight in recipe["rubric"].items())
+            table.add_row(recipe["name"], recipe["task"], recipe["model"], recipe["method"], terms)
+        console.print(table)
     return 0

@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.config.recipe import Recipe
 
 HELP = "train one recipe"
 
@@ -37,9 +41,33 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.num_processes is not None:
         raise ConfigError("--num-processes: has no effect without --launch, such as --launch ddp")
+    from experiments.config.methods import METHODS
     from experiments.train import train
 
+    if METHODS[recipe.method].measured:
+        from experiments.routing.large import check_large
+
+        check_large(recipe)  # of the probe at the end, before hours of training
     final = train(recipe, out, resume=options.resume)
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{final} holds the trained policy; measure it with: candor probe {final} --out {final.parent / 'probe'}")
+        _say(recipe, final)
     return 0
+
+
+def _say(recipe: Recipe, final: Path) -> None:
+    """What has come out, measured where the method is a whole route."""
+    from experiments.config.methods import METHODS
+
+    method, out = METHODS[recipe.method], final.parent / "probe"
+    if not method.is_policy:
+        print(f"{final} holds a reward model; model.reward_path={final} trains a policy against it")
+        return
+    if not method.measured:
+        print(f"{final} holds the trained policy; measure it with: candor probe {final} --out {out}")
+        return
+    from experiments.commands.probe import probe
+    from experiments.commands.terminal import print_metrics
+
+    print(f"{final} holds the trained policy")
+    print_metrics(probe(out, checkpoint=str(final)))
+    print(out / "report.html")

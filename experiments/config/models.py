@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import sys
 from collections.abc import Callable
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +76,7 @@ def open_policy(
     """
     found = find_model(name, key, gguf_file)
     gguf_file = PACKAGED[str(name)][1] if str(name) in PACKAGED else gguf_file
+    _check_writes(found, name, key)
     # Imported here: finding a model needs none of it.
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
@@ -110,16 +111,38 @@ def open_policy(
         ) from error
 
 
-def open_weights(recipe: Any, path: str, key: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Weights for a run to start from, and their tokenizer. Raises ConfigError where they cannot be loaded."""
+def _check_writes(found: str | Path, name: str | Path, key: str) -> None:
+    """Raise ConfigError for a reward model, whose vocabulary would be made up."""
+    config = Path(found) / _CONFIGURATIONS[0]
+    try:
+        kinds = json.loads(config.read_text(encoding="utf-8")).get("architectures") if config.is_file() else None
+    except (ValueError, OSError, AttributeError):
+        return  # which loading says better
+    if isinstance(kinds, list) and any(str(kind).endswith("ForSequenceClassification") for kind in kinds):
+        raise ConfigError(f"{key}: {name} is a reward model and writes nothing; model.reward_path takes it")
+
+
+def open_weights(
+    recipe: Any, path: str, key: str, check: Callable[[PreTrainedTokenizerBase], None] | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Weights for a run to start from, and their tokenizer, which ``check`` sees before the weights load.
+
+    Raises ConfigError where they cannot be loaded, and what ``check`` raises.
+    """
     section = recipe.model
+
+    def check_both(tokenizer: PreTrainedTokenizerBase) -> None:
+        _check_levels(recipe, tokenizer)
+        if check is not None:
+            check(tokenizer)
+
     model, tokenizer = open_policy(
         path,
         key,
         gguf_file=section.gguf_file,
         dtype=section.dtype,
         attn_implementation=section.attn_implementation,
-        check=partial(_check_levels, recipe),
+        check=check_both,
     )
     if section.add_template_tokens:
         from rl.checkpoint import add_template_tokens
@@ -163,7 +186,7 @@ def _check_levels(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     read += [recipe.probe.confidence] if recipe.probe.every else []
     asked = [recipe.estimators.get(name) or ESTIMATORS[name]() for name in read]
     needed = recipe.trainer.get("confidence_loss_weight") or any(LEVELS in each.needs for each in asked)
-    if needed and not recipe.model.add_template_tokens:
+    if needed and not recipe.model.add_template_tokens and not recipe.adds_marks:
         try:
             LevelTokens.of(tokenizer, recipe.template)
         except ValueError as error:

@@ -1,7 +1,8 @@
 """Recipes: one YAML file a run, read, overridden and checked whole before a model loads.
 
 A recipe has the sections ``task model rubric estimators trainer monitors probe`` and may say ``extends: OTHER`` (a
-shipped recipe, or a file beside it), whose sections it then changes key by key. On the command line
+shipped recipe, or a file beside it), whose sections it then changes key by key; of several, ``extends: [METHOD,
+SIZE]``, each changes those before it. On the command line
 ``trainer.learning_rate=3e-4`` changes one key; the value is read as YAML, and ``null`` takes the key away. The
 ``trainer`` section takes any field of TRL's configuration by its own name. Every error names the key, the value, what
 was allowed and the nearest right name.
@@ -18,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from estimators import ESTIMATORS
+from estimators import ESTIMATORS, recalibration
 from experiments.config.facts import recipe_facts
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.config.models import check_lora, lora_config
@@ -30,6 +31,7 @@ from experiments.tasks import TASKS, Task
 from rewards.nearest import nearest
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
+from rewards.terms.preference import REWARD_MODEL
 from rl.monitoring.alarms import MonitorSettings
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ SECTIONS = ("task", "model", "rubric", "estimators", "trainer", "monitors", "pro
 SUFFIXES = (".yaml", ".yml")
 
 
+EMBEDDED = "embedded, or from a package"
+"""What recipes are grouped under that stand behind no size."""
 VERBALIZED = "verbalized"
 """The estimator that every recipe has: what the policy states."""
 
@@ -63,11 +67,23 @@ class Recipe:
     def template(self) -> AnswerTemplate:
         return self.task.template
 
+    @property
+    def adds_marks(self) -> bool:
+        """Whether the marks of the template are added to the policy's vocabulary."""
+        return METHODS[self.method].adds_marks and self.template.confidence == "token"
+
 
 def recipe_names() -> list[str]:
-    """Names of the shipped recipes."""
-    folder = resources.files("experiments") / "recipes"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the shipped recipes, those of a size behind it: ``7b/rlcr``. What others extend alone begins with _."""
+    folder = _shipped()
+    files = [path for pattern in ("*.yaml", "*/*.yaml") for path in folder.glob(pattern) if path.name[0] != "_"]
+    return sorted(
+        (str(path.relative_to(folder).with_suffix("")) for path in files), key=lambda name: ("/" in name, name)
+    )
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("experiments"))) / "recipes"
 
 
 def describe_recipes() -> list[dict[str, Any]]:
@@ -75,11 +91,13 @@ def describe_recipes() -> list[dict[str, Any]]:
     described = []
     for name in recipe_names():
         source = _read(name)
-        terms = {term: options.get("weight", 1.0) for term, options in source["rubric"].items()}
+        rubric = {term: options for term, options in source["rubric"].items() if isinstance(options, dict)}
+        terms = {term: options.get("weight", 1.0) for term, options in rubric.items()}
         described.append(
             {
                 "name": name,
-                "task": source["task"]["name"],
+                "size": name.rpartition("/")[0] or EMBEDDED,
+                "task": source["task"].get("layout") or source["task"].get("path") or source["task"]["name"],
                 "model": source["model"]["path"],
                 "method": source["trainer"].get("method", DEFAULT_METHOD),
                 "rubric": terms,
@@ -91,9 +109,9 @@ def describe_recipes() -> list[dict[str, Any]]:
 
 def recipe_path(name: str) -> Path:
     """Path of a shipped recipe's YAML, or of a file given as one. Raises ConfigError where there is neither."""
-    shipped = resources.files("experiments") / "recipes" / f"{name}.yaml"
-    if "/" not in name and os.path.isfile(str(shipped)):
-        return Path(str(shipped))
+    shipped = _shipped() / f"{name}.yaml"
+    if ".." not in name and not name.startswith("/") and os.path.isfile(shipped):
+        return shipped
     if Path(name).suffix in SUFFIXES:
         if os.path.isfile(name):  # false, where Path.is_file raises, for a name that no file can have
             return Path(name)
@@ -103,7 +121,8 @@ def recipe_path(name: str) -> Path:
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe. Raises ConfigError; nothing is loaded but the configuration itself."""
-    return _check(Path(name).stem, _overridden(name, overrides))
+    stem = Path(name).stem if Path(name).suffix in SUFFIXES else name
+    return _check(stem, _overridden(name, overrides))
 
 
 def load_rubric(name: str, overrides: Sequence[str] = ()) -> Rubric:
@@ -132,13 +151,16 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
             )
     if parent is None:
         return source
-    if not isinstance(parent, str):
-        raise ConfigError(f"{path}: extends: {parent!r} is not a text, expected the name of a recipe or a YAML file")
-    if Path(parent).suffix in SUFFIXES:
-        parent = str(path.parent / parent)
-    if parent in seen:
-        raise ConfigError(f"{path}: extends goes round in a circle: {' -> '.join((*seen, parent))}")
-    return _merge(_read(parent, (*seen, parent)), source)
+    parents = parent if isinstance(parent, list) and parent else [parent]
+    merged: dict[str, Any] = {}
+    for each in parents:
+        if not isinstance(each, str):
+            raise ConfigError(f"{path}: extends: {each!r} is not a text, expected the name of a recipe or a YAML file")
+        file = str(path.parent / each) if Path(each).suffix in SUFFIXES else each
+        if file in seen:
+            raise ConfigError(f"{path}: extends goes round in a circle: {' -> '.join((*seen, file))}")
+        merged = _merge(merged, _read(file, (*seen, file)))
+    return _merge(merged, source)
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +221,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
         probe=from_mapping(ProbeSection, _section(source, "probe", required=False), "probe"),
         source=source,
     )
-    one_of("probe.split", recipe.probe.split, task.splits)
+    one_of("probe.split", recipe.probe.split, recipe.task.splits)
     if recipe.model.lora is not None:
         check_lora(recipe.model)
     if recipe.model.critic_path and not (METHODS[method].critic and trainer.get("value_model") == "separate"):
@@ -207,6 +229,19 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
             "model.critic_path: has no effect without a separate critic, set trainer.method: ppo and "
             "trainer.value_model: separate"
         )
+    reads = METHODS[method].rollouts and REWARD_MODEL in recipe.rubric.signals
+    if reads and recipe.model.reward_path is None:
+        raise ConfigError(
+            "model.reward_path: missing; rubric.reward_model pays what a reward model says, name one's final folder"
+        )
+    if recipe.model.reward_path is not None and not reads:
+        raise ConfigError("model.reward_path: has no effect, no term of the rubric reads it; add rubric.reward_model")
+    if METHODS[method].own_answers:
+        recipe.task.require_binary()
+    if recipe.model.lora is not None and not METHODS[method].adapters:
+        raise ConfigError(f"model.lora: method {method} trains a model of its own, whole; leave it out")
+    if recipe.probe.every and not METHODS[method].is_policy:
+        raise ConfigError(f"probe.every: {recipe.probe.every} has no effect, method {method} trains no policy")
     checked = check_trainer(method, trainer, recipe.template, recipe.rubric)
     # After all that needs no torch, which adapters and estimators do.
     lora_config(recipe.model)
@@ -231,7 +266,17 @@ def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
         if beyond := needs - given:
             raise ConfigError(f"estimators.{name}: needs {', '.join(sorted(beyond))}, which a recipe does not give")
     probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]
-    one_of("probe.confidence", recipe.probe.confidence, dict.fromkeys((VERBALIZED, *probabilities)))
+    readable = list(dict.fromkeys((VERBALIZED, *probabilities)))
+    one_of("probe.confidence", recipe.probe.confidence, readable)
+    known_keys("probe.recalibrate", recipe.probe.recalibrate, readable)
+    for name, maps in recipe.probe.recalibrate.items():
+        for each in maps:
+            one_of(f"probe.recalibrate.{name}", each, recalibration.METHODS)
+    if any(recipe.probe.recalibrate.values()) and "validation" not in recipe.task.splits:
+        raise ConfigError(
+            f"probe.recalibrate: is fitted on validation questions, and this task has no such split, but "
+            f"{', '.join(recipe.task.splits)}"
+        )
 
 
 def _rubric(source: dict[str, Any], *, hackable: bool = False) -> Rubric:

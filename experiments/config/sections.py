@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -27,6 +27,8 @@ class ModelSection:
     """Fields of peft's ``LoraConfig``."""
     critic_path: str | None = None
     """Weights that PPO's separate critic starts from, the policy's where left out."""
+    reward_path: str | None = None
+    """A reward model, for the term ``reward_model``."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class ProbeSection:
     """Questions, the first of them, that are sampled."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Temperature of those samples; the completions that a checkpoint is measured by are greedy."""
+    recalibrate: dict[str, list[str]] = field(default_factory=dict)
+    """Estimator -> maps fitted on its confidences on validation questions, each one more method of the probe."""
+    recalibration_size: AtLeastOne = 1000
+    """Validation questions that they are fitted on."""
     every: AtLeastZero = 0
     """Steps between two measurements on held-out questions in training, by ``confidence``: ``heldout/*``; 0: none."""
     every_size: AtLeastOne = 256

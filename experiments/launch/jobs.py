@@ -30,6 +30,7 @@ _ONE = ("nodes", "tasks_per_node", "gpus_per_node")
 _MINUTES_LOCALLY = 60 * 24 * 365
 """Submitit ends a job after two minutes unless told otherwise; a training on this machine takes as long as it takes."""
 _CONTROLLERS = "controllers.err"
+_FOLLOW_S = 0.5
 _POLL_S = {"local": 0.1, "slurm": 5.0}
 
 
@@ -105,6 +106,37 @@ def run_jobs(
         finally:
             for job in running:
                 job.cancel(check=False)
+
+
+@contextmanager
+def followed(logs: Sequence[Path], say: Callable[[str], None]) -> Iterator[None]:
+    """Context manager: every line that is added to one of these files within it is said as it comes."""
+    ended = threading.Event()
+    seen = {log: log.stat().st_size if log.exists() else 0 for log in logs}
+
+    def tell() -> None:
+        for log in logs:
+            if not log.exists():
+                continue
+            with log.open("rb") as file:
+                file.seek(seen[log])
+                whole, newline, _ = file.read().rpartition(b"\n")
+            seen[log] += len(whole) + len(newline)
+            for line in whole.decode("utf-8", "replace").splitlines():
+                say(line)
+
+    def watch() -> None:
+        while not ended.wait(_FOLLOW_S):
+            tell()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        tell()
 
 
 def _in_job(function: Callable[[Task], None], task: Task, gpu: str | None, threads: int | None) -> str | None:

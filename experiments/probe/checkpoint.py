@@ -5,12 +5,12 @@ Beside it, where ``probe.samples`` asks for them, several completions that are s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,6 +22,7 @@ from experiments.errors import ConfigError
 from experiments.probe.estimates import Extras, check_files, estimate_generations, with_estimate
 from experiments.probe.extras import check_extras, compares_samples, gather_extras
 from experiments.probe.generate import Generation, Policy, generate, verify_generations
+from experiments.probe.recalibrated import with_recalibrations
 from experiments.probe.records import as_records
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
@@ -31,6 +32,7 @@ from rl.segments import LevelTokens
 
 SAMPLED = "sampled"
 """What the name of a method of sampled completions ends with."""
+VALIDATION = "validation"
 
 
 def probe_checkpoint(
@@ -41,19 +43,18 @@ def probe_checkpoint(
     *,
     confidence: str = VERBALIZED,
     others: Sequence[str] = (),
-    large_correct: Sequence[float | None] | None = None,
     sampled: bool = True,
 ) -> pd.DataFrame:
     """Records of one checkpoint on the recipe's probe questions, the same completions by one estimator or several.
 
     ``method`` is measured by the estimator ``confidence``: "verbalized", or a name of the recipe's ``estimators``
     section. Each of ``others`` makes one more method ``<method>_<estimator>``, with the same accuracy and another
-    confidence. The template is the one saved beside the weights, or else the recipe's. ``large_correct`` has one
-    verdict a question.
+    confidence. The template is the one saved beside the weights, or else the recipe's.
 
     With ``probe.samples`` above 0, that many completions at ``probe.temperature`` of each of the first
     ``probe.sampled_size`` questions are what estimators that compare samples are given, and make a further method
-    ``<method>_sampled`` with the confidence of ``method``; ``sampled`` false leaves that out.
+    ``<method>_sampled`` with the confidence of ``method``; ``sampled`` false leaves that out. Each map of
+    ``probe.recalibrate`` makes a method ``<method>_<estimator>_<map>``.
     """
     settings = recipe.probe
     rows = probe_rows(recipe)
@@ -68,7 +69,6 @@ def probe_checkpoint(
         title=f"probe {method}",
     )
     stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
-    stated["large_correct"] = np.nan if large_correct is None else np.array(large_correct, dtype=float)
     drawn = []
     if settings.samples and (sampled or compares_samples(recipe, names)):
         drawn = sample_questions(recipe, policy, rows, f"probe {method}_{SAMPLED}")
@@ -81,20 +81,27 @@ def probe_checkpoint(
         gather_extras(recipe, names, policy, rows, generations, verifier, drawn),
     )
     frames = [frame.assign(method=method if name == confidence else f"{method}_{name}") for name, frame in read.items()]
+    answered = partial(_calibration_answers, recipe, policy, verifier, method)
+    mapped = with_recalibrations(recipe, read, answered)
+    frames += [frame.assign(method=f"{method}_{name}") for name, frame in mapped.items()]
     if sampled and drawn:
-        frames.append(_sampled(recipe, confidence, policy, rows, drawn, f"{method}_{SAMPLED}", verifier, large_correct))
+        frames.append(_sampled(recipe, confidence, policy, rows, drawn, f"{method}_{SAMPLED}", verifier))
     return as_records(pd.concat(frames, ignore_index=True))
 
 
 def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequence[str] = ()) -> Policy:
     """A checkpoint on the device that there is, with the template saved beside its weights, or else the recipe's.
 
+    What a step of the thought is, which is how a completion is read and nothing that it is written by, says the recipe.
     ``names`` are estimators of the recipe whose needs are checked before the weights are loaded. Raises ConfigError,
     naming ``method``, where it cannot be loaded.
     """
     gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
     folder = find_model(path, method, gguf_file)
-    template = read_template(folder) or recipe.template
+    template = dataclasses.replace(
+        read_template(folder) or recipe.template,
+        **{name: getattr(recipe.template, name) for name in ("step_separators", "step_min_tokens", "step_max_tokens")},
+    )
     model, tokenizer = open_policy(
         path,
         f"probe {method}",
@@ -127,6 +134,23 @@ def sample_questions(recipe: Recipe, policy: Policy, rows: Sequence[dict[str, An
     )
 
 
+def _calibration_answers(
+    recipe: Recipe, policy: Policy, verifier: Verifier, method: str, names: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """Estimator -> records of the greedy answers to the questions that a recalibration is fitted on."""
+    settings = recipe.probe
+    rows = split_rows(recipe, VALIDATION, settings.recalibration_size)
+    generations = generate(
+        policy,
+        [row["prompt"] for row in rows],
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
+        title=f"recalibrate {method}",
+    )
+    stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
+    return _estimated(recipe, names, policy, generations, stated)
+
+
 def _sampled(
     recipe: Recipe,
     confidence: str,
@@ -135,13 +159,9 @@ def _sampled(
     drawn: Sequence[Generation],
     method: str,
     verifier: Verifier,
-    large_correct: Sequence[float | None] | None,
 ) -> pd.DataFrame:
     """Records of several sampled completions of the first questions."""
-    settings = recipe.probe
     stated = verify_generations(policy, sampled_rows(recipe, rows), drawn, method, verifier, recipe.task.manner)
-    large = np.full(len(rows), np.nan) if large_correct is None else np.array(large_correct, dtype=float)
-    stated["large_correct"] = large[: settings.sampled_size].repeat(settings.samples)
     return _estimated(recipe, [confidence], policy, drawn, stated)[confidence]
 
 
@@ -181,7 +201,7 @@ def other_estimators(recipe: Recipe) -> list[str]:
 
 def probe_rows(recipe: Recipe) -> list[dict[str, Any]]:
     """The recipe's held-out questions. Raises ConfigError where the task has no such split or too few questions."""
-    return _rows(recipe, recipe.probe.split, recipe.probe.size)
+    return split_rows(recipe, recipe.probe.split, recipe.probe.size)
 
 
 def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
@@ -190,8 +210,8 @@ def validation_rows(recipe: Recipe) -> list[dict[str, Any]]:
     They come from the validation split, so that what is chosen by them does not flatter the probe of the end, or from
     the probe's own where the task has none.
     """
-    split = "validation" if "validation" in recipe.task.splits else recipe.probe.split
-    return _rows(recipe, split, recipe.probe.every_size)
+    split = VALIDATION if VALIDATION in recipe.task.splits else recipe.probe.split
+    return split_rows(recipe, split, recipe.probe.every_size)
 
 
 def answer_validation(
@@ -226,7 +246,8 @@ def answer_validation(
     return answer
 
 
-def _rows(recipe: Recipe, split: str, size: int) -> list[dict[str, Any]]:
+def split_rows(recipe: Recipe, split: str, size: int) -> list[dict[str, Any]]:
+    """Questions of a split. Raises ConfigError where the task has no such split or too few questions in it."""
     try:
         return recipe.task.rows(split, size, seed=recipe.probe.seed)
     except (ValueError, OSError) as error:

@@ -3,8 +3,13 @@
 Measured per method, over the rows somebody could judge (``correct`` not null):
 
 - ``accuracy brier ece auroc confident_error_rate unparsed`` and, where ``large_correct`` is known,
-  ``escalation_rate_to_parity``: see :mod:`estimators.metrics.summary`. An unparsed confidence counts as 0.0.
+  ``escalation_rate_to_parity``: see :mod:`estimators.metrics.summary`. An unparsed confidence counts as 0.0. What a
+  pair does at a threshold chosen on other questions, and at what cost: :mod:`experiments.probe.routed`.
 - ``mean_confidence``, and ``cost`` and ``completion_tokens`` where known: means.
+
+- ``prompt_sensitivity``, ``robustness_correlation`` and ``route_flips`` where a question has several wordings
+  (:mod:`estimators.metrics.sensitivity`); ``false_success_rate`` and, among confident claims,
+  ``false_success_rate_0.9`` where success is claimed and verified.
 
 Counted per method, over all its rows, as shares with Wilson intervals, so that nothing is left out unseen:
 
@@ -26,14 +31,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from estimators.metrics.resampling import Interval, mean_interval, wilson
+from estimators.metrics.catalogue import ROUTING
+from estimators.metrics.resampling import Interval, clopper_pearson, mean_interval, wilson
+from estimators.metrics.selective import CONFIDENT, is_confident
+from estimators.metrics.sensitivity import wording_metrics
 from estimators.metrics.summary import summarize
 from experiments.files import without_nan
 from experiments.probe.records import untagged
+from experiments.probe.routed import deployed, improvement
 from experiments.probe.tables import DataError
 from rl.files import write_json
 
-ESCALATION = "escalation_rate_to_parity"
+FALSE_SUCCESS = "false_success"
+CLAIMS = ("success", FALSE_SUCCESS)
+"""Verdicts of :mod:`rewards.verifiers.state` on answers that claim success."""
 RANKED = "ranked"
 """Source of a confidence that is an estimate's rank, because the estimate is meant as no probability."""
 OF_PROBABILITIES = ("brier", "ece", "confident_error_rate", "mean_confidence")
@@ -79,7 +90,9 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
     routed = _summary(large, settings, _floats(large["large_correct"])) if len(large) else {}
     intervals = routed if len(large) == len(judged) > 0 else _summary(judged, settings)
     if routed:
-        intervals[ESCALATION] = routed[ESCALATION]
+        intervals |= {name: routed[name] for name in ROUTING}
+        clusters = _clusters(large)
+        intervals |= deployed(large, clusters, **settings) | improvement(large, clusters, **settings)
     means = {"mean_confidence": "confidence", "cost": "cost", "completion_tokens": "completion_tokens"}
     for name, column in means.items():
         known = judged[judged[column].notna()] if column in judged.columns else judged.iloc[:0]
@@ -87,6 +100,7 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
             intervals[name] = mean_interval(_floats(known[column]), groups=_clusters(known), **settings)
     if "confidence_source" in rows.columns and (rows["confidence_source"] == RANKED).any():
         intervals = {name: each for name, each in intervals.items() if name not in OF_PROBABILITIES}
+    intervals |= _wordings(judged, settings) | _claims(rows)
     intervals["unjudged"] = _share(rows["correct"].isna())
     if "lenient" in rows.columns:
         intervals["lenient"] = _share(rows["lenient"])
@@ -103,6 +117,29 @@ def _summary(judged: pd.DataFrame, settings: dict[str, Any], large: np.ndarray |
     columns = (_floats(judged["confidence"]), _floats(judged["correct"]))
     parsed = judged["parsed"].to_numpy(dtype=bool)
     return summarize(*columns, parsed=parsed, large_correct=large, groups=_clusters(judged), **settings)
+
+
+def _wordings(judged: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interval]:
+    """What depends on how a question is worded, where ``item`` says which questions are wordings of one."""
+    known = judged[judged["item"].notna()] if "item" in judged.columns else judged.iloc[:0]
+    first = known.drop_duplicates("question_id")
+    if first.empty or first["item"].nunique() == len(first):
+        return {}
+    return wording_metrics(
+        _floats(first["confidence"]), _floats(first["correct"]), first["item"].to_numpy(), **settings
+    )
+
+
+def _claims(rows: pd.DataFrame) -> dict[str, Interval]:
+    """Success that was claimed and is not there, where the verifier compares claims with states."""
+    claimed = rows[rows["verdict"].isin(CLAIMS)] if "verdict" in rows.columns else rows.iloc[:0]
+    if claimed.empty:
+        return {}
+    false, sure = claimed["verdict"] == FALSE_SUCCESS, is_confident(_floats(claimed["confidence"]), CONFIDENT)
+    return {
+        "false_success_rate": clopper_pearson(int(false.sum()), len(claimed)),
+        "false_success_rate_0.9": clopper_pearson(int(false[sure].sum()), int(sure.sum())),
+    }
 
 
 def _recorded(rows: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interval]:

@@ -30,21 +30,26 @@ from rl.files import replacing
 
 TEXT_COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "confidence_source", "verdict",
-    "group", "manner",
+    "group", "manner", "item",
 )  # fmt: skip
 BOOLEAN_COLUMNS = ("lenient", "parsed")
 PROBABILITY_COLUMNS = ("confidence", "recorded_confidence")
+AMOUNT_COLUMNS = ("cost", "large_cost", "latency_s", "large_latency_s")
+COUNT_COLUMNS = ("completion_tokens", "large_completion_tokens")
 BINARY_COLUMNS = ("correct", "large_correct", "recorded_correct")
 COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "lenient", "confidence", "parsed",
     "confidence_source", "correct", "verdict", "recorded_confidence", "recorded_correct", "large_correct", "cost",
-    "group", "manner", "completion_tokens",
+    "group", "manner", "completion_tokens", "large_cost", "large_completion_tokens", "latency_s", "large_latency_s",
+    "item",
 )  # fmt: skip
 """Every column of a records table, in order; all are always there, null where nothing is known.
 
-``manner`` is how a completion comes to its answer, in the words of its task. ``confidence_source`` is "stated",
-"recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the order of
-what it computed counts.
+``manner`` is how a completion comes to its answer, in the words of its task; ``item`` is the same for all wordings of
+one question. ``cost`` and ``large_cost`` are what the answers of the two models cost in one unit, which in a probe of
+a checkpoint is floating-point operations, prompt included; ``latency_s`` is in seconds. ``confidence_source`` is
+"stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the
+order of what it computed counts.
 """
 
 
@@ -53,12 +58,14 @@ def read_completions(path: str | Path) -> pd.DataFrame:
 
     Needed: ``prompt`` or ``problem``, ``gold``, ``completion``. Taken where present: ``method`` (else "all"),
     ``question_id`` (else the row number), ``confidence`` in [0, 1] and ``correct`` 0 or 1 (both recorded, null
-    allowed), ``large_correct`` 0 or 1, ``cost`` and ``completion_tokens`` >= 0, ``group``. Other columns are left out.
+    allowed), ``large_correct`` 0 or 1, costs, latencies and ``completion_tokens`` >= 0, ``group``, ``item``. Other
+    columns are left out.
 
     Raises DataError, naming file, line or row, column, value and what was expected.
     """
     table = read_table(path)
-    optional = ("method", "question_id", "confidence", "correct", "large_correct", "cost", "group", "completion_tokens")
+    beside = ("group", "item", "large_correct", *AMOUNT_COLUMNS, *COUNT_COLUMNS)
+    optional = ("method", "question_id", "confidence", "correct", *beside)
     table.require([("prompt", "problem"), "gold", "completion"], optional)
     frame = pd.DataFrame(
         {
@@ -137,7 +144,7 @@ def from_completions(frame: pd.DataFrame, template: AnswerTemplate, verifier: Ve
 def as_records(frame: pd.DataFrame) -> pd.DataFrame:
     """Give a frame the columns, the order and the types of a records table; columns it lacks are null.
 
-    Text is pandas' ``string``, ``completion_tokens`` ``Int64``, flags ``bool``, everything else ``float64``. A missing
+    Text is pandas' ``string``, counts of tokens ``Int64``, flags ``bool``, everything else ``float64``. A missing
     ``method`` is "all", ``question_id`` the row number, ``lenient`` false, ``parsed`` whether there is a confidence.
     """
     defaults = {"method": "all", "question_id": pd.Series(range(len(frame)), index=frame.index).astype("string")}
@@ -147,7 +154,7 @@ def as_records(frame: pd.DataFrame) -> pd.DataFrame:
         values = frame[name] if name in frame.columns else {**defaults, **flags}.get(name)
         values = values if isinstance(values, pd.Series) else pd.Series([values] * len(frame), index=frame.index)
         kind = "string" if name in TEXT_COLUMNS else "bool" if name in BOOLEAN_COLUMNS else "float64"
-        columns[name] = values.astype("Int64" if name == "completion_tokens" else kind)
+        columns[name] = values.astype("Int64" if name in COUNT_COLUMNS else kind)
     columns["confidence"] = columns["confidence"].where(columns["parsed"], 0.0)
     return pd.DataFrame(columns).reset_index(drop=True)
 
@@ -183,9 +190,9 @@ def _optional_columns(table: Table, names: tuple[str, ...]) -> dict[str, pd.Seri
             columns[name] = table.number(name, 0, 1, nullable=True)
         elif name in BINARY_COLUMNS:
             columns[name] = table.binary(name, nullable=True)
-        elif name == "cost":
+        elif name in AMOUNT_COLUMNS:
             columns[name] = table.number(name, 0, np.inf, nullable=True)
-        elif name == "completion_tokens":
+        elif name in COUNT_COLUMNS:
             columns[name] = table.count(name, nullable=True)
         elif name in BOOLEAN_COLUMNS:
             columns[name] = table.boolean(name)

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
-from experiments.report import sections
+from experiments.report import failures, sections
 from experiments.report.glossary import plain, shown_metrics
 from rl.files import write_json, write_text
 
@@ -134,6 +134,9 @@ def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str
         solve_rates=sections.solve_rates(records),
         traces=sections.traces(records),
         confident_wrong=sections.confident_wrong(records),
+        confident_groups=failures.confident_groups(records),
+        claims=failures.claims(records),
+        deployed=failures.deployed_table(metrics),
         reading=sections.reading(records, metrics),
         recorded=sections.recorded(metrics),
         glossary=shown_metrics(metrics),

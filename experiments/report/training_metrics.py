@@ -17,7 +17,8 @@ TABLE_ENDS = "<!-- end of training metrics -->"
 @dataclass(frozen=True)
 class TrainingMetric:
     """A key of ``metrics.jsonl``, capitals standing for what varies, the methods that log it (``rl``: those
-    with rollouts, grpo and ppo), and its meaning."""
+    with rollouts, grpo and ppo; ``supervised``: sft, self_ref, recalibrate and rlsf_dpo; ``dpo``, ``reward``: rlsf_dpo
+    and rlsf_reward), and its meaning."""
 
     key: str
     methods: str
@@ -99,7 +100,18 @@ value/mean | ppo | what the critic expected, before the update
 value/return | ppo | the return that it is trained on
 value/explained_variance | ppo | share of the returns' variance that the values explain, about each stream's own mean
 value/clip_ratio | ppo | share of values that moved beyond trainer.clip_range_value
-mean_token_accuracy | sft | share of tokens that the policy ranks first
+mean_token_accuracy | supervised | share of tokens that the policy ranks first, of the preferred answers under DPO
+rewards/chosen | dpo | beta times the log-probability of the chosen answer less that by the reference
+rewards/rejected | dpo | the same of the rejected answer
+rewards/accuracies | dpo | share of pairs in which that is larger for the chosen one
+rewards/margins | dpo | by how much it is larger
+logps/SIDE | dpo | log-probability of the chosen or rejected answer, nats
+logits/SIDE | dpo | mean logit over the tokens of the chosen or rejected answer
+accuracy | reward | share of pairs whose chosen answer the reward model puts higher
+margin | reward | by how much it does
+mean_reward | reward | mean of what it says; min_reward and max_reward likewise
+min_reward | reward | lowest of the batch
+max_reward | reward | highest of the batch
 heldout/accuracy | all | share of right answers on held-out questions, greedy, every probe.every steps
 heldout/brier | all | mean squared distance of confidence and correctness on them
 heldout/ece | all | expected calibration error on them

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from time import sleep
+from dataclasses import dataclass, replace
+from time import perf_counter, sleep
 from typing import Any
 
 import httpx
@@ -28,11 +28,15 @@ LARGEST_REPLY = 16 * 2**20
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model answered to one question; ``tokens`` counts the completion's, None where the server does not."""
+    """What the model answered to one question, ``seconds`` after it was asked, pauses and further tries included.
+
+    ``tokens`` counts the completion's, None where the server does not.
+    """
 
     text: str
     truncated: bool
     tokens: int | None
+    seconds: float = 0.0
 
 
 class Endpoint:
@@ -99,7 +103,7 @@ class Endpoint:
         if self.section.system is not None:
             messages = [{"role": "system", "content": self.section.system}, *messages]
         request = {"model": self.section.model, "messages": messages, **self.section.parameters}
-        problem = ""
+        problem, started = "", perf_counter()
         for attempt in range(self.section.retries + 1):
             pause = min(0.5 * 2**attempt, LONGEST_PAUSE_S)
             try:
@@ -108,7 +112,7 @@ class Endpoint:
                 problem = str(error) or type(error).__name__
             else:
                 if status == 200:
-                    return _reply(body, self.url)
+                    return replace(_reply(body, self.url), seconds=perf_counter() - started)
                 problem = _said(status, body)
                 if status not in PASSING and status < 500:
                     break

@@ -19,6 +19,14 @@ from experiments.probe.records import from_completions
 from experiments.probe.tables import SUFFIXES, read_table
 from rewards.verifiers.verifier import Verifier
 
+LARGE = {
+    "correct": "large_correct",
+    "cost": "large_cost",
+    "completion_tokens": "large_completion_tokens",
+    "latency_s": "large_latency_s",
+}
+"""What is known of an answer -> the column that says it of the large model's."""
+
 
 def check_large(recipe: Recipe) -> None:
     """Raise before a model is loaded where the model that questions are escalated to cannot be asked.
@@ -40,8 +48,14 @@ def check_large(recipe: Recipe) -> None:
         find_model(target, "probe.escalate_to")
 
 
-def large_verdicts(recipe: Recipe, verifier: Verifier) -> list[float | None]:
-    """Whether the model that questions are escalated to answers each probe question correctly; None where unjudged.
+def with_large(records: pd.DataFrame, large: pd.DataFrame) -> pd.DataFrame:
+    """Records with what :func:`large_answers` knows of the answers to the same questions, in every method."""
+    known = large.drop_duplicates("question_id").set_index("question_id")
+    return records.assign(**{name: known[name].reindex(records["question_id"]).to_numpy() for name in known})
+
+
+def large_answers(recipe: Recipe, verifier: Verifier) -> pd.DataFrame:
+    """The large model's answers to the probe questions: ``question_id`` and the columns of ``LARGE`` that are known.
 
     Raises as :func:`check_large` does.
     """
@@ -51,12 +65,15 @@ def large_verdicts(recipe: Recipe, verifier: Verifier) -> list[float | None]:
     if target is None:
         raise ConfigError("probe.escalate_to: names no model to escalate to")
     if target.endswith(SUFFIXES) and not _is_endpoint(target):
-        return recorded_verdicts(target, _question_ids(recipe))
+        ids = _question_ids(recipe)
+        recorded = recorded_verdicts(target, ids)
+        return pd.DataFrame({"question_id": ids, "large_correct": np.array(recorded, dtype=float)})
     if _is_endpoint(target):
-        records = _asked(recipe, verifier)
+        records = _asked(recipe, verifier).assign(question_id=_question_ids(recipe))
     else:
         records = probe_checkpoint(target, recipe, "large", verifier, sampled=False)
-    return [None if pd.isna(value) else float(value) for value in records["correct"]]
+    known = records[["question_id", *LARGE]].rename(columns=LARGE).dropna(axis="columns", how="all")
+    return known.assign(large_correct=records["correct"])
 
 
 def recorded_verdicts(path: str, question_ids: Sequence[str]) -> list[float | None]:
@@ -122,6 +139,8 @@ def _asked(recipe: Recipe, verifier: Verifier) -> pd.DataFrame:
             "gold": [row["answer"] for row in rows],
             "completion": [reply.text for reply in replies],
             "truncated": [reply.truncated for reply in replies],
+            "completion_tokens": [reply.tokens for reply in replies],
+            "latency_s": [reply.seconds for reply in replies],
         }
     )
     return from_completions(frame, recipe.template, verifier)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from experiments.errors import DataError
 from experiments.probe.records import as_records
+from experiments.probe.routed import in_half
 from experiments.probe.tables import read_table
 from experiments.routing.routers import ROUTERS, Embedding
 
@@ -48,16 +48,6 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     return judged.reset_index(drop=True)
 
 
-def is_test(question_id: str, share: float, seed: int) -> bool:
-    """Whether a question is measured on: a fixed lot by its id, so that all its rows fall on one side.
-
-    >>> sum(is_test(str(number), 0.5, 0) for number in range(1000))
-    503
-    """
-    digest = hashlib.sha256(f"{seed}/{question_id}".encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
-
-
 def routed_records(
     outcomes: pd.DataFrame, embedding: Callable[[], Embedding], *, test_share: float = 0.5, seed: int = 0
 ) -> pd.DataFrame:
@@ -68,7 +58,7 @@ def routed_records(
     """
     first = outcomes[outcomes["method"] == outcomes["method"].iloc[0]]
     questions = first.drop_duplicates("question_id")
-    chosen = np.array([is_test(each, test_share, seed) for each in questions["question_id"]])
+    chosen = np.array([in_half(each, test_share, seed) for each in questions["question_id"]])
     train, test = questions[~chosen], questions[chosen]
     if min(len(train), len(test)) < FEWEST:
         raise DataError(

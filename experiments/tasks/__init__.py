@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from experiments.tasks.arithmetic import Arithmetic
 from experiments.tasks.arithmetic_words import ArithmeticWords
+from experiments.tasks.dataset import Dataset
 from experiments.tasks.facts import Facts
-from experiments.tasks.gsm8k import Gsm8k
-from experiments.tasks.jsonl import JsonLines
 from experiments.tasks.rearrangement import Rearrangement
 
-Task = Arithmetic | ArithmeticWords | Facts | Gsm8k | JsonLines | Rearrangement
+Task = Arithmetic | ArithmeticWords | Dataset | Facts | Rearrangement
 TASKS: dict[str, type[Task]] = {
     "arithmetic": Arithmetic,
     "arithmetic_words": ArithmeticWords,
+    "dataset": Dataset,
     "facts": Facts,
-    "gsm8k": Gsm8k,
-    "jsonl": JsonLines,
     "rearrangement": Rearrangement,
 }

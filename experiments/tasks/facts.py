@@ -33,6 +33,7 @@ def _row(person: Person, relation: Relation, paraphrase: int) -> dict:
         "answer": person.answer(relation.name),
         "source": "facts",
         "group": person.kind(relation.name),
+        "item": f"{person.name}/{relation.name}",
         "entity": person.name,
         "relation": relation.name,
         "paraphrase": paraphrase,
@@ -41,7 +42,8 @@ def _row(person: Person, relation: Relation, paraphrase: int) -> dict:
 
 
 def questions(split: str, size: int, *, seed: int = 0, world: int = 0) -> Iterator[dict]:
-    """Yield ``size`` rows of a split: ``id question answer source group entity relation paraphrase frequency``.
+    """Yield ``size`` rows of a split: ``id question answer source group item entity relation paraphrase
+    frequency``.
 
     ``group`` is one of :data:`KINDS`, of which a quarter of the rows are "often", 35% "rarely" and a fifth each
     "combination" and "never"; ``frequency`` is the number of documents that state the fact, ``paraphrase`` the number

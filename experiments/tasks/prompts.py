@@ -9,15 +9,17 @@ from pydantic import BeforeValidator
 from rewards.template import AnswerTemplate
 
 
-def _levels_as_text(template: Any) -> Any:
-    """Levels that a recipe gives without quotation marks, as the texts that they are to a policy."""
-    if not isinstance(template, dict) or not isinstance(template.get("levels"), list):
+def _lists_of_texts(template: Any) -> Any:
+    """Levels that a recipe gives without quotation marks as the texts that they are to a policy; lists as tuples."""
+    if not isinstance(template, dict):
         return template
-    levels = (str(each) if isinstance(each, (int, float)) else each for each in template["levels"])
-    return template | {"levels": tuple(levels)}
+    lists = {name: each for name, each in template.items() if isinstance(each, list)}
+    if "levels" in lists:
+        lists["levels"] = [str(each) if isinstance(each, (int, float)) else each for each in lists["levels"]]
+    return template | {name: tuple(each) for name, each in lists.items()}
 
 
-Template = Annotated[AnswerTemplate, BeforeValidator(_levels_as_text)]
+Template = Annotated[AnswerTemplate, BeforeValidator(_lists_of_texts)]
 """The ``template`` of a task's section."""
 
 

@@ -31,6 +31,9 @@ class VerifiedTask:
     """Processes of each verifier, on each rank."""
     verifier_timeout_s: float = 5.0
     """Seconds that one answer may take to judge; one that takes longer is wrong."""
+    max_prompt_tokens: int | None = None
+    """Longest prompt to train on, chat template included; longer ones are left out, before the weights load. None:
+    those that leave no room for a completion in the model's context are refused."""
 
     def __post_init__(self) -> None:
         names = self.verifier_names
@@ -46,6 +49,8 @@ class VerifiedTask:
             raise ValueError(
                 f"task.verifier_beta: {self.verifier_beta} has no effect with one verifier, name several: task.verifier"
             )
+        if self.max_prompt_tokens is not None and self.max_prompt_tokens < 1:
+            raise ValueError(f"task.max_prompt_tokens: {self.max_prompt_tokens} is below 1")
         if self.verifier_workers < 1:
             raise ValueError(f"task.verifier_workers: {self.verifier_workers} is below 1")
         if not 0.0 < self.verifier_timeout_s < math.inf:

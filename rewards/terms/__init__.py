@@ -22,7 +22,7 @@ from rewards.terms.calibration_families import (
 from rewards.terms.format import FormatTerm
 from rewards.terms.intrinsic import C2GSPGTerm, IntuitorTerm, MeanLogProbTerm, NegativeEntropyTerm, RLPRTerm
 from rewards.terms.length import OverlongTerm, RepetitionTerm, TruncatedTerm
-from rewards.terms.preference import CAPOTerm, RLSFTerm
+from rewards.terms.preference import CAPOTerm, RewardModelTerm, RLSFTerm
 from rewards.terms.step_confidence import PriorConfidenceTerm, StepConfidenceTerm
 
 __all__ = ["ADVANTAGES", "TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "Term"]
@@ -77,6 +77,7 @@ TERMS: dict[str, type[Term]] = {
     "format": FormatTerm,
     "rlsf": RLSFTerm,
     "capo": CAPOTerm,
+    "reward_model": RewardModelTerm,
     "intuitor": IntuitorTerm,
     "negative_entropy": NegativeEntropyTerm,
     "mean_log_prob": MeanLogProbTerm,

@@ -11,12 +11,15 @@ from typing import ClassVar
 
 import numpy as np
 
+from rewards.completion import SEGMENTS
 from rewards.outcomes import Outcomes
 from rewards.scoring_rules import Scheme, check_range, constant_scheme
 from rewards.terms.intrinsic import read_signal
 
 _RANGES = {"rank": "[-1, 1]", "win_rate": "[0, 1]", "bradley_terry": "(-inf, 0]"}
 _AMONG = ("all", "equally_correct")
+REWARD_MODEL = "reward_model"
+"""The signal that a reward model gives."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,39 @@ class CAPOTerm:
 
     def scheme(self) -> Scheme:
         """Nothing: what a completion earns here is decided by its siblings; right never earns less than wrong."""
+        return constant_scheme(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class RewardModelTerm:
+    """What a reward model says of a completion, such as one trained on self-feedback (RLSF, arXiv 2507.21931).
+
+    Any number, known up to a constant a prompt: with a baseline from siblings that is nothing to mind. It knows no
+    verdict, and a policy finds what it overrates: with a KL to the start (``trainer.beta``) alone.
+
+    Returns (N,) float, NaN where the signal is undefined. By parse status: the same under every status.
+
+    >>> from rewards.completion import ParseStatus
+    >>> ones = np.ones(2)
+    >>> facts = Outcomes(ones, ones, (ParseStatus.OK,) * 2, np.zeros(2, int), ones, {"reward_model": ones * 0.5})
+    >>> RewardModelTerm()(facts).tolist()
+    [0.5, 0.5]
+    """
+
+    name: ClassVar[str] = "reward_model"
+    formula: ClassVar[str] = "r(prompt, completion)"
+    paper: ClassVar[str] = "arXiv 2507.21931"
+    needs_group: ClassVar[bool] = False
+    method: ClassVar[str] = "RLSF's reward model"
+    signals: ClassVar[tuple[str, ...]] = (REWARD_MODEL,)
+    reward_range: ClassVar[str] = "(-inf, inf)"
+    segments: tuple[str, ...] = SEGMENTS
+
+    def __call__(self, outcomes: Outcomes) -> np.ndarray:
+        return read_signal(outcomes, REWARD_MODEL, self.name)
+
+    def scheme(self) -> Scheme:
+        """Nothing, right or wrong: the term sees neither the verdict nor the stated confidence."""
         return constant_scheme(0.0, 0.0)
 
 

@@ -10,6 +10,17 @@ import numpy as np
 import pytest
 
 from estimators.metrics import escalation_rate_to_parity, oracle_curve, random_curve, routing_curve
+from estimators.metrics.routing import (
+    Crossing,
+    apgr,
+    gain_over_random,
+    parity,
+    performance_gap_recovered,
+    quantile_protocol,
+    quantile_rate_of,
+    rate_to_recover,
+)
+from estimators.metrics.ties import Rows
 
 
 def outcomes(seed, n=80, levels=6):
@@ -131,3 +142,79 @@ def test_bad_input_is_named():
         escalation_rate_to_parity([0.5], [1], [1], tolerance=-0.1)
     with pytest.raises(ValueError, match="no rows"):
         oracle_curve([], [])
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_share_of_the_gap_is_recovered_at_the_first_crossing(seed, share):
+    confidence, small, large = outcomes(seed, n=100)
+    found = rate_to_recover(confidence, small, large, share)
+    gap = int(large.sum()) - int(small.sum())
+    if gap <= 0:
+        assert found == Crossing(None, False)
+        return
+    tolerance = Fraction(gap, 100) * (1 - Fraction(share).limit_denominator(10))
+    expected = parity_by_fractions(confidence, small, large, tolerance)
+    assert found.rate == pytest.approx(expected, abs=1e-12)
+    assert found.reached == (expected < 1.0)
+
+
+def test_a_curve_that_falls_is_crossed_where_interpolation_would_be_wrong():
+    """np.interp on accuracies that fall and rise, as RouteLLM's release does it, finds another place."""
+    confidence, small = np.arange(1, 9) / 10, np.array([1, 0, 0, 0, 0, 1, 1, 0])
+    large = np.array([0, 1, 1, 0, 1, 0, 1, 1])
+    curve = routing_curve(confidence, small, large)  # 3 2 3 4 4 5 4 4 5 of 8 are right along the curve
+    assert rate_to_recover(confidence, small, large, 0.8) == Crossing(pytest.approx(0.575), True)
+    assert np.interp(0.575, curve.accuracy, curve.rate) == pytest.approx(0.95)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_mean_gap_recovered_is_the_area_of_the_curve(seed):
+    confidence, small, large = outcomes(seed, n=150)
+    curve = routing_curve(confidence, small, large)
+    fine = np.linspace(0, 1, 200_001)
+    accuracies = np.interp(fine, curve.rate, curve.accuracy)
+    line = small.mean() + fine * (large.mean() - small.mean())
+    assert gain_over_random(confidence, small, large) == pytest.approx(np.mean(accuracies - line), abs=1e-6)
+    if large.mean() > small.mean():
+        recovered = performance_gap_recovered(accuracies, small.mean(), large.mean())
+        assert apgr(confidence, small, large) == pytest.approx(recovered.mean(), abs=1e-5)
+    else:
+        assert apgr(confidence, small, large) is None
+
+
+def test_a_confidence_that_says_nothing_recovers_half_and_gains_nothing():
+    _, small, large = outcomes(1, n=120)
+    constant = np.full(120, 0.7)
+    assert apgr(constant, small, large) == pytest.approx(0.5)
+    assert gain_over_random(constant, small, large) == pytest.approx(0.0)
+    assert rate_to_recover(constant, small, large, 0.8).rate == pytest.approx(0.8)
+    lots = [gain_over_random(np.random.default_rng(seed).random(120), small, large) for seed in range(400)]
+    assert abs(np.mean(lots)) < 0.005
+
+
+def test_no_gap_has_no_share_and_what_only_the_large_model_reaches_is_not_reached():
+    assert rate_to_recover([0.1, 0.9], [1, 1], [1, 1], 0.5) == Crossing(None, False)
+    assert np.isnan(performance_gap_recovered([0.5], 0.7, 0.6)).all()
+    assert parity([0.1, 0.2, 0.9], [1, 1, 0], [1, 1, 1]) == Crossing(1.0, False)
+    assert parity([0.1, 0.9], [0, 1], [1, 1]) == Crossing(0.5, True)
+    with pytest.raises(ValueError, match=r"share is 1\.2"):
+        rate_to_recover([0.1], [0], [1], 1.2)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("n", [7, 21, 60])
+def test_the_quantile_protocol_is_what_numpy_and_a_strict_comparison_give(seed, n):
+    confidence, small, large = outcomes(seed, n=n)
+    curve = quantile_protocol(confidence, small, large)
+    for part, rate, accuracy in zip(range(21), curve.rate, curve.accuracy, strict=True):
+        routed = confidence < np.quantile(confidence, part / 20) - 1e-12
+        assert rate == pytest.approx(routed.mean())
+        assert accuracy == pytest.approx(np.where(routed, large, small).mean())
+
+
+def test_parity_by_quantiles_is_quoted_at_the_nominal_rate():
+    confidence, small, large = np.arange(100) / 100, np.array([0] * 31 + [1] * 69), np.ones(100)
+    assert quantile_rate_of(Rows.of(confidence, small, large).ties(), 0.0).tolist() == [0.35]  # at 0.3 one is kept
+    saturated = np.where(np.arange(100) < 5, 0.5, 1.0)
+    assert quantile_rate_of(Rows.of(saturated, small, large).ties(), 0.0).tolist() == [1.0]

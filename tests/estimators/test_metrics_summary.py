@@ -19,7 +19,7 @@ from estimators.metrics import (
     summarize,
     wilson,
 )
-from estimators.metrics.catalogue import NAMES
+from estimators.metrics.catalogue import NAMES, ROUTING
 
 BASIC = ["accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed"]
 
@@ -98,7 +98,7 @@ def test_all_right_in_clusters_is_bounded_by_the_clusters():
 
 def test_undefined_metrics_are_none():
     summary = summarize([0.5, 0.6], [1, 1], resamples=20)
-    assert list(summary) == [name for name in NAMES if name != "escalation_rate_to_parity"]
+    assert list(summary) == [name for name in NAMES if name not in ROUTING]
     assert summary["auroc"] == Interval(None, None, None, 2)
     assert summary["confident_error_rate"] == Interval(None, None, None, 0)
     assert summary["unparsed"] == Interval(None, None, None, 0)
@@ -160,9 +160,9 @@ def test_two_thousand_rows_and_a_thousand_resamples_take_seconds_at_most():
     rng = np.random.default_rng(7)
     confidence = rng.random(2000)
     correct, large = (rng.random((2, 2000)) < 0.7).astype(int)
-    begin = time.perf_counter()
+    begin = time.process_time()
     summarize(confidence, correct, parsed=np.ones(2000, bool), large_correct=large)
-    assert time.perf_counter() - begin < 6.0  # 0.5 s on one free core
+    assert time.process_time() - begin < 6.0  # 0.6 s on one core
 
 
 def test_bad_input_is_named():
@@ -177,7 +177,9 @@ def test_bad_input_is_named():
 
 
 def test_every_metric_is_explained():
-    from experiments.report.further_metrics import FURTHER_METRICS
+    from experiments.report.further_metrics import FAILURE_METRICS, FURTHER_METRICS, ROUTING_METRICS
     from experiments.report.glossary import METRICS
 
-    assert {each.key for each in (*METRICS, *FURTHER_METRICS)} == set(NAMES)
+    explained = {each.key for each in (*METRICS, *FURTHER_METRICS)}
+    beyond = {each.key for each in (*FAILURE_METRICS, *ROUTING_METRICS)}  # some need more columns than a summary has
+    assert explained == set(NAMES) | beyond and len(beyond - set(NAMES)) > 10

@@ -90,4 +90,4 @@ def test_trl_agrees_on_which_batches_are_made_of_whole_groups(
 
 def test_a_recipe_for_many_processes_can_be_read_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert load_recipe("rlvr", ["trainer.per_device_train_batch_size=1"]).trainer["num_generations"] == 8
+    assert load_recipe("rlvr", ["trainer.per_device_train_batch_size=1"]).trainer["num_generations"] == 4

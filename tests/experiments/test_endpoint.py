@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from experiments.config.endpoint import EndpointSection
 from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError, DataError, RunError
 from experiments.routing.endpoint import Endpoint
-from experiments.routing.large import check_large, large_verdicts, recorded_verdicts
+from experiments.routing.large import check_large, large_answers, recorded_verdicts, with_large
 from tests.experiments.served import Served, serve
 
 
@@ -136,8 +137,12 @@ def test_an_endpoint_answers_the_probe_questions() -> None:
         served.answer = lambda prompt: f"<answer>{'x' if prompt in wrong else golds[prompt]}</answer>"
         check_large(recipe)
         with recipe.task.open_verifier() as verifier:
-            verdicts = large_verdicts(recipe, verifier)
-    assert verdicts == [0.0 if number % 3 == 0 else 1.0 for number in range(12)]
+            large = large_answers(recipe, verifier)
+    assert large["large_correct"].tolist() == [0.0 if number % 3 == 0 else 1.0 for number in range(12)]
+    assert (large["large_latency_s"] > 0).all()
+    small = pd.DataFrame({"question_id": [str(rows[each]["id"]) for each in (5, 0, 5)], "method": "small"})
+    joined = with_large(small, large)
+    assert joined["large_correct"].tolist() == [1.0, 0.0, 1.0] and joined["method"].tolist() == ["small"] * 3
 
 
 def test_recorded_outcomes_are_matched_by_question(tmp_path: Path) -> None:

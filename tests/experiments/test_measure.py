@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from estimators.metrics.calibration import brier
+from estimators.metrics.catalogue import ROUTING
 from experiments.probe.measure import measure, write_metrics
 from experiments.probe.records import as_records
 from experiments.probe.tables import DataError
@@ -29,9 +30,13 @@ def test_the_shape_is_method_metric_value_low_high(tmp_path: Path) -> None:
     assert list(metrics) == ["b", "a"]
     headline = {"accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed"}
     assert headline <= metrics["b"].keys()
-    assert metrics["a"].keys() - metrics["b"].keys() == {"escalation_rate_to_parity"}
+    assert {each for each in metrics["a"].keys() - metrics["b"].keys() if not each.startswith("deployed")} == set(
+        ROUTING
+    )
     for entries in metrics.values():
         for name, entry in entries.items():
+            if name == "deployed_threshold":
+                continue  # chosen, not estimated
             assert entry.keys() == {"value", "low", "high", "n"}, name
             assert entry["low"] <= entry["value"] <= entry["high"], name
     assert [each.name for each in path.parent.iterdir()] == ["metrics.json"]
@@ -123,3 +128,25 @@ def test_completions_without_tags_are_counted_where_something_in_them_was_not_re
     assert "untagged" not in measure(frame, resamples=20)["all"]
     untagged = measure(frame.assign(status="extra_text"), resamples=20)["all"]["untagged"]
     assert (untagged["value"], untagged["n"]) == (0.4, 5)
+
+
+def test_wordings_of_a_question_are_compared_once_a_question() -> None:
+    frame = records(40, item=[str(number // 4) for number in range(40)])
+    found = measure(pd.concat([frame, frame]), resamples=20)["all"]  # a question sampled twice is one wording still
+    alone = measure(frame, resamples=20)["all"]
+    for name in ("prompt_sensitivity", "robustness_correlation", "route_flips"):
+        assert found[name]["value"] == alone[name]["value"]
+    right = frame["correct"].to_numpy().reshape(10, 4).sum(axis=1)
+    assert alone["prompt_sensitivity"]["value"] == pytest.approx(np.mean(right * (4 - right) / 6))
+    assert "route_flips" not in measure(records(40), resamples=20)["all"]
+    assert "route_flips" not in measure(records(40, item=[str(each) for each in range(40)]), resamples=20)["all"]
+
+
+def test_claims_of_success_are_held_against_the_verified_state() -> None:
+    verdicts = ["success", "false_success", "false_success", "honest_failure", "false_failure"] * 4
+    frame = records(20, verdict=verdicts)
+    frame["confidence"] = [0.95, 0.95, 0.2, 0.95, 0.95] * 4
+    found = measure(frame, resamples=20)["all"]
+    assert (found["false_success_rate"]["value"], found["false_success_rate"]["n"]) == (pytest.approx(2 / 3), 12)
+    assert (found["false_success_rate_0.9"]["value"], found["false_success_rate_0.9"]["n"]) == (0.5, 8)
+    assert "false_success_rate" not in measure(records(20, verdict="match"), resamples=20)["all"]

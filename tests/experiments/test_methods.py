@@ -39,4 +39,8 @@ def test_each_method_has_a_configuration() -> None:
         "grpo": "CalibratedGRPOConfig",
         "ppo": "CalibratedPPOConfig",
         "sft": "CalibratedSFTConfig",
+        "self_ref": "SelfRefConfig",
+        "recalibrate": "RecalibrateConfig",
+        "rlsf_dpo": "SelfFeedbackDPOConfig",
+        "rlsf_reward": "SelfFeedbackRewardConfig",
     }

@@ -45,11 +45,10 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         # A value that is none of the allowed ones, or of another type.
         (
             "task.name=arithmetics",
-            "task.name: 'arithmetics' is not one of arithmetic, arithmetic_words, facts, gsm8k, jsonl, "
-            "rearrangement "
+            "task.name: 'arithmetics' is not one of arithmetic, arithmetic_words, dataset, facts, rearrangement "
             "(did you mean arithmetic?)",
         ),
-        ("task.name=null", "task.name: None is not one of arithmetic, arithmetic_words, facts"),
+        ("task.name=null", "task.name: None is not one of arithmetic, arithmetic_words, dataset"),
         ("task.train_split=test", "task.train_split: 'test' is not one of warmup, train"),
         ("task.max_steps=19", "task.max_steps: 19 is not from 1 to 12"),
         ("task.max_steps=two", "task.max_steps: 'two' is not a whole number"),
@@ -162,8 +161,8 @@ def test_a_split_has_to_be_the_tasks_own(tmp_path: Path, refusal: Refusal) -> No
 
 def test_missing_data_names_the_key_and_the_file(tmp_path: Path, refusal: Refusal) -> None:
     paths = gsm8k_lines(tmp_path)
-    message = refusal.recipe("smollm2_gsm8k", paths[0], "task.test_path=absent.jsonl")
-    assert message == "task.test_path: absent.jsonl is not a file; expected GSM8K in JSON lines"
+    message = refusal.recipe("smollm2_gsm8k", *paths, "task.path.test=absent.jsonl")
+    assert message.startswith("task.path: absent.jsonl is not a file or folder here, nor a hub name")
 
 
 def test_the_closed_form_needs_levels_and_a_term_to_take(refusal: Refusal) -> None:

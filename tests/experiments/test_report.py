@@ -17,7 +17,7 @@ from rich.console import Console
 from experiments.probe.measure import measure, write_metrics
 from experiments.probe.records import as_records, write_records
 from experiments.probe.tables import DataError
-from experiments.report import sections
+from experiments.report import failures, sections
 from experiments.report.glossary import METRICS, best_methods, interval_text, plain, value_text
 from experiments.report.html import report_runs, write_report
 from experiments.report.terminal import parse_notices, terminal_table
@@ -326,3 +326,26 @@ def test_ranks_are_routed_on_and_not_drawn_as_probabilities() -> None:
     assert "brier" in found["said"] and not found["length"].keys() & {"brier", "ece", "mean_confidence"}
     assert [each["method"] for each in sections.reliabilities(frame)] == ["said"]
     assert {cells[0] for _, cells in sections.groups(frame)["rows"]} == {"said"}
+
+
+def test_confident_errors_are_counted_by_group_and_claims_by_confidence(report: Callable[..., Page]) -> None:
+    frame = table(count=40, confidence=[0.95, 0.4] * 20, correct=[0.0] * 10 + [1.0] * 30, group=["x"] * 8 + ["y"] * 32)
+    found = failures.confident_groups(frame)
+    assert found is not None
+    assert [(name, cells[1], cells[3]) for name, cells in found["rows"]] == [
+        ("x", "4 of 4", "80%"),
+        ("y", "1 of 16", "20%"),
+    ]
+    assert failures.confident_groups(table(correct=1.0, group="x")) is None
+    verdicts = ["success", "false_success"] * 20
+    claims = failures.claims(frame.assign(verdict=verdicts))
+    assert claims is not None
+    assert [cells[:3] for _, cells in claims["rows"]] == [["0 to 0.5", "20", "20"], ["0.95 to 1", "20", "0"]]
+    text = report(frame.assign(verdict=verdicts)).text
+    assert "Success that was claimed" in text and "4 of 4" in text
+
+
+def test_the_deployed_threshold_is_reported_with_what_it_saves(report: Callable[..., Page]) -> None:
+    text = report(table(count=200, large_correct=1.0, cost=1.0, large_cost=10.0)).text
+    assert "At a threshold chosen on other questions" in text and "Cost saved" in text
+    assert "Cost saved" not in report(table(count=200, large_correct=1.0)).text

@@ -12,7 +12,8 @@ import pytest
 from estimators.metrics.selective import auroc
 from experiments.cli import main
 from experiments.errors import DataError
-from experiments.routing.outcomes import is_test, read_outcomes, routed_records
+from experiments.probe.routed import in_half
+from experiments.routing.outcomes import read_outcomes, routed_records
 from experiments.routing.routers import ROUTERS, MatrixFactorisation, Neighbours, TfidfVectors, Win
 from tests.factories import Refusal
 
@@ -104,7 +105,7 @@ def outcomes_file(folder: Path, **columns: object) -> Path:
 def test_routers_are_measured_on_questions_that_they_were_not_fitted_on(tmp_path: Path) -> None:
     outcomes = read_outcomes(outcomes_file(tmp_path, confidence=np.linspace(0, 1, 200)))
     records = routed_records(outcomes, TfidfVectors, test_share=0.4, seed=5)
-    expected = [each for each in map(str, range(200)) if is_test(each, 0.4, 5)]
+    expected = [each for each in map(str, range(200)) if in_half(each, 0.4, 5)]
     assert list(dict.fromkeys(records["method"])) == [*ROUTERS, "recorded"]
     for _, rows in records.groupby("method"):
         assert rows["question_id"].tolist() == expected

@@ -31,10 +31,10 @@ def test_a_wrong_choice_is_told_from_a_right_one(override: list[str], parts: lis
     assert all(part in message for part in parts), message
 
 
-def test_every_task_names_verifiers_that_there_are_and_defaults_to_one_of_them() -> None:
+def test_every_task_names_verifiers_that_there_are_and_defaults_to_one_of_them_or_to_its_datas() -> None:
     for kind in TASKS.values():
         assert set(kind.verifiers) <= VERIFIERS.keys()
-        assert kind.__dataclass_fields__["verifier"].default in kind.verifiers
+        assert kind.__dataclass_fields__["verifier"].default in (None, *kind.verifiers)
 
 
 @pytest.mark.parametrize(

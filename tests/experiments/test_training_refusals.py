@@ -30,9 +30,7 @@ def training_refusal(refusal: Refusal) -> Callable[..., str]:
 def test_a_path_that_no_file_can_have_is_refused_in_one_line(
     tmp_path: Path, training_refusal: Callable[..., str], refusal: Refusal
 ) -> None:
-    assert "is not a file; expected GSM8K" in refusal.recipe(
-        "smollm2_gsm8k", f"task.train_path={'x' * 5000}", "task.test_path=x"
-    )
+    assert "is not a file or folder here" in refusal.recipe("smollm2_gsm8k", f"task.path={'x' * 5000}")
     message = training_refusal(tmp_path / "run", "rlvr", f"model.path={'x/' * 3000}y")
     assert "no such folder" in message
 
@@ -40,7 +38,7 @@ def test_a_path_that_no_file_can_have_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("trainer.per_device_train_batch_size=14", "8 does not divide the generation batch of 14 completions"),
+        ("trainer.per_device_train_batch_size=14", "4 does not divide the generation batch of 14 completions"),
         ("trainer.scale_rewards=group", "trainer.scale_rewards: 'group' has no effect here, set trainer.scaling"),
         ("trainer.credit=segmnt", "trainer.credit: 'segmnt' is not one of sequence, segment"),
         ("trainer.scaling=std", "trainer.scaling: 'std' is not one of none, "),
@@ -71,12 +69,12 @@ def test_a_critic_that_is_not_there_is_named_before_the_policy_loads(
 def test_broken_training_data_names_file_and_line(tmp_path: Path, training_refusal: Callable[..., str]) -> None:
     paths = gsm8k_lines(tmp_path, '{"question": "2+2?", "answer": "#### 4"}', '{"question": "2+3?"')
     message = training_refusal(tmp_path / "run", "smollm2_gsm8k", *paths)
-    assert f"task: {tmp_path}/rows.jsonl:2: not JSON: " in message
+    assert f"task: {tmp_path}/train.jsonl:2: not JSON: " in message
 
 
 def test_more_training_data_than_there_is_is_refused(tmp_path: Path, training_refusal: Callable[..., str]) -> None:
     message = training_refusal(tmp_path / "run", "smollm2_gsm8k", *gsm8k_lines(tmp_path), "task.train_size=5")
-    assert message.endswith("rows.jsonl has 1 questions, 5 were asked for")
+    assert message.endswith("train.jsonl has 1 questions for train, 5 were asked for")
 
 
 def test_a_warm_start_cannot_write_what_its_rows_do_not_have(
@@ -131,7 +129,7 @@ def test_a_mix_needs_as_many_prompts_as_a_batch_has_groups(
 ) -> None:
     mix = "trainer.difficulty_mix={hard: 1, easy: 1}"
     message = training_refusal(tmp_path / "run", "rlvr", mix, "task.train_size=8")
-    assert message == "trainer.difficulty_mix: a batch asks 16 different prompts and the task has 8 to train on"
+    assert message == "trainer.difficulty_mix: a batch asks 32 different prompts and the task has 8 to train on"
 
 
 def test_ppo_trains_all_tokens(tmp_path: Path, training_refusal: Callable[..., str]) -> None:

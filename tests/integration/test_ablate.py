@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments.ablation.plan import plan
 from experiments.ablation.run import ablate
 from experiments.ablation.study import load_study
 from experiments.ablation.summary import markdown_summary
 from experiments.cli import main
+from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
+from experiments.launch.shapes import shape_of
 from tests.factories import json_lines
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +115,33 @@ def test_a_study_trains_chooses_measures_and_draws(recipe: str, tmp_path: Path) 
     assert len(trained) == 3 * 3
     ablate(load_study(path), out, jobs=1, say=said.append)
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == trained
+
+
+def test_a_dry_run_says_what_a_study_takes_and_runs_nothing(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = {"a": {"recipe": recipe}, "b": {"recipe": recipe, "set": {"trainer.credit": "sequence"}}}
+    grid = {"trainer.learning_rate": [1e-3, 1e-2]}
+    study = write(tmp_path / "study.yaml", variants=variants, grid=grid, seeds=[0, 1, 2], every=2)
+    out = tmp_path / "out"
+    assert main(["ablate", study, "--out", str(out), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "runs: 8, 4 to choose settings and 4 more seeds; 0 done\nhours: not known" in said and not out.exists()
+    done = out / "a" / "learning_rate=0.001" / "seed-0"
+    done.mkdir(parents=True)
+    (done / "measures.json").write_text("[]")
+    (done / "metrics.jsonl").write_text('{"step": 4}\n{"step": 4, "train_runtime": 3600.0}\n')
+    assert main(["ablate", study, "--out", str(out), "--dry-run"]) == 0
+    assert "1 done\nhours: 7.0, one after another" in capsys.readouterr().out
+    found = plan(load_study(study), out)
+    parameters = shape_of(load_recipe(recipe).model.path)[0].parameters
+    assert found.disk == 8 * parameters * (2 * 12 + 4), "two checkpoints with their optimizer, and the final weights"
+
+
+def test_the_study_of_terms_has_its_cells() -> None:
+    study = load_study("terms", ["probe.size=20", "probe.escalate_to=null"])
+    assert len(study.variants) == 12 and len(study.settings()) == 3 and len(study.seeds) == 3
+    assert plan(study, Path("absent")).tuning == 36
 
 
 def test_a_folder_with_a_run_of_other_settings_is_refused(recipe: str, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_what_cannot_be_run_ends_with_2_and_one_line(tmp_path: Path, refusal: Re
         "override 'trainer.max_steps': expected "
     )
     assert "hackable" in refusal.command("train", "rlcr", "rubric.brier.weight=2", *out)
-    assert "use a batch of 8" in refusal.command("train", "rlvr", "trainer.per_device_train_batch_size=6", *out)
+    assert "use a batch of 4 or 8" in refusal.command("train", "rlvr", "trainer.per_device_train_batch_size=6", *out)
     assert refusal.command("train", "rlvr", "model.path=./absent", *out).startswith(
         "model.path: ./absent: no such folder"
     )

@@ -17,7 +17,11 @@ OVERRIDES = (
     "probe.size=60",
     "probe.resamples=50",
     "probe.samples=2",
+    "probe.recalibration_size=60",
 )
+RECALIBRATED = {
+    name: [f"{name}_answer_probability_{each}" for each in ("temperature", "isotonic")] for name in ("rlvr", "candor")
+}
 METRICS = {"accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed", "escalation_rate_to_parity"}
 
 
@@ -28,8 +32,8 @@ def test_quickstart_trains_probes_and_reports_and_resumes(tmp_path):
     checkpoints = json.loads((out / "metrics.json").read_text())["checkpoints"]
     assert list(checkpoints) == [
         *("warm_start", "warm_start_sampled"),
-        *("rlvr", "rlvr_answer_probability", "rlvr_expected_confidence", "rlvr_sampled"),
-        *("candor", "candor_verbalized", "candor_answer_probability", "candor_sampled"),
+        *("rlvr", "rlvr_answer_probability", "rlvr_expected_confidence", *RECALIBRATED["rlvr"], "rlvr_sampled"),
+        *("candor", "candor_verbalized", "candor_answer_probability", *RECALIBRATED["candor"], "candor_sampled"),
     ]
     for name in ("warm_start", "rlvr", "candor"):
         assert checkpoints[name].keys() >= METRICS

@@ -65,13 +65,11 @@ def test_every_command_is_understood(command: str, tmp_path: Path, monkeypatch: 
         return
     assert words[0] == "candor", "a command of another program"
     options = cli._parse(words[1:])
-    if words[1] in ("train", "audit"):
-        local = {"train.jsonl", "test.jsonl"}  # a user's own files
-        given = [each for each in options.overrides if each.partition("=")[2] not in local]
-        for name in local:
-            (tmp_path / name).write_text('{"question": "1+1?", "answer": "#### 2"}\n')
+    if words[1] in ("train", "audit", "show") and options.recipe:
+        (tmp_path / "gsm8k").mkdir()  # a user's own files
+        (tmp_path / "mine.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n')
         monkeypatch.chdir(tmp_path)
-        load_recipe(options.recipe, [*given, *(each for each in options.overrides if each not in given)])
+        load_recipe(options.recipe, options.overrides)
     if getattr(options, "launch", None):
         assert process_count(launch_file(options.launch), options.num_processes) >= 2
 

@@ -37,11 +37,11 @@ def test_training_checkpoint_and_probe_go_by_the_recipe(policy: Any, tmp_path: P
     """Golds that only the verifier asked for can read: lists of aliases, in which every answer of the policy is."""
     aliases = [str(number) for number in range(100)]
     lines = [json.dumps({"prompt": row["prompt"], "answer": aliases}) for row in policy.rows]
-    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    for name, part in (("train", lines[:12]), ("test", lines[12:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(part))
     sections = {
         "task": {
-            "name": "jsonl", "verifier": ["text"], "train_path": str(tmp_path / "mine.jsonl"), "chat": False,
-            "test_path": str(tmp_path / "mine.jsonl"), "instructions": False,
+            "name": "dataset", "verifier": ["text"], "path": str(tmp_path), "chat": False, "instructions": False,
             "template": {"levels": list(policy.template.levels)},
         },
         "model": {"path": str(policy.path), "attn_implementation": "eager"},
@@ -69,6 +69,7 @@ def test_a_tiny_policy_takes_a_step_on_it(policy: Any, tmp_path: Path) -> None:
         "task": {
             "name": "rearrangement",
             "train_size": 8,
+            "max_prompt_tokens": 1000,  # more than the policy has positions, which its rotary ones bear
             "chat": False,
             "instructions": False,
             "template": {"levels": list(policy.template.levels)},

@@ -34,7 +34,7 @@ def test_recorded_samples_are_voted_on(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_checkpoint_is_sampled_and_its_thresholds_are_its_own(policy: Any, tmp_path: Path) -> None:
-    task = {"name": "jsonl", "train_path": str(tmp_path / "rows.jsonl"), "test_path": str(tmp_path / "rows.jsonl")}
+    task = {"name": "dataset", "path": str(tmp_path / "rows.jsonl"), "splits": {"test": "train"}}
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(each) + "\n" for each in policy.rows), encoding="utf-8")
     levels = list(policy.template.levels)
     recipe = tmp_path / "sums.yaml"

@@ -23,11 +23,14 @@ from trl import GRPOConfig, GRPOTrainer, SFTTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
+import rl.confidence_tokens
 import rl.grpo
 import rl.ppo
 import rl.trainer
+from rl.confidence_tokens import OwnAnswersTrainer
 from rl.grpo import CalibratedGRPOTrainer
 from rl.ppo import CalibratedPPOTrainer
+from rl.self_feedback import SelfFeedbackRewardTrainer
 from rl.sft import CalibratedSFTTrainer
 
 GUARDED = {
@@ -100,6 +103,8 @@ def listed(module: Any) -> set[str]:
     ("trainer", "modules", "methods"),
     [
         (CalibratedSFTTrainer, [rl.trainer], GUARDED),
+        (OwnAnswersTrainer, [rl.trainer, rl.confidence_tokens], GUARDED | {"save_model": "output_dir _internal_call"}),
+        (SelfFeedbackRewardTrainer, [rl.trainer], GUARDED),
         (CalibratedGRPOTrainer, [rl.trainer, rl.grpo], GUARDED | OF_GRPO),
         (CalibratedPPOTrainer, [rl.trainer, rl.grpo, rl.ppo], GUARDED | OF_GRPO | OF_PPO),
     ],

@@ -1,0 +1,77 @@
+"""What a study will take before it is started: runs, hours, disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.ablation.study import MEASURES, Study, planned_run
+from experiments.config.methods import METHODS
+from experiments.config.recipe import load_recipe
+from experiments.launch.shapes import shape_of
+
+BYTES = {"weights": 4, "optimizer": 8}
+"""Of a parameter in a checkpoint: float32 weights, and Adam's two averages."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Runs of a study: ``tuning`` choose a setting by the first seed, ``reporting`` are the other seeds at the best."""
+
+    tuning: int
+    reporting: int
+    done: int
+    """Runs that are finished in the folder; of those that report, where they are at any setting."""
+    hours: float | None
+    """Of one after another what is left, by the mean of the finished ones; None where there are none."""
+    disk: float
+    """Bytes of all checkpoints together, which are kept."""
+
+
+def plan(study: Study, out: Path) -> Plan:
+    """Count what a study will run in ``out``. Raises ConfigError for a model whose size is not known."""
+    settings = study.settings()
+    tuning = len(settings) * len(study.variants)
+    reporting = (len(study.seeds) - 1) * len(study.variants)
+    disk, done = 0.0, 0
+    seconds: list[float] = []
+    for variant in study.variants:
+        recipe = load_recipe(*_named(study, variant, out))
+        parameters = shape_of(recipe.model.path)[0].parameters
+        default = METHODS[recipe.method].configuration().max_steps
+        checkpoints = max(recipe.trainer.get("max_steps", default), 0) // study.every
+        size = parameters * (checkpoints * sum(BYTES.values()) + BYTES["weights"])
+        disk += size * (len(settings) + len(study.seeds) - 1)
+        for setting in settings:
+            for seed in study.seeds:
+                folder = planned_run(study, variant, setting, seed, out).folder
+                if (folder / MEASURES).exists():
+                    done += 1
+                    seconds += _seconds(folder)
+    left = max(tuning + reporting - done, 0)
+    hours = left * sum(seconds) / len(seconds) / 3600 if seconds else None
+    return Plan(tuning, reporting, done, hours, disk)
+
+
+def _named(study: Study, variant: str, out: Path) -> tuple[str, tuple[str, ...]]:
+    run = planned_run(study, variant, study.settings()[0], study.seeds[0], out)
+    return run.recipe, run.overrides
+
+
+def _seconds(folder: Path) -> list[float]:
+    """Seconds that a finished run trained, as its last record says; measuring its checkpoints comes on top."""
+    records = folder / "metrics.jsonl"
+    if not records.exists():
+        return []
+    last = json.loads(records.read_text(encoding="utf-8").splitlines()[-1])
+    return [last["train_runtime"]] if "train_runtime" in last else []
+
+
+def in_words(found: Plan) -> str:
+    """The plan in one line each for runs, hours and disk."""
+    hours = "not known until a run of it is done" if found.hours is None else f"{found.hours:.1f}, one after another"
+    return (
+        f"runs: {found.tuning + found.reporting}, {found.tuning} to choose settings and {found.reporting} more seeds; "
+        f"{found.done} done\nhours: {hours}\ndisk: {found.disk / 2**30:.2f} GiB of checkpoints"
+    )

@@ -1,0 +1,185 @@
+"""What a recipe takes under each launch, by calculation: memory of a GPU, whether that fits, and hours.
+
+Beyond model states (:mod:`experiments.launch.memory`), bytes of one GPU with b completions of s tokens a micro-batch,
+T of them written, L layers of width h, vocabulary V:
+
+    activations    34 s b h (L without gradient checkpointing, else 1) + 2 s b h L   (arXiv 2205.05198, attention fused)
+    logits         8 b T V: in bfloat16, their gradient, and float32 for the softmax
+    vLLM           its share of the whole GPU, where it is beside the policy (vllm_mode colocate)
+    generation     else 4 s L k a completion, k the width of the keys, of those that a GPU writes at once
+    reserve        2 GiB for the driver, the communication and what the allocator wastes
+
+Prompts count with ``task.max_prompt_tokens``, completions with ``max_completion_length``: the longest there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.config.methods import METHODS
+from experiments.config.recipe import Recipe
+from experiments.errors import ConfigError
+from experiments.launch.memory import GIB, LAUNCHES, Memory, generation_seconds, memory, update_seconds
+from experiments.launch.shapes import Shape, shape_of
+
+ONE = "one process"
+"""No launch: ``candor train R``."""
+RESERVE = 2 * GIB
+PROMPT = 512
+"""Tokens of a prompt where the recipe names no longest one."""
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of a recipe the estimate is made of."""
+
+    shape: Shape
+    origin: str
+    trained: float
+    """Parameters trained: those of the adapters with LoRA."""
+    width: int
+    """Bytes of a weight as it is loaded."""
+    frozen_reference: bool
+    critic: bool
+    micro: int
+    prompt: int
+    completion: int
+    checkpointing: bool
+    steps_per_update: int
+    generated_at_once: int
+    vllm_share: float
+    vllm: bool
+    rollouts: bool
+    max_steps: int
+
+    @property
+    def sequence(self) -> int:
+        return self.prompt + self.completion
+
+
+def facts_of(recipe: Recipe) -> Facts:
+    """Read a recipe's keys, TRL's defaults where it leaves them out. Raises ConfigError for an unknown size."""
+    defaults = METHODS[recipe.method].configuration()
+    rollouts = METHODS[recipe.method].rollouts
+
+    def key(name: str) -> Any:
+        return recipe.trainer.get(name, getattr(defaults, name, None))
+
+    shape, origin = shape_of(recipe.model.path)
+    lora = recipe.model.lora
+    micro = key("per_device_train_batch_size")
+    accumulation = key("gradient_accumulation_steps")
+    vllm = bool(key("use_vllm"))
+    return Facts(
+        shape=shape,
+        origin=origin,
+        trained=shape.adapter(lora.get("r", 8)) if lora is not None else shape.parameters,
+        width=4 if recipe.model.dtype == "float32" else 2,
+        frozen_reference=bool(rollouts and key("beta")) and lora is None,
+        critic=recipe.method == "ppo" and key("value_model") == "separate",
+        micro=micro,
+        prompt=(recipe.task.max_prompt_tokens or PROMPT) if rollouts else 0,
+        completion=key("max_completion_length") if rollouts else (key("max_length") or 1024),
+        checkpointing=bool(key("gradient_checkpointing")),
+        steps_per_update=accumulation,
+        generated_at_once=micro * (key("steps_per_generation") or accumulation) if rollouts else 0,
+        vllm_share=key("vllm_gpu_memory_utilization") if vllm and key("vllm_mode") == "colocate" else 0.0,
+        vllm=vllm,
+        rollouts=rollouts,
+        max_steps=key("max_steps"),
+    )
+
+
+def states(facts: Facts, launch: str, processes: int, per_node: int = 8) -> Memory:
+    """Model states of a GPU; with adapters the base stands frozen beside what is trained."""
+    kind = "ddp" if launch == ONE else launch
+    extras: dict[str, Any] = {"per_node": per_node, "reference": facts.frozen_reference, "critic": facts.critic}
+    whole = memory(facts.shape.parameters, kind, processes, **extras)
+    if facts.trained < facts.shape.parameters:
+        part = memory(max(facts.trained, 1.0), kind, processes, per_node=per_node)
+        base = facts.shape.parameters * (2 if kind.startswith("zero") else facts.width)
+        layer = whole.largest_layer
+        base /= processes if kind.startswith("zero3") else 1
+        return Memory(
+            base + part.weights, part.gradients, part.master, part.adam, layer, 0.0, whole.generation, part.host
+        )
+    if kind == "ddp" and facts.width == 2:  # no float32 copy: weights, gradients and Adam in bfloat16
+        return Memory(whole.weights / 2, whole.gradients / 2, 0.0, whole.adam / 2, reference=whole.reference / 2)
+    if facts.vllm or not facts.rollouts:  # gathered a layer at a time, to be sent, or nothing is generated
+        return Memory(whole.weights, whole.gradients, whole.master, whole.adam, whole.largest_layer, whole.reference,
+                      0.0, whole.host)  # fmt: skip
+    return whole
+
+
+def gpu_bytes(facts: Facts, launch: str, processes: int, gpu: float) -> dict[str, float]:
+    """Bytes of a GPU of ``gpu`` bytes by part: states, activations, logits, generation, vllm, reserve; the sum."""
+    shape, tokens = facts.shape, facts.sequence * facts.micro
+    held = states(facts, launch, processes)
+    layers = 1 if facts.checkpointing else shape.layers
+    activations = 34.0 * tokens * shape.hidden * layers + 2.0 * tokens * shape.hidden * shape.layers
+    logits = 8.0 * facts.micro * facts.completion * shape.vocabulary
+    cache = 0.0
+    if facts.rollouts and not facts.vllm:
+        cache = 4.0 * facts.sequence * shape.layers * shape.key_value * facts.generated_at_once
+    update, generation = activations + logits, cache + max(held.peak - held.update, 0.0)
+    parts = {
+        "states": held.update,
+        "activations": activations,
+        "logits": logits,
+        "generation": max(generation - update, 0.0),  # the two are not at once
+        "vllm": facts.vllm_share * gpu,
+        "reserve": float(RESERVE),
+    }
+    return parts | {"together": sum(parts.values())}
+
+
+def hours(facts: Facts, processes: int) -> tuple[float, float]:
+    """Hours of the updates and of the generation on H100s, every text as long as it may be.
+
+    Raises ConfigError where the recipe does not say how many steps there are.
+    """
+    if facts.max_steps < 1:
+        raise ConfigError("trainer.max_steps: missing; the hours of a run are those of its steps")
+    completions = facts.micro * facts.steps_per_update * processes
+    passes = 8.0 + 2.0 * facts.frozen_reference + 2.0 * facts.vllm
+    update = update_seconds(facts.shape.parameters, completions * facts.sequence, processes, passes=passes)
+    turns = facts.steps_per_update * facts.micro / facts.generated_at_once if facts.rollouts else 0.0
+    return facts.max_steps * update / 3600, (
+        facts.max_steps * turns * generation_seconds(facts.shape.parameters, facts.completion) / 3600
+    )
+
+
+def smallest(facts: Facts, gpu: float) -> tuple[str, int, float] | None:
+    """The launch on the fewest GPUs that fits, and its bytes of a GPU; None where none of up to 128 does.
+
+    Main memory, which is slow, only where nothing else fits. Whole weights in bfloat16 only under DeepSpeed, which
+    updates a float32 copy of them: without one a small learning rate is rounded away.
+    """
+    whole = facts.width == 2 and facts.trained == facts.shape.parameters and facts.rollouts
+    for launches in ((LAUNCHES[1:-1] if whole else LAUNCHES[:-1]), LAUNCHES[-1:]):
+        for processes in _SIZES:
+            alone = processes == 1 and not whole and launches != LAUNCHES[-1:]
+            for launch in (ONE,) if alone else launches:
+                together = gpu_bytes(facts, launch, processes, gpu)["together"]
+                if together <= gpu:
+                    return launch, processes, together
+    return None
+
+
+def check_fits(facts: Facts, name: str, launch: str, processes: int, gpu: float) -> None:
+    """Raise ConfigError, naming the smallest launch that does, where a recipe does not fit the one named."""
+    parts = gpu_bytes(facts, launch, processes, gpu)
+    if parts["together"] <= gpu:
+        return
+    found = smallest(facts, gpu)
+    enough = "no launch of up to 128 GPUs is enough, lower trainer.per_device_train_batch_size or lengths"
+    if found is not None:
+        how = "one process" if found[0] == ONE else f"--launch {found[0]} --num-processes {found[1]}"
+        enough = f"the smallest that fits is {how} ({found[2] / GIB:.1f} GiB)"
+    largest = max((part for part in parts if part != "together"), key=parts.__getitem__)
+    raise ConfigError(
+        f"{name} under {launch} on {processes} takes {parts['together'] / GIB:.1f} GiB of a GPU of {gpu / GIB:.0f} "
+        f"({largest} {parts[largest] / GIB:.1f}); {enough}"
+    )

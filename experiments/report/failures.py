@@ -1,0 +1,98 @@
+"""Where a router would be hurt: confident wrong answers by group, and success that was claimed and is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from estimators.metrics.resampling import clopper_pearson
+from estimators.metrics.selective import CONFIDENT, is_confident
+from experiments.probe.measure import CLAIMS, FALSE_SUCCESS, RANKED
+from experiments.report.glossary import plain
+
+GROUPS_SHOWN = 12
+BANDS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)
+"""Lower ends of the bands of confidence in which claims are counted; the last holds 1 alone."""
+
+
+def confident_groups(records: pd.DataFrame) -> dict[str, Any] | None:
+    """Wrong answers at a confidence of at least 0.9 by group and method, most first; None without any group."""
+    judged = records[
+        records["correct"].notna() & records["group"].notna() & records["confidence_source"].ne(RANKED).fillna(True)
+    ]
+    sure = judged[judged["parsed"] & is_confident(judged["confidence"].to_numpy(dtype=float), CONFIDENT)]
+    found = []
+    for (method, group), part in sure.groupby(["method", "group"], sort=False):
+        wrong = int((part["correct"] < 1).sum())
+        if wrong:
+            found.append((wrong, str(method), str(group), part))
+    if not found:
+        return None
+    total = sure[sure["correct"] < 1].groupby("method", sort=False).size()
+    rows = []
+    for wrong, method, group, part in sorted(found, key=lambda each: -each[0])[:GROUPS_SHOWN]:
+        rate = clopper_pearson(wrong, len(part))
+        assert rate.low is not None and rate.high is not None
+        cells = [
+            plain(method, 80),
+            f"{wrong:,} of {len(part):,}",
+            f"{100 * wrong / len(part):.1f}% ({100 * rate.low:.1f}\N{EN DASH}{100 * rate.high:.1f})",
+            f"{100 * wrong / int(total[method]):.0f}%",
+        ]
+        rows.append((plain(group, 80), cells))
+    columns = ["Group", "Method", "Confident and wrong", "Wrong of the confident", "Of all such of the method"]
+    return {"columns": columns, "rows": rows, "left_out": max(0, len(found) - GROUPS_SHOWN)}
+
+
+def claims(records: pd.DataFrame) -> dict[str, Any] | None:
+    """Claims of success by confidence, and how many of them are false; None where no claim was verified."""
+    claimed = records[records["verdict"].isin(CLAIMS)]
+    rows = []
+    for method, part in claimed.groupby("method", sort=False):
+        band = np.searchsorted(BANDS, part["confidence"].to_numpy(dtype=float) + 1e-9, side="right") - 1
+        for number, low in enumerate(BANDS):
+            mine = part[band == number]
+            if mine.empty:
+                continue
+            false = int((mine["verdict"] == FALSE_SUCCESS).sum())
+            rate = clopper_pearson(false, len(mine))
+            assert rate.low is not None and rate.high is not None
+            shown = f"{100 * false / len(mine):.1f}% ({100 * rate.low:.1f}\N{EN DASH}{100 * rate.high:.1f})"
+            high = f" to {BANDS[number + 1]:g}" if number + 1 < len(BANDS) else ""
+            rows.append((plain(method, 80), [f"{low:g}{high}", f"{len(mine):,}", f"{false:,}", shown]))
+    return {"columns": ["Method", "Confidence", "Claims", "False", "False success"], "rows": rows} if rows else None
+
+
+DEPLOYED = (
+    ("deployed_threshold", "Threshold", False),
+    ("deployed_rate", "Escalated", True),
+    ("deployed_accuracy", "Accuracy", True),
+    ("deployed_against_large", "Against large", True),
+    ("deployed_over_random", "Over as many by lot", True),
+    ("deployed_tokens_saved", "Large tokens saved", True),
+    ("deployed_cost_saved", "Cost saved", True),
+)
+
+
+def deployed_table(metrics: Any) -> dict[str, Any] | None:
+    """What each method's threshold, chosen on half of the questions, does on the other half; None where none has."""
+    known = {method: entries for method, entries in metrics.items() if "deployed_threshold" in entries}
+    if not known:
+        return None
+    columns = [each for each in DEPLOYED if any(each[0] in entries for entries in known.values())]
+    rows = []
+    for method, entries in known.items():
+        cells = [_deployed(entries.get(key, {"value": None}), percent) for key, _, percent in columns]
+        rows.append((plain(method, 80), cells))
+    return {"columns": ["Method", *(label for _, label, _ in columns)], "rows": rows}
+
+
+def _deployed(entry: Any, percent: bool) -> str:
+    if entry["value"] is None:
+        return "n/a"
+    if not percent:
+        return "escalate all" if entry["value"] > 1 else f"{entry['value']:.3f}"
+    shown = f"{100 * entry['value']:.1f}%"
+    return shown if entry["low"] is None else f"{shown} ({100 * entry['low']:.1f} to {100 * entry['high']:.1f})"

@@ -1,0 +1,110 @@
+"""Columns of a row by dotted names, conditions on them, and the prompt that they are put into."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rewards.nearest import nearest
+
+_PLACE = re.compile(r"\{([^{}]+)\}")
+
+
+def value_of(record: Mapping[str, Any], column: str) -> Any:
+    """What stands under a column, ``answer.value`` being ``value`` in the mapping ``answer``.
+
+    Raises ValueError, naming what there is and the nearest of it, where there is no such column.
+
+    >>> value_of({"answer": {"value": "Paris"}}, "answer.value")
+    'Paris'
+    """
+    place: Any = record
+    for part in [column] if column in record else column.split("."):
+        if not isinstance(place, Mapping) or part not in place:
+            names = [str(name) for name in place] if isinstance(place, Mapping) else []
+            there = f"there are {', '.join(names)}" if names else "there is no mapping there"
+            raise ValueError(f"no column {column!r}, {there}{nearest(part, names)}")
+        place = place[part]
+    return place
+
+
+def text_of(value: Any, name: str) -> str:
+    """A value that is a text, or a number as one. Raises ValueError for anything else and for an empty text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}, expected text")
+    if not value.strip():
+        raise ValueError(f"{name} is {value!r}, expected text that is not empty")
+    return value
+
+
+def filled(prompt: str, fields: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """A prompt with its ``{places}`` filled by fields or else by columns; what is put in is not looked at again.
+
+    >>> filled("{passage}\\n\\n{question} \\\\boxed{}", {"question": "Who?"}, {"passage": "He {did}."})
+    'He {did}.\\n\\nWho? \\\\boxed{}'
+    """
+    return _PLACE.sub(
+        lambda place: text_of(fields[place[1]] if place[1] in fields else value_of(record, place[1]), place[1]), prompt
+    )
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _is_number(value: Any, wanted: Any) -> bool:
+    return math.isfinite(_number(value)) == wanted
+
+
+CONDITIONS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
+    "above": ((int, float), lambda value, bound: _number(value) > bound),
+    "below": ((int, float), lambda value, bound: _number(value) < bound),
+    "at_least": ((int, float), lambda value, bound: _number(value) >= bound),
+    "at_most": ((int, float), lambda value, bound: _number(value) <= bound),
+    "in": (list, lambda value, allowed: value in allowed),
+    "not_in": (list, lambda value, refused: value not in refused),
+    "number": (bool, _is_number),
+    "max_chars": (int, lambda value, bound: len(str(value)) <= bound),
+    "min_chars": (int, lambda value, bound: len(str(value)) >= bound),
+}
+"""Condition -> the type of its operand, and the test; a number may be the text of one."""
+
+
+def check_filter(conditions: Mapping[str, Any], key: str) -> None:
+    """Raise ValueError for a condition that there is not, or an operand that it does not take."""
+    for column, asked in conditions.items():
+        if not isinstance(asked, Mapping):
+            continue
+        for name, operand in asked.items():
+            if name not in CONDITIONS:
+                listed = ", ".join(CONDITIONS)
+                raise ValueError(
+                    f"{key}.{column}.{name}: unknown condition, allowed: {listed}{nearest(name, CONDITIONS)}"
+                )
+            kinds = CONDITIONS[name][0]
+            if not isinstance(operand, kinds) or (isinstance(operand, bool) and kinds is not bool):
+                words = {list: "list", bool: "true or false"}.get(kinds, "number")  # type: ignore[call-overload]
+                raise ValueError(f"{key}.{column}.{name}: {operand!r} is not a {words}")
+
+
+def passes(record: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
+    """Whether a row meets every condition: a value that its column equals, or a mapping of :data:`CONDITIONS`.
+
+    >>> passes({"rate": "0.4", "source": "amc"}, {"rate": {"above": 0, "below": 0.75}, "source": "amc"})
+    True
+    """
+    for column, asked in conditions.items():
+        value = value_of(record, column)
+        if isinstance(asked, Mapping):
+            if not all(CONDITIONS[name][1](value, operand) for name, operand in asked.items()):
+                return False
+        elif value != asked:
+            return False
+    return True
