@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from estimators.exported import CALIBRATION, GATE, RECALIBRATION, TEMPLATE, read_manifest
 from estimators.gate import Gate
 from estimators.recalibration import Recalibration
-from estimators.written import WrittenToken, read_text, token_ends, tokens_between, written_tokens
+from estimators.written import FIELDS, Written, WrittenToken, read_text, token_ends, tokens_between, written_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -59,6 +59,10 @@ class Confidence:
     measured: Mapping[str, Any]
     gate: Gate | None = None
     recalibration: Recalibration | None = None
+    marks: bool = False
+    """Whether the two levels are marks behind the answer, unsure and sure, and no decimals in tags."""
+    declared: tuple[str, ...] = FIELDS
+    """Fields that the template declares."""
 
     @classmethod
     def load(cls, folder: str | Path) -> Confidence:
@@ -68,7 +72,7 @@ class Confidence:
             raise ValueError(f"{folder}: estimator is {manifest['estimator']!r}, expected one of {', '.join(READABLE)}")
         template = json.loads((calibration / TEMPLATE).read_text(encoding="utf-8"))
         has = {name for name in (GATE, RECALIBRATION) if f"{CALIBRATION}/{name}" in manifest["files"]}
-        levels = template.get("levels")
+        levels, form = template.get("levels"), {"think": "thinking", **{each: each for each in FIELDS[1:]}}
         return cls(
             estimator=manifest["estimator"],
             options=manifest["options"],
@@ -77,6 +81,8 @@ class Confidence:
             measured=manifest["measured"],
             gate=Gate.load(calibration / GATE) if GATE in has else None,
             recalibration=Recalibration.load(calibration / RECALIBRATION) if RECALIBRATION in has else None,
+            marks=template.get("confidence") == "token",
+            declared=tuple(tag for tag, key in form.items() if template.get(key, "required") != "none"),
         )
 
     def __call__(self, text: str | None = None, logprobs: Any = None, *, truncated: bool = False) -> Reading:
@@ -166,13 +172,16 @@ class Confidence:
         }
 
     def _of(self, text: str, tokens: Sequence[WrittenToken] | None, truncated: bool) -> Reading:
-        stated = read_text(text, self.levels, truncated=truncated).stated
+        stated = self._written(text, truncated).stated
         if self.estimator == "verbalized":
             return self.of_value(stated, STATED, "" if stated is not None else "no confidence was stated")
         if tokens is None:
             return self._fallback(stated, f"{self.estimator} needs the log-probabilities of the tokens")
         value, reason = self._measure(tokens, stated, truncated)
         return self._fallback(stated, reason) if value is None else self.of_value(value, MEASURED)
+
+    def _written(self, text: str, truncated: bool) -> Written:
+        return read_text(text, self.levels, truncated=truncated, marks=self.marks, declared=self.declared)
 
     def _fallback(self, stated: float | None, reason: str) -> Reading:
         """What was only stated, where the gate was fitted on something else: it does not answer on that."""
@@ -199,7 +208,7 @@ class Confidence:
         """The confidence read off the tokens, or None and why not."""
         ends = token_ends([each.text for each in tokens])
         text = b"".join(each.text for each in tokens).decode("utf-8", errors="replace")
-        written = read_text(text, self.levels, truncated=truncated)
+        written = self._written(text, truncated)
         if written.stated != stated:
             return None, "the tokens state another confidence than the text"
         if self.estimator.startswith("answer_"):
@@ -225,9 +234,10 @@ class Confidence:
         A level that is not among the likeliest tokens has at most the probability of the last of them: where that
         leaves the mean in doubt, there is none.
         """
-        levels = list(self.levels or ())
+        values = {level: float(place) if self.marks else float(level) for place, level in enumerate(self.levels or ())}
+        levels = list(values)
         if self.estimator == "confidence_token":
-            levels = [min(levels, key=float), max(levels, key=float)]
+            levels = [min(levels, key=values.__getitem__), max(levels, key=values.__getitem__)]
         seen = {**token.top, token.text: token.log_prob}
         known = {level: seen[level.encode()] for level in levels if level.encode() in seen}
         if not known:
@@ -241,4 +251,4 @@ class Confidence:
             return None, f"the server gave {len(known)} of {len(levels)} levels; ask for more top_logprobs"
         if self.estimator == "confidence_token":
             return weights.get(levels[1], 0.0) / total, ""
-        return min(1.0, sum(weight * float(level) for level, weight in weights.items()) / total), ""
+        return min(1.0, sum(weight * values[level] for level, weight in weights.items()) / total), ""

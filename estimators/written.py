@@ -42,8 +42,18 @@ class Written:
     stated: float | None
 
 
-def read_text(text: str, levels: Collection[str] | None = None, *, truncated: bool = False) -> Written:
+def read_text(
+    text: str,
+    levels: Sequence[str] | None = None,
+    *,
+    truncated: bool = False,
+    marks: bool = False,
+    declared: Collection[str] = FIELDS,
+) -> Written:
     """Read a completion; never raises. ``truncated`` says that it was cut off, ``levels`` what a confidence may be.
+
+    With ``marks`` the confidence is the one of two ``levels`` (unsure, sure) that stands outside of the fields that are
+    ``declared``, 0 or 1.
 
     >>> read_text("<answer>4</answer><confidence>0.9</confidence>")
     Written(answer=(8, 9), confidence=(30, 33), stated=0.9)
@@ -52,8 +62,9 @@ def read_text(text: str, levels: Collection[str] | None = None, *, truncated: bo
     if truncated:
         tags = _settled(tags)
     found: dict[str, tuple[int, int]] = {}
+    outer: dict[str, tuple[int, int]] = {}
     ambiguous: set[str] = set()
-    visible = _outside_thinking(tags)
+    visible, thought = _outside_thinking(tags)
     places = {tag[2]: number for number, tag in enumerate(tags)}
     for field in FIELDS[1:]:
         opens = [tag for tag in visible if tag[0] == field and not tag[1]]
@@ -62,13 +73,29 @@ def read_text(text: str, levels: Collection[str] | None = None, *, truncated: bo
             ambiguous.add(field)
         elif opens and closes and opens[0][2] < closes[0][2]:
             found[field] = _trimmed(text, opens[0][3], closes[0][2])
+            outer[field] = opens[0][2], closes[0][3]
             inside = tags[places[opens[0][2]] + 1 : places[closes[0][2]]]
             ambiguous |= {field, *(tag[0] for tag in inside)} if inside else set()
     answer, confidence = (
         None if field in ambiguous or found.get(field, (0, 0))[0] == found.get(field, (0, 0))[1] else found[field]
         for field in ("answer", "confidence")
     )
+    if marks:
+        outside = [outer[field] for field in outer if field in declared and field not in ("confidence", *ambiguous)]
+        outside += [thought] if thought is not None and "think" in declared else []
+        return _marked(text, answer, tuple(levels or ()), outside)
     return Written(answer, confidence, None if confidence is None else _stated(text[slice(*confidence)], levels))
+
+
+def _marked(
+    text: str, answer: tuple[int, int] | None, marks: Sequence[str], fields: Sequence[tuple[int, int]]
+) -> Written:
+    """The answer, and the one mark that stands in none of the fields."""
+    found = [match.span() for match in re.finditer("|".join(map(re.escape, marks)), text)] if marks else []
+    found = [each for each in found if not any(start <= each[0] < end for start, end in fields)]
+    if len(found) != 1:
+        return Written(answer, None, None)
+    return Written(answer, found[0], float(marks.index(text[slice(*found[0])])))
 
 
 def written_tokens(logprobs: Any) -> list[WrittenToken]:
@@ -132,18 +159,21 @@ def _settled(tags: list[Tag]) -> list[Tag]:
     return [tag for tag in tags if end is None or tag[2] < end]
 
 
-def _outside_thinking(tags: Sequence[Tag]) -> list[Tag]:
-    """The tags of other fields that do not stand in a closed thought; behind the last one where thoughts repeat."""
+def _outside_thinking(tags: Sequence[Tag]) -> tuple[list[Tag], tuple[int, int] | None]:
+    """The tags of other fields that do not stand in a closed thought; behind the last one where thoughts repeat.
+
+    With them the one closed thought, its tags included, if there is one.
+    """
     opens = [tag for tag in tags if tag[0] == "think" and not tag[1]]
     closes = [tag for tag in tags if tag[0] == "think" and tag[1]]
     visible = [tag for tag in tags if tag[0] != "think"]
     if not closes:
-        return visible
+        return visible, None
     end = closes[-1][3]
     if len(closes) > 1 or len(opens) > 1 or (opens and opens[0][2] > closes[0][2]):
-        return [tag for tag in visible if tag[2] >= end]
+        return [tag for tag in visible if tag[2] >= end], None
     start = opens[0][2] if opens else 0
-    return [tag for tag in visible if not start <= tag[2] < end]
+    return [tag for tag in visible if not start <= tag[2] < end], (start, end)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

@@ -172,7 +172,7 @@ class Decider:
         if parsed.answer is None:  # the answer alone, not a completion
             given = (await self._in_place(asked, [given], usage))[0]
         elif parsed.confidence is None and self._level is not None:
-            given = f"{given}<confidence>{self._level}</confidence>"
+            given += self._closing
         readings = await self._read(prompt_ids, [given], usage)
         return readings[0]["confidence"], _of_another(readings[0])
 
@@ -204,8 +204,7 @@ class Decider:
         answer = await self._write(asked, usage)
         parsed, written = self.small.model.parsed(answer), answer.generation.decoded.text
         if parsed.answer is None or "answer" not in parsed.spans or (self._level and parsed.confidence is None):
-            closing = "" if self._level is None else f"<confidence>{self._level}</confidence>"
-            return [f"<answer>{option}</answer>{closing}" for option in options]
+            return [f"<answer>{option}</answer>{self._closing}" for option in options]
         span = parsed.spans["answer"]
         return [written[: span.start] + option + written[span.end :] for option in options]
 
@@ -243,6 +242,12 @@ class Decider:
     @property
     def _template(self) -> AnswerTemplate:
         return self.small.model.engine.policy.template
+
+    @property
+    def _closing(self) -> str:
+        """What follows an answer, so that its confidence can be read."""
+        level = self._level or ""
+        return level if self._template.confidence in ("none", "token") else f"<confidence>{level}</confidence>"
 
     @property
     def _level(self) -> str | None:

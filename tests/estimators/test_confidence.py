@@ -74,6 +74,26 @@ def test_the_mean_level_at_the_temperature_of_training(tmp_path: Path) -> None:
     assert token["confidence"] == pytest.approx(0.4**2 / (0.4**2 + 0.1**2))
 
 
+def test_marks_behind_the_answer(tmp_path: Path) -> None:
+    path = folder(tmp_path, "confidence_token", temperature=1.0)
+    template = {"levels": ["<UN>", "<CN>"], "confidence": "token", "thinking": "optional", "analysis": "none"}
+    (path / "calibration" / "template.json").write_text(json.dumps(template))
+    manifest = json.loads((path / "calibration" / "calibration.json").read_text())
+    write_manifest(
+        path,
+        {key: manifest[key] for key in ("estimator", "options", "temperature", "measured")},
+        manifest["files"],
+    )
+    tokens = [
+        entry("<answer>"),
+        entry("7"),
+        entry("</answer>"),
+        entry("<CN>", math.log(0.6), **{"<CN>": 0.6, "<UN>": 0.2}),
+    ]
+    reading = Confidence.load(path)(text="<answer>7</answer><CN>", logprobs=tokens)
+    assert reading["source"] == "measured" and reading["confidence"] == pytest.approx(0.75)
+
+
 def test_the_answers_probability(tmp_path: Path) -> None:
     whole = Confidence.load(folder(tmp_path / "a", "answer_probability"))(**_arguments(reply(*ALL)))
     assert whole["confidence"] == pytest.approx(0.72)

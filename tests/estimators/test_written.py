@@ -31,6 +31,24 @@ def test_a_text_is_read_as_the_strict_parser_reads_it(text: str, truncated: bool
     assert (written.answer is None) == (parsed.answer is None)
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from([*PIECES, "<CN>", "<UN>", "<CN>"]), max_size=12).map("".join),
+    st.booleans(), st.sampled_from(["none", "optional"]), st.sampled_from(["none", "optional"]),
+)  # fmt: skip
+def test_marks_are_read_as_the_strict_parser_reads_them(
+    text: str, truncated: bool, thinking: str, analysis: str
+) -> None:
+    template = AnswerTemplate(thinking=thinking, analysis=analysis, confidence="token")
+    fields = {"think": thinking, "analysis": analysis}
+    declared = [field for field in FIELDS if fields.get(field) != "none"]
+    parsed = template.parse(text, truncated=truncated)
+    written = read_text(text, template.levels, truncated=truncated, marks=True, declared=declared)
+    assert written.stated == parsed.confidence and (written.answer is None) == (parsed.answer is None)
+    if written.confidence is not None:
+        assert written.confidence == (parsed.spans["confidence"].start, parsed.spans["confidence"].end)
+
+
 def test_hostile_text_takes_linear_time() -> None:
     assert read_text("<answer>" * 100_000 + "<confidence>0.5</confidence>").stated == 0.5
     assert read_text("<think>" * 200_000, truncated=True).stated is None
