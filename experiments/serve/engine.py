@@ -47,7 +47,12 @@ class Engine:
         self._thread.start()
 
     def submit(self, asked: Row | Generation) -> Future[Answer]:
-        """Have a row written and read, or a completion that somebody else has written read alone."""
+        """Have a row written and read, or a completion that somebody else has written read alone.
+
+        Raises RuntimeError once the engine was closed.
+        """
+        if not self._thread.is_alive():  # a request would wait for ever
+            raise RuntimeError("the engine has ended")
         future: Future[Answer] = Future()
         self._queue.put((asked, future))
         return future
