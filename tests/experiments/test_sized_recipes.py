@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from experiments.launch.shapes import KNOWN, Shape, shape_of
 from tests.experiments.layout_files import ROWS, files
 from tests.factories import Refusal, character_tokenizer
 
+ROOT = Path(__file__).parents[2]
 LAUNCH = {
     "7b": ("zero2", 8, 80), "7b_lora": ("zero2", 8, 80), "32b": ("zero3", 32, 80),
     "1.5b": (ONE, 1, 24), "0.5b": (ONE, 1, 24),
@@ -53,7 +56,7 @@ def test_a_recipe_fits_the_launch_that_it_is_for(name: str) -> None:
     facts = facts_of(recipe)
     check_fits(facts, name, launch, count, gpu * GIB)
     assert 0 < sum(hours(facts, count)) < 100
-    text = (Path(__file__).parents[2] / "experiments" / "recipes" / f"{name}.yaml").read_text()
+    text = (ROOT / "experiments" / "recipes" / f"{name}.yaml").read_text()
     assert text.startswith("# ") and len(text.splitlines()) <= 40
 
 
@@ -161,7 +164,10 @@ def test_a_step_is_taken_under_deepspeed(name: str, launch: str, shrunk: Any, tm
     if "candor" in name:
         short.remove("task.template.levels=null")
     arguments = ["train", name, *shrunk(name), *short, "--launch", launch, "--num-processes", "2"]
-    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    # In a process of its own: a launch leaves its variables in the environment of the one that makes it.
+    command = [sys.executable, "-m", "experiments", *arguments, "--out", str(tmp_path / "run")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-4000:]
     assert (tmp_path / "run" / "final").is_dir()
 
 
