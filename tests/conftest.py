@@ -108,7 +108,7 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
     """Builds a trainer on a fresh copy of the policy; keywords are fields of its configuration.
 
     ``rubric``, ``template``, ``model``, ``tokenizer``, ``rows`` and ``peft_config`` stand in for the usual ones;
-    ``method`` is grpo or ppo, which may take a ``critic``.
+    ``method`` is grpo or ppo, which may take a ``critic``; the term reward_model takes a ``reward_model``.
     """
 
     def make(
@@ -121,6 +121,7 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
         peft_config: Any = None,
         method: str = "grpo",
         critic: Any = None,
+        reward_model: Any = None,
         **config: Any,
     ) -> Any:
         from datasets import Dataset
@@ -132,9 +133,11 @@ def make_trainer(policy: TinyPolicy, verifier: Any, tmp_path: Path) -> Callable[
         from rl.ppo import CalibratedPPOTrainer
         from rl.ppo_config import CalibratedPPOConfig
 
-        configuration, kind, extra = CalibratedGRPOConfig, CalibratedGRPOTrainer, {}
+        configuration, kind, extra = CalibratedGRPOConfig, CalibratedGRPOTrainer, dict[str, Any]()
         if method == "ppo":
             configuration, kind, extra = CalibratedPPOConfig, CalibratedPPOTrainer, {"critic": critic}
+        if reward_model is not None:
+            extra["reward_model"] = reward_model
         if model is None:
             model, tokenizer = policy.load()
         settings = {

@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
     pairs = actions.add_parser("pairs", help="GSM8K problems, each also without a sentence that it needs")
     pairs.add_argument("problems", type=Path, metavar="FILE", help="GSM8K as JSONL of question, answer")
-    pairs.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL for the task jsonl")
+    pairs.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL for the task dataset")
     pairs.add_argument("--seed", type=int, default=0, help="seed of what is deleted (default 0)")
 
 

@@ -78,7 +78,7 @@ def facts_of(recipe: Recipe) -> Facts:
         trained=shape.adapter(lora.get("r", 8)) if lora is not None else shape.parameters,
         width=4 if recipe.model.dtype == "float32" else 2,
         frozen_reference=bool(rollouts and key("beta")) and lora is None,
-        critic=recipe.method == "ppo" and key("value_model") == "separate",
+        critic=METHODS[recipe.method].critic and key("value_model") == "separate",
         micro=micro,
         prompt=(recipe.task.max_prompt_tokens or PROMPT) if rollouts else 0,
         completion=key("max_completion_length") if rollouts else (key("max_length") or 1024),

@@ -78,8 +78,7 @@ class Dataset(VerifiedTask):
     splits: dict[str, str] | None = None
     """Our split, ``train``, ``validation`` or ``test`` -> the set's name of it."""
     columns: dict[str, str] = field(default_factory=dict)
-    """A role (question, answer, choices, context, id, group, item, solution) -> its column, dots going into
-    mappings."""
+    """A role (question, answer, choices, context, id, group, item, solution) -> its column; dots go into mappings."""
     filter: dict[str, Any] = field(default_factory=dict)
     """Column -> the value that it must have, or conditions: above, below, at_least, at_most, in, not_in, number,
     max_chars, min_chars. Added to those of the layout; null takes one of these away."""

@@ -80,7 +80,7 @@ def pair_of(question: str, solution: str, draw: random.Random) -> Pair | None:
 
 
 def paired_rows(records: Iterator[tuple[str, Mapping[str, Any]]], seed: int = 0) -> Iterator[dict[str, str]]:
-    """Two rows of the task ``jsonl`` from each GSM8K record (name, line) that has a needed sentence.
+    """Two rows of the task ``dataset`` from each GSM8K record (name, line) that has a needed sentence.
 
     Rows are ``{id, question, answer, group, item, deleted}``; the gold of the lacking one is :data:`UNANSWERABLE`.
     """

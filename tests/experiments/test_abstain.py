@@ -156,8 +156,8 @@ def test_pairs_differ_in_the_deleted_sentence_alone(tmp_path: Path, capsys: pyte
     path.write_text(json.dumps({"question": PROBLEM, "answer": "<<5-2=3>>3\n#### 3"}) + "\n")
     assert cli.main(["abstain", "pairs", str(path), "--out", str(tmp_path / "pairs.jsonl")]) == 0
     assert "1 pairs of 1 problems" in capsys.readouterr().out
-    paths = [f"task.{name}_path={tmp_path / 'pairs.jsonl'}" for name in ("train", "test")]
-    rows = load_recipe("smollm2_gsm8k", ["task.name=jsonl", "task.verifier=text", *paths]).task.rows("test")
+    source = f"task={{name: dataset, path: '{tmp_path / 'pairs.jsonl'}', splits: {{test: train}}, verifier: text}}"
+    rows = load_recipe("smollm2_gsm8k", [source]).task.rows("test")
     assert [row["group"] for row in rows] == ["answerable", "unanswerable"] and rows[0]["item"] == "gsm8k-1"
 
 

@@ -41,7 +41,8 @@ def test_a_line_becomes_a_row(tmp_path: Path) -> None:
         {"question": "1/2 of 3?", "answer": 1.5, "id": 7, "group": "halves", "more": [1]},
     ).rows("test")
     assert first == {
-        "id": "mine-1", "prompt": "1+1?", "answer": "2", "source": "dataset", "group": None, "demonstration": "2",
+        "id": "mine-1", "prompt": "1+1?", "answer": "2", "source": "dataset", "group": None, "item": None,
+        "demonstration": "2",
     }  # fmt: skip
     assert (second["id"], second["prompt"], second["group"], second["answer"]) == ("7", "1/2 of 3?", "halves", "1.5")
 

@@ -75,8 +75,9 @@ def test_what_cannot_be_fitted_is_refused(override: str, said: str) -> None:
 
 
 def test_a_task_without_validation_questions_is_refused(tmp_path) -> None:
-    file = tmp_path / "train.jsonl"
-    file.write_text('{"question": "1+1?", "answer": "2"}\n' * 4)
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in ("train", "test")}
+    for file in files.values():
+        Path(file).write_text('{"question": "1+1?", "answer": "2"}\n' * 4)
     maps = "probe.recalibrate={answer_probability: [isotonic]}"
     with pytest.raises(ConfigError, match="has no such split"):
-        load_recipe("rlvr", ["task.name=jsonl", f"task.train_path={file}", f"task.test_path={file}", maps])
+        load_recipe("rlvr", [f"task={{name: dataset, path: '{file}', splits: {{train: train, test: train}}}}", maps])

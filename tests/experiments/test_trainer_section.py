@@ -10,7 +10,7 @@ from experiments.config.recipe import load_recipe
 from experiments.config.trainer import check_generation
 from experiments.errors import ConfigError
 from experiments.train import train
-from rl.signals import SIGNALS
+from rl.signals import MODEL_SIGNALS, SIGNALS
 from tests.factories import Refusal
 
 
@@ -58,7 +58,8 @@ def test_a_signal_that_is_not_read_need_not_exist() -> None:
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_every_signal_can_be_ranked_by(name: str) -> None:
-    assert load_recipe("rlcr", [f"rubric.rlsf.signal={name}"]).rubric.signals == (name,)
+    reward_path = ["model.reward_path=models/reward"] if name in MODEL_SIGNALS else []
+    assert load_recipe("rlcr", [f"rubric.rlsf.signal={name}", *reward_path]).rubric.signals == (name,)
 
 
 @pytest.mark.parametrize("strategy", ["steps", "epoch"])

@@ -258,12 +258,14 @@ def signals_of_a_split_policy(policy: Path, out: Path) -> None:
     from rewards.template import AnswerTemplate
     from rewards.verifiers.verifier import EQUAL
     from rl.checkpoint import load_policy
+    from rl.reward_model import RewardModel, as_reward_model
     from rl.rollout import VerifiedRollout
     from rl.segments import decode_completion
     from rl.signals import SIGNALS, SignalReader
 
     rank = torch.distributed.get_rank()
     unsplit, tokenizer = load_policy(policy, attn_implementation="eager")
+    preferring = RewardModel(as_reward_model(unsplit, tokenizer, seed=0))
     template = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"))
     texts = LONG[rank]
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in texts]
@@ -276,7 +278,7 @@ def signals_of_a_split_policy(policy: Path, out: Path) -> None:
     batch["attention_mask"] = (batch["input_ids"] != tokenizer.pad_token_id).long()
 
     def read(model: Any, score: Any) -> dict[str, list[float]]:
-        reader = SignalReader(SIGNALS, model, tokenizer, template, generates=False)
+        reader = SignalReader(SIGNALS, model, tokenizer, template, generates=False, reward_model=preferring)
         written = batch["input_ids"][:, -width:], batch["attention_mask"][:, -width:]
         with reader.watching():
             with torch.no_grad(), reader.scoring(*written):

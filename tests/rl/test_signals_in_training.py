@@ -16,7 +16,7 @@ from rl.signals import (
     SIGNALS,
 )
 from tests.rl.scripted import ROWS
-from tests.rl.written import ELSEWHERE, Written, by_hand, encode, hooks, ids_of
+from tests.rl.written import ELSEWHERE, Written, by_hand, encode, hooks, ids_of, preferring
 
 # -- in the trainer ----------------------------------------------------------------------------------------------------
 
@@ -66,13 +66,14 @@ def logged(trainer: Any) -> dict[str, list[float]]:
     ids=str,
 )
 def test_a_trainer_reads_what_its_policy_thought_at_temperature_one(
-    choice: dict[str, Any], make_trainer: Any, dictate: Any
+    choice: dict[str, Any], make_trainer: Any, dictate: Any, policy: Any
 ) -> None:
     choice = dict(choice)
     lora = LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False) if choice.pop("lora", False) else None
     trainer = make_trainer(
-        rows=ROWS, rubric=Rubric.from_config(ALL), max_completion_length=15, peft_config=lora, **choice
-    )
+        rows=ROWS, rubric=Rubric.from_config(ALL), reward_model=preferring(*policy.load()), max_completion_length=15,
+        peft_config=lora, **choice,
+    )  # fmt: skip
     ids = write_by(dictate, trainer)
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
@@ -95,13 +96,17 @@ def test_a_trainer_reads_what_its_policy_thought_at_temperature_one(
         np.testing.assert_allclose(
             read[name], [each[name] for each in expected], rtol=2e-4, atol=1e-6, err_msg=f"{name} under {choice}"
         )
+    asked = [encode(tokenizer, row["prompt"]) for row in rows]
+    preferred = preferring(*policy.load())(asked, ids)
+    np.testing.assert_allclose(read["reward_model"], preferred, rtol=2e-4, atol=1e-6)
     assert math.isnan(read["answer_margin"][2]) and math.isnan(read["answer_margin"][3]), "unfinished, unparsed"
 
 
-def test_signals_follow_the_policy_as_it_learns(make_trainer: Any, dictate: Any) -> None:
+def test_signals_follow_the_policy_as_it_learns(make_trainer: Any, dictate: Any, policy: Any) -> None:
     trainer = make_trainer(
         rows=ROWS, rubric=Rubric.from_config(ALL), max_completion_length=15, max_steps=3, learning_rate=0.01,
         log_completions=True, num_completions_to_print=0, shuffle_dataset=False,
+        reward_model=preferring(*policy.load()),
     )  # fmt: skip
     write_by(dictate, trainer)
     trainer.train()

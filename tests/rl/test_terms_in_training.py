@@ -17,7 +17,9 @@ from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS
+from rewards.terms.preference import REWARD_MODEL
 from tests.factories import character_tokenizer, make_outcomes, tiny_model
+from tests.rl.written import preferring
 
 TEMPLATE = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), abstain="=", step_confidences="optional")
 GROUP, LENGTH = 4, 24
@@ -71,6 +73,7 @@ def test_a_step_is_trained_with_the_term_and_its_breakdown_is_written(
     trainer = make_trainer(
         rubric=rubric, template=TEMPLATE, model=tiny_model(vocabulary=tokenizer, **SHAPE),
         tokenizer=tokenizer, rows=[ROW] * 8,
+        reward_model=preferring(tiny_model(vocabulary=tokenizer, **SHAPE), tokenizer) if name == REWARD_MODEL else None,
         max_steps=1, num_generations=GROUP, max_completion_length=LENGTH, credit="segment", log_completions=True,
         num_completions_to_print=0, learning_rate=0.1, optim="sgd",
     )  # fmt: skip

@@ -14,10 +14,12 @@ from peft import LoraConfig, get_peft_model
 
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import EQUAL
+from rl.reward_model import RewardModel, as_reward_model
 from rl.rollout import VerifiedRollout
 from rl.segments import decode_completion
 from rl.signals import (
     ESTIMATED,
+    MODEL_SIGNALS,
 )
 from tests.factories import tiny_model
 
@@ -61,8 +63,14 @@ def policy_of(name: str, tokenizer: Any) -> Any:
 ELSEWHERE = (
     "mean_step_confidence", "lowest_step_confidence", "step_confidence_variance", "trace_confidence",
     "lowest_group_confidence", "bottom_group_confidence", "tail_confidence", "head_confidence", "base_rate",
+    *MODEL_SIGNALS,
 )  # fmt: skip
 """Signals that :func:`by_hand` does not know: their definitions have tests beside those of the estimators."""
+
+
+def preferring(model: Any, tokenizer: Any) -> RewardModel:
+    """A reward model of the policy's architecture that nothing taught what to prefer."""
+    return RewardModel(as_reward_model(model, tokenizer, seed=0))
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:
