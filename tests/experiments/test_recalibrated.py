@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,4 +82,4 @@ def test_a_task_without_validation_questions_is_refused(tmp_path) -> None:
         Path(file).write_text('{"question": "1+1?", "answer": "2"}\n' * 4)
     maps = "probe.recalibrate={answer_probability: [isotonic]}"
     with pytest.raises(ConfigError, match="has no such split"):
-        load_recipe("rlvr", [f"task={{name: dataset, path: '{file}', splits: {{train: train, test: train}}}}", maps])
+        load_recipe("rlvr", [f"task={{name: dataset, path: {files}}}", maps])
