@@ -82,4 +82,4 @@ def test_a_task_without_validation_questions_is_refused(tmp_path) -> None:
         Path(file).write_text('{"question": "1+1?", "answer": "2"}\n' * 4)
     maps = "probe.recalibrate={answer_probability: [isotonic]}"
     with pytest.raises(ConfigError, match="has no such split"):
-        load_recipe("rlvr", [f"task={{name: dataset, path: {files}}}", maps])
+        load_recipe("rlvr", ["task.name=dataset", f"task.path={files}", maps])
