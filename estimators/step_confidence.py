@@ -8,6 +8,7 @@ Shapes: B completions, T tokens of the longest, S steps of the completion that h
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -108,7 +109,7 @@ class StepAccumulator:
 
 
 @dataclass(frozen=True)
-class _OfSteps:
+class _OfSteps(ABC):
     """One value of the confidences of a completion's steps; not valid where it has no step."""
 
     needs: ClassVar[frozenset[str]] = frozenset({TOKEN_STATISTICS})
@@ -135,8 +136,9 @@ class _OfSteps:
         there_BS = torch.arange(found_BS.size(1), device=found_BS.device) < steps_B1
         return Estimate.where(steps_B1.squeeze(1) > 0, self._of(found_BS, there_BS))
 
+    @abstractmethod
     def _of(self, confidences_BS: torch.Tensor, there_BS: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """The value (B,) of the confidences of S steps, of which ``there_BS`` says which a completion has."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,13 @@ def _train_all(trainings: Sequence[_Training], out: Path, say: Callable[[str], N
     if not trainings:
         return
     executor = open_executor("local", {}, out / ".jobs")
-    with followed([each.log for each in trainings], say):
+    names = tuple(f"{each.recipe}: " for each in trainings)
+
+    def tell(line: str) -> None:
+        if line.startswith(names):  # libraries print there too
+            say(line)
+
+    with followed([each.log for each in trainings], tell):
         ended = list(run_jobs(executor, _train, trainings, jobs=min(len(trainings), os.cpu_count() or 1)))
     for training, error in ended:
         if error is not None:

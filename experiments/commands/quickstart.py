@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
-from experiments.commands.terminal import Terminal, print_metrics
+from experiments.commands.terminal import print_metrics
 
 HELP = "the main job on the embedded default, in minutes on a CPU"
 
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     """Train, probe and report; print the metrics."""
     from experiments.quickstart import quickstart
 
-    console = Terminal()
-    metrics = quickstart(options.out, options.overrides, seed=options.seed, resume=options.resume, say=console.print)
+    say = partial(print, flush=True)
+    metrics = quickstart(options.out, options.overrides, seed=options.seed, resume=options.resume, say=say)
     print_metrics(metrics)
     return 0

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500")
         each.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
         each.add_argument("--temperature", type=float, default=0.0, help="0 (default) writes greedily")
-        each.add_argument("--opening", default="", metavar="TEXT", help="what every answer begins with, as <think>")
+        each.add_argument("--prefix", default="", metavar="TEXT", help="what every answer begins with, as <think>")
         each.add_argument("--seed", type=int, default=0, help="seed of what is sampled or drawn (default 0)")
         each.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what is written")
     extract.add_argument("--split", default="validation", help="split of the questions (default validation)")
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
 def _writing(options: argparse.Namespace) -> Writing:
     from experiments.probe.steering import Writing
 
-    return Writing(options.temperature, options.opening, options.seed)
+    return Writing(options.temperature, options.prefix, options.seed)
 
 
 def _extract(options: argparse.Namespace) -> int:

@@ -56,21 +56,13 @@ def probe_checkpoint(
     ``<method>_sampled`` with the confidence of ``method``; ``sampled`` false leaves that out. Each map of
     ``probe.recalibrate`` makes a method ``<method>_<estimator>_<map>``.
     """
-    settings = recipe.probe
     rows = probe_rows(recipe)
     names = (confidence, *others)
     policy = open_checkpoint(path, recipe, method, names)
     check_files(policy, {name: recipe.estimators[name] for name in names if name != VERBALIZED})
-    generations = generate(
-        policy,
-        [row["prompt"] for row in rows],
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        title=f"probe {method}",
-    )
-    stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
+    generations, stated = _answered(recipe, policy, rows, method, verifier, f"probe {method}")
     drawn = []
-    if settings.samples and (sampled or compares_samples(recipe, names)):
+    if recipe.probe.samples and (sampled or compares_samples(recipe, names)):
         drawn = sample_questions(recipe, policy, rows, f"probe {method}_{SAMPLED}")
     read = _estimated(
         recipe,
@@ -134,20 +126,31 @@ def sample_questions(recipe: Recipe, policy: Policy, rows: Sequence[dict[str, An
     )
 
 
+def _answered(
+    recipe: Recipe,
+    policy: Policy,
+    rows: Sequence[dict[str, Any]],
+    method: str,
+    verifier: Verifier,
+    title: str | None,
+) -> tuple[list[Generation], pd.DataFrame]:
+    """Greedy completions of questions, and their records with the confidence that they state."""
+    generations = generate(
+        policy,
+        [row["prompt"] for row in rows],
+        max_new_tokens=recipe.probe.max_new_tokens,
+        batch_size=recipe.probe.batch_size,
+        title=title,
+    )
+    return generations, verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
+
+
 def _calibration_answers(
     recipe: Recipe, policy: Policy, verifier: Verifier, method: str, names: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
     """Estimator -> records of the greedy answers to the questions that a recalibration is fitted on."""
-    settings = recipe.probe
-    rows = split_rows(recipe, VALIDATION, settings.recalibration_size)
-    generations = generate(
-        policy,
-        [row["prompt"] for row in rows],
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-        title=f"recalibrate {method}",
-    )
-    stated = verify_generations(policy, rows, generations, method, verifier, recipe.task.manner)
+    rows = split_rows(recipe, VALIDATION, recipe.probe.recalibration_size)
+    generations, stated = _answered(recipe, policy, rows, method, verifier, f"recalibrate {method}")
     return _estimated(recipe, names, policy, generations, stated)
 
 
@@ -226,14 +229,7 @@ def answer_validation(
 
     def answer(model: PreTrainedModel, numbers: Sequence[int]) -> list[Answer]:
         policy, asked = Policy(model, tokenizer, recipe.template, temperature), [rows[number] for number in numbers]
-        generations = generate(
-            policy,
-            [row["prompt"] for row in asked],
-            max_new_tokens=recipe.probe.max_new_tokens,
-            batch_size=recipe.probe.batch_size,
-            title=None,
-        )
-        stated = verify_generations(policy, asked, generations, "training", pool, recipe.task.manner)
+        generations, stated = _answered(recipe, policy, asked, "training", pool, None)
         name = recipe.probe.confidence
         records = _estimated(recipe, [name], policy, generations, stated)[name]
         return [

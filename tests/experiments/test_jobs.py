@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from experiments.errors import ConfigError
-from experiments.launch.jobs import _gpu, open_executor, run_jobs
+from experiments.launch.jobs import _gpu, followed, open_executor, run_jobs
 from tests.factories import Refusal
 
 ROOT = Path(__file__).parents[2]
@@ -181,3 +181,21 @@ def test_local_jobs_share_the_gpus_that_are_visible(monkeypatch: pytest.MonkeyPa
     assert [_gpu(slot) for slot in range(3)] == ["2", "5", "2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert _gpu(1) == ""
+
+
+def test_lines_of_logs_are_said_as_they_come_and_whole(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+    first.write_text("of the run before\n")
+    said: list[str] = []
+    with followed([first, second], said.append):
+        with first.open("a") as log:
+            log.write("one\nhal")
+        second.write_text("two\n")
+        deadline = time.monotonic() + 20
+        while len(said) < 2:
+            assert time.monotonic() < deadline, said
+            time.sleep(0.05)
+        assert sorted(said) == ["one", "two"]
+        with first.open("a") as log:
+            log.write("f\n")
+    assert said[2:] == ["half"]

@@ -11,7 +11,7 @@ import pytest
 from experiments.cli import main
 from tests.factories import Refusal
 
-WORKED = ["--recipe", "rlvr", "--opening", "<think>", "probe.max_new_tokens=48", "probe.batch_size=20"]
+WORKED = ["--recipe", "rlvr", "--prefix", "<think>", "probe.max_new_tokens=48", "probe.batch_size=20"]
 
 
 @pytest.fixture(scope="module")
