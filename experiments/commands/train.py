@@ -48,6 +48,10 @@ def run(options: argparse.Namespace) -> int:
         from experiments.routing.large import check_large
 
         check_large(recipe)  # of the probe at the end, before hours of training
+    if "RANK" not in os.environ:  # else of a launch, which has looked
+        from experiments.launch.estimate import ONE, check_machine
+
+        check_machine(recipe, ONE, 1)
     final = train(recipe, out, resume=options.resume)
     if int(os.environ.get("RANK", "0")) == 0:
         _say(recipe, final)

@@ -14,6 +14,7 @@ Prompts count with ``task.max_prompt_tokens``, completions with ``max_completion
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,12 @@ from experiments.config.methods import METHODS
 from experiments.config.recipe import Recipe
 from experiments.errors import ConfigError
 from experiments.launch.memory import GIB, LAUNCHES, Memory, generation_seconds, memory, update_seconds
-from experiments.launch.shapes import Shape, shape_of
+from experiments.launch.shapes import Shape, UnknownShape, shape_of
 
 ONE = "one process"
 """No launch: ``candor train R``."""
+CPU = "cpu"
+"""A launch whose processes see no GPU."""
 RESERVE = 2 * GIB
 PROMPT = 512
 """Tokens of a prompt where the recipe names no longest one."""
@@ -168,18 +171,48 @@ def smallest(facts: Facts, gpu: float) -> tuple[str, int, float] | None:
     return None
 
 
+def check_machine(recipe: Recipe, launch: str, processes: int) -> None:
+    """Raise ConfigError where a recipe does not fit the GPUs of this machine, or its main memory if it has none.
+
+    A model of unknown size is not held up.
+    """
+    import torch
+
+    try:
+        facts = facts_of(recipe)
+    except UnknownShape:
+        return
+    if launch != CPU and torch.cuda.is_available():
+        check_fits(facts, recipe.name, launch, processes, float(torch.cuda.get_device_properties(0).total_memory))
+        return
+    kind = "ddp" if launch == CPU else launch
+    parts, here = (
+        gpu_bytes(facts, kind, processes, 0.0),
+        float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
+    )
+    needed = (parts["together"] - parts["reserve"]) * processes + states(facts, kind, processes).host
+    if needed > here:
+        raise ConfigError(
+            f"{recipe.name} under {launch} on {processes} takes {needed / GIB:.1f} GiB, and no GPU is seen, only main "
+            f"memory of {here / GIB:.1f} GiB; on GPUs of 80 GiB {_enough(facts, 80.0 * GIB)}"
+        )
+
+
 def check_fits(facts: Facts, name: str, launch: str, processes: int, gpu: float) -> None:
     """Raise ConfigError, naming the smallest launch that does, where a recipe does not fit the one named."""
     parts = gpu_bytes(facts, launch, processes, gpu)
     if parts["together"] <= gpu:
         return
-    found = smallest(facts, gpu)
-    enough = "no launch of up to 128 GPUs is enough, lower trainer.per_device_train_batch_size or lengths"
-    if found is not None:
-        how = "one process" if found[0] == ONE else f"--launch {found[0]} --num-processes {found[1]}"
-        enough = f"the smallest that fits is {how} ({found[2] / GIB:.1f} GiB)"
     largest = max((part for part in parts if part != "together"), key=parts.__getitem__)
     raise ConfigError(
         f"{name} under {launch} on {processes} takes {parts['together'] / GIB:.1f} GiB of a GPU of {gpu / GIB:.0f} "
-        f"({largest} {parts[largest] / GIB:.1f}); {enough}"
+        f"({largest} {parts[largest] / GIB:.1f}); {_enough(facts, gpu)}"
     )
+
+
+def _enough(facts: Facts, gpu: float) -> str:
+    found = smallest(facts, gpu)
+    if found is None:
+        return "no launch of up to 128 GPUs is enough, lower trainer.per_device_train_batch_size or lengths"
+    how = "one process" if found[0] == ONE else f"--launch {found[0]} --num-processes {found[1]}"
+    return f"the smallest that fits is {how} ({found[2] / GIB:.1f} GiB)"

@@ -85,6 +85,22 @@ def process_count(path: Path, asked: int | None) -> int:
     return count
 
 
+def launch_kind(path: Path) -> str:
+    """How a launch file splits a policy: a name of ``experiments.launch.memory.LAUNCHES``, or "cpu" without GPUs."""
+    settings = read_yaml(path, "--launch ")
+    if str(settings.get("gpu_ids", "")).startswith("-1"):
+        return "cpu"
+    if settings["distributed_type"] == "MULTI_GPU":
+        return "ddp"
+    deepspeed = settings.get("deepspeed_config") or {}  # FSDP splits everything, as ZeRO-3 does
+    stage = deepspeed.get("zero_stage", 3)
+    if stage < 2:
+        return "ddp"
+    if stage == 2:
+        return "zero2"
+    return "zero3_offload" if deepspeed.get("offload_param_device") == "cpu" else "zero3"
+
+
 def launch(
     recipe: Recipe, arguments: Sequence[str], out: Path, *, resume: bool, config: str, processes: int | None = None
 ) -> None:
@@ -97,12 +113,14 @@ def launch(
     path = launch_file(config)
     count = process_count(path, processes)
     from experiments.config.trainer import check_batch, check_generation
+    from experiments.launch.estimate import check_machine
     from experiments.train import FINAL, check_folder
     from rl.files import is_complete
 
     with locked(out):  # rank 0 takes the lock again; this says at once who holds it
         check_folder(out, recipe, resume=resume)
     check_batch(recipe.trainer, recipe.method, count)
+    check_machine(recipe, launch_kind(path), count)
     check_generation(recipe.trainer)
     find_model(recipe.model.path, "model.path", recipe.model.gguf_file)
     if resume and is_complete(out / FINAL):

@@ -47,10 +47,14 @@ KNOWN = {
 _SIZED = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)b(?![a-z])", re.IGNORECASE)
 
 
+class UnknownShape(ConfigError):
+    """Nothing says how large a model is."""
+
+
 def shape_of(path: str) -> tuple[Shape, str]:
     """The shape of a model, and in words where it is from: its configuration, the list here, or its name's size.
 
-    Raises ConfigError for a model that is not here and whose name does not say how large it is.
+    Raises UnknownShape for a model that is not here and whose name does not say how large it is.
 
     >>> shape_of("meta-llama/Llama-3.1-8B-Instruct")[0].layers, shape_of("some/model-7B")[1]
     (32, 'the shape of Qwen/Qwen2.5-7B, scaled to the 7B in its name')
@@ -65,7 +69,7 @@ def shape_of(path: str) -> tuple[Shape, str]:
             return _configured(json.loads((found / "config.json").read_text("utf-8"))), str(found / "config.json")
     sized = _SIZED.search(path.replace("/", " ").replace("-", " ").replace("_", " "))
     if sized is None:
-        raise ConfigError(
+        raise UnknownShape(
             f"model.path: {path} is not here and its name does not say how many parameters it has; give the folder of "
             "one that is, or candor memory --parameters"
         )

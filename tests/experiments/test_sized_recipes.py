@@ -15,6 +15,7 @@ from experiments.config.models import lora_config
 from experiments.config.recipe import load_recipe, recipe_names
 from experiments.config.trainer import check_batch
 from experiments.launch.estimate import ONE, Facts, check_fits, facts_of, gpu_bytes, hours, smallest
+from experiments.launch.launcher import launch_file, launch_kind
 from experiments.launch.memory import GIB, LAUNCHES, memory
 from experiments.launch.shapes import KNOWN, Shape, shape_of
 from tests.experiments.layout_files import ROWS, files
@@ -243,6 +244,45 @@ def test_show_refuses_what_does_not_fit_and_names_what_does(refusal: Refusal) ->
     assert refusal.command("show", "7b/rlcr", "model.path=some/model").startswith(
         "model.path: some/model is not here and"
     )
+
+
+@pytest.mark.parametrize("launch", [(), ("--launch", "zero2", "--num-processes", "8"), ("--launch", "cpu2")])
+def test_train_refuses_what_the_machine_cannot_hold(
+    launch: tuple[str, ...], refusal: Refusal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 24 * GIB // 4096}
+    monkeypatch.setattr("os.sysconf", sizes.__getitem__)
+    message = refusal.command("train", "7b/rlcr", "task.path=absent/set", "--out", tmp_path / "run", *launch)
+    assert "and no GPU is seen, only main memory of 24.0 GiB; on GPUs of 80 GiB the smallest that fits is" in message
+
+    class Small:
+        total_memory = 40 * GIB
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: Small)
+    message = refusal.command("train", "7b/rlcr", "--out", tmp_path / "run", *launch)
+    assert ("of a GPU of 40" in message) == ("cpu2" not in launch)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"distributed_type": "MULTI_GPU"}, "ddp"),
+        ({"distributed_type": "MULTI_GPU", "gpu_ids": "-1,-1"}, "cpu"),
+        ({"distributed_type": "FSDP"}, "zero3"),
+        ({"distributed_type": "DEEPSPEED", "deepspeed_config": {"zero_stage": 1}}, "ddp"),
+        ({"distributed_type": "DEEPSPEED", "deepspeed_config": {"zero_stage": 2}}, "zero2"),
+    ],
+)
+def test_a_launch_file_of_ones_own_is_known_by_what_it_splits(
+    settings: dict[str, Any], kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(json.dumps(settings))
+    assert launch_kind(path) == kind
+    for name in LAUNCHES:
+        assert launch_kind(launch_file(name)) == name
 
 
 def test_show_prints_recipe_memory_hours_and_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
