@@ -26,6 +26,8 @@ MEASURED, STATED, NONE = "measured", "stated", "none"
 """Where a confidence is from: the model's log-probabilities, its words, or nowhere."""
 READABLE = ("verbalized", "expected_confidence", "confidence_token", "answer_probability", "answer_min_probability")
 """Estimators that can be read off one reply."""
+FIGURES = ("accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed")
+"""What a reading tells of how it was measured; the folder's manifest has every metric."""
 _MISSING = 1e-4
 """Share of the levels' probability that a server may have left out of its likeliest tokens."""
 
@@ -33,9 +35,10 @@ _MISSING = 1e-4
 class Reading(TypedDict):
     """What is known of one answer. A ``read`` of None could not be read; the gate then does not answer.
 
-    ``confidence`` in [0, 1] is ``read`` after recalibration, where the folder has one; ``calibrated`` are the figures
-    that a probe measured of exactly this reading, None where nobody did; ``decision`` is the gate's, by ``read``
-    against ``threshold``, and ``guarantee`` what it promises, None where there is no gate or it does not apply.
+    ``confidence`` in [0, 1] is ``read`` after recalibration, where the folder has one; ``calibrated`` are the
+    :data:`FIGURES` that a probe measured of exactly this reading, None where nobody did; ``decision`` is the gate's, by
+    ``read`` against ``threshold``, and ``guarantee`` what it promises, None where there is no gate or it does not
+    apply.
     """
 
     confidence: float | None
@@ -159,17 +162,25 @@ class Confidence:
         confidence = read
         if read is not None and self.recalibration is not None:
             confidence = float(self.recalibration([read])[0])
-        measured = self.measured.get("recalibrated" if self.recalibration is not None else self.estimator)
         return {
             "confidence": confidence,
             "source": NONE if read is None else source,
-            "calibrated": None if read is None else measured,
+            "calibrated": None if read is None else self.calibrated,
             "decision": None if self.gate is None else self.gate.decide(read),
             "threshold": None if self.gate is None else self.gate.tiers[0].threshold,
             "guarantee": self._guarantee(),
             "read": read,
             "reason": reason,
         }
+
+    @property
+    def calibrated(self) -> dict[str, Any] | None:
+        """The :data:`FIGURES` of the confidence that is told, after recalibration where the folder has one."""
+        return self._figures(self.estimator if self.recalibration is None else "recalibrated")
+
+    def _figures(self, name: str) -> dict[str, Any] | None:
+        measured = self.measured.get(name)
+        return None if measured is None else {each: measured[each] for each in FIGURES if each in measured}
 
     def _of(self, text: str, tokens: Sequence[WrittenToken] | None, truncated: bool) -> Reading:
         stated = self._written(text, truncated).stated
@@ -187,7 +198,7 @@ class Confidence:
         """What was only stated, where the gate was fitted on something else: it does not answer on that."""
         reading = self.of_value(None, NONE, reason)
         if stated is not None:
-            reading |= {"confidence": stated, "source": STATED, "calibrated": self.measured.get("verbalized")}
+            reading |= {"confidence": stated, "source": STATED, "calibrated": self._figures("verbalized")}
         return reading
 
     def _guarantee(self) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import ConfigError
+from rewards.nearest import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,5 +147,5 @@ def _rows(path: Path, method: str | None) -> pd.DataFrame:
     if method is None and len(methods) > 1:
         raise ConfigError(f"gate: {path} has several methods, name one by --method: {', '.join(methods)}")
     if method is not None and method not in methods:
-        raise ConfigError(f"gate: {path} has no method {method!r}, only {', '.join(methods)}")
+        raise ConfigError(f"gate: {path} has no method {method!r}, only {', '.join(methods)}{nearest(method, methods)}")
     return records[records["method"] == (methods[0] if method is None else method)]

@@ -24,6 +24,7 @@ from experiments.errors import ConfigError
 from experiments.probe.records import read_records
 from experiments.report.html import META, METRICS, RECORDS, read_meta, read_metrics
 from experiments.schema import one_of
+from rewards.nearest import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +143,9 @@ def _rows(path: Path, method: str) -> pd.DataFrame:
     records = read_records(path)
     rows = records[records["method"] == method]
     if rows.empty:
-        raise ConfigError(f"export: {path} has no method {method!r}, only {', '.join(records['method'].unique())}")
+        methods = records["method"].unique().tolist()
+        known = ", ".join(methods) + nearest(method, methods)
+        raise ConfigError(f"export: {path} has no method {method!r}, only {known}")
     return rows
 
 

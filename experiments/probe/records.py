@@ -24,6 +24,7 @@ import pandas as pd
 from experiments.probe.tables import DataError, Table, read_table
 from rewards.completion import ParsedCompletion
 from rewards.markup import scan_tags
+from rewards.nearest import nearest
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
 from rl.files import replacing
@@ -114,7 +115,8 @@ def from_completions(frame: pd.DataFrame, template: AnswerTemplate, verifier: Ve
     """
     for column in ("gold", "completion"):
         if column not in frame.columns:
-            raise DataError(f"no column {column!r} in the completions, only {', '.join(map(repr, frame.columns))}")
+            known = ", ".join(map(repr, frame.columns)) + nearest(column, frame.columns)
+            raise DataError(f"no column {column!r} in the completions, only {known}")
     truncated = frame["truncated"] if "truncated" in frame.columns else [False] * len(frame)
     parsed = [
         template.parse(text, truncated=bool(cut), lenient=True)

@@ -18,6 +18,7 @@ import httpx
 
 from experiments.config.endpoint import EndpointSection
 from experiments.errors import RunError
+from rewards.nearest import nearest
 from rl.monitoring.progress import Meter
 
 PASSING = {408, 409, 429}
@@ -76,9 +77,8 @@ class Endpoint:
             raise RunError(f"{self.url}/models: {_said(status, body)}")
         names = [str(each.get("id")) for each in listed if isinstance(each, dict)]
         if names and self.section.model not in names:
-            raise RunError(
-                f"{self.url}: has no model {self.section.model!r} (probe.endpoint.model), only {', '.join(names[:10])}"
-            )
+            known = ", ".join(names[:10]) + nearest(self.section.model, names)
+            raise RunError(f"{self.url}: has no model {self.section.model!r} (probe.endpoint.model), only {known}")
 
     def answer(self, prompts: Sequence[Any]) -> list[Reply]:
         """One reply a prompt, in order; a prompt is a text or a list of messages. Raises RunError."""

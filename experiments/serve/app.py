@@ -103,7 +103,7 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
         check_key(request)
         about = {
             "estimator": chat.small.confidence.estimator,
-            "calibrated": chat.small.confidence.measured.get(chat.small.confidence.estimator),
+            "calibrated": chat.small.confidence.calibrated,
             "escalates_to": chat.large_name or None,
         }
         return {"object": "list", "data": [{"id": name, "object": "model", "created": started, "owned_by": "candor", "candor": about}]}  # fmt: skip  # noqa: E501

@@ -12,6 +12,7 @@ import pandas as pd
 from experiments.errors import DataError
 from experiments.probe.logs.sample import Log, Sample, chosen, graded_notice, group_of, others, task_name, verdict
 from experiments.probe.tables import is_null, read_table
+from rewards.nearest import nearest
 
 COLUMNS = ("doc", "model_response", "metric")
 
@@ -64,7 +65,8 @@ def read_lighteval(path: Path, metric: str | None) -> Log:
 def _sample(row: Mapping[str, Any], where: str, metric: str, task: str) -> Sample:
     doc, response, metrics = row["doc"], row["model_response"], row["metric"]
     if metric not in metrics:
-        raise DataError(f"{where}, column 'metric': no field {metric!r}, only {', '.join(map(repr, metrics))}")
+        known = ", ".join(map(repr, metrics)) + nearest(metric, metrics)
+        raise DataError(f"{where}, column 'metric': no field {metric!r}, only {known}")
     choices = [str(each) for each in _list(doc.get("choices"))]
     common: dict[str, Any] = {
         "id": f"{task}/{doc.get('id') if not is_null(doc.get('id')) else where.rpartition(' ')[2]}",
