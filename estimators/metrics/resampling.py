@@ -64,11 +64,11 @@ def _proportion(successes: int, n: int, level: float, method: str) -> Interval:
     return Interval(successes / n, float(ends.low), float(ends.high), n)
 
 
-def student(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean of the same metric over repetitions, (N,) in [0, 1], and its Student t-interval, cut off at 0 and 1.
+def student(values: ArrayLike, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Interval:
+    """Mean of the same metric over repetitions, (N,) in ``bounds``, and its Student t-interval, cut off at them.
 
-    No interval for one repetition, all None for none. Of few repetitions in [0, 1] it is approximate (Student 1908 has
-    normal ones).
+    Differences of metrics in [0, 1] are in (-1, 1). No interval for one repetition, all None for none. Of few
+    repetitions in bounds it is approximate (Student 1908 has normal ones).
 
     >>> interval = student([0.2, 0.3, 0.4])
     >>> round(interval.low, 3), round(interval.high, 3)
@@ -81,7 +81,7 @@ def student(values: ArrayLike, level: float = 0.95) -> Interval:
     if len(x) == 1:
         return Interval(mean, None, None, 1)
     half = float(stats.t.ppf((1 + level) / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Interval(mean, max(mean - half, 0.0), min(mean + half, 1.0), len(x))
+    return Interval(mean, max(mean - half, bounds[0]), min(mean + half, bounds[1]), len(x))
 
 
 def bootstrap(

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.ablation.study import MEASURES, Study, planned_run
+from experiments.ablation.study import Study, planned_run
 from experiments.config.methods import METHODS
 from experiments.config.recipe import load_recipe
 from experiments.launch.shapes import shape_of
@@ -17,12 +17,14 @@ BYTES = {"weights": 4, "optimizer": 8}
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs of a study: ``tuning`` choose a setting by the first seed, ``reporting`` are the other seeds at the best."""
+    """Runs of a study: ``tuning`` choose a setting, ``reporting`` are the reported seeds at the chosen one."""
 
     tuning: int
     reporting: int
     done: int
     """Runs that are finished in the folder; of those that report, where they are at any setting."""
+    failed: int
+    """Runs that are not tried again unless that is asked for."""
     hours: float | None
     """Of one after another what is left, by the mean of the finished ones; None where there are none."""
     disk: float
@@ -32,9 +34,9 @@ class Plan:
 def plan(study: Study, out: Path) -> Plan:
     """Count what a study will run in ``out``. Raises ConfigError for a model whose size is not known."""
     settings = study.settings()
-    tuning = len(settings) * len(study.variants)
-    reporting = (len(study.seeds) - 1) * len(study.variants)
-    disk, done = 0.0, 0
+    tuning = len(settings) * len(study.select.seeds) * len(study.variants)
+    reporting = len(study.seeds) * len(study.variants)
+    disk, done, failed = 0.0, 0, 0
     seconds: list[float] = []
     for variant in study.variants:
         recipe = load_recipe(*_named(study, variant, out))
@@ -42,16 +44,17 @@ def plan(study: Study, out: Path) -> Plan:
         default = METHODS[recipe.method].configuration().max_steps
         checkpoints = max(recipe.trainer.get("max_steps", default), 0) // study.every
         size = parameters * (checkpoints * sum(BYTES.values()) + BYTES["weights"])
-        disk += size * (len(settings) + len(study.seeds) - 1)
+        disk += size * (tuning + reporting) / len(study.variants)
         for setting in settings:
-            for seed in study.seeds:
-                folder = planned_run(study, variant, setting, seed, out).folder
-                if (folder / MEASURES).exists():
+            for seed in (*study.select.seeds, *study.seeds):
+                run = planned_run(study, variant, setting, seed, out)
+                failed += run.failure is not None
+                if run.done:
                     done += 1
-                    seconds += _seconds(folder)
+                    seconds += _seconds(run.folder)
     left = max(tuning + reporting - done, 0)
     hours = left * sum(seconds) / len(seconds) / 3600 if seconds else None
-    return Plan(tuning, reporting, done, hours, disk)
+    return Plan(tuning, reporting, done, failed, hours, disk)
 
 
 def _named(study: Study, variant: str, out: Path) -> tuple[str, tuple[str, ...]]:
@@ -71,7 +74,8 @@ def _seconds(folder: Path) -> list[float]:
 def in_words(found: Plan) -> str:
     """The plan in one line each for runs, hours and disk."""
     hours = "not known until a run of it is done" if found.hours is None else f"{found.hours:.1f}, one after another"
+    failed = f", {found.failed} failed" if found.failed else ""
     return (
-        f"runs: {found.tuning + found.reporting}, {found.tuning} to choose settings and {found.reporting} more seeds; "
-        f"{found.done} done\nhours: {hours}\ndisk: {found.disk / 2**30:.2f} GiB of checkpoints"
+        f"runs: {found.tuning + found.reporting}, {found.tuning} to choose settings and {found.reporting} to report; "
+        f"{found.done} done{failed}\nhours: {hours}\ndisk: {found.disk / 2**30:.2f} GiB of checkpoints"
     )

@@ -3,29 +3,29 @@
     candor ablate credit --out runs/credit --jobs 2
 
 Each run of a study is a job of its own in ``OUT/VARIANT/SETTING/seed-N``; a finished one is not run again, an
-interrupted one goes on. Leaves ``curves.jsonl`` (one line a measured checkpoint), ``summary.json``, ``summary.md`` and
+interrupted one goes on. One that fails leaves ``failure.json`` and ends no other; it is tried again where that is asked
+for. Leaves ``results.parquet`` (one row a measured value), ``summary.json``, ``summary.md``, ``report.html`` and
 ``curves.svg|png``.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import math
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from experiments.ablation.page import write_page
 from experiments.ablation.plots import save_curves
-from experiments.ablation.study import MEASURED, MEASURES, Run, Study, measured_by, planned_run
-from experiments.ablation.summary import ROUTED, markdown_summary, over_seeds
-from experiments.config.recipe import load_recipe
+from experiments.ablation.results import chosen_setting, write_results
+from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, measured_by, planned_run
+from experiments.ablation.summary import ROUTED, markdown_summary, summarize
+from experiments.config.recipe import Recipe, load_recipe
 from experiments.errors import RunError
 from experiments.files import without_nan, writable
-from experiments.launch.jobs import open_executor, run_jobs
-from experiments.report.glossary import METRICS
+from experiments.launch.jobs import UNSUBMITTED, open_executor, run_jobs
 from experiments.train import KEPT_RECIPE, check_folder, train
 from rl.files import write_json, write_text
 
@@ -39,70 +39,63 @@ def ablate(
     jobs: int = 1,
     cluster: str = "local",
     request: Mapping[str, Any] | None = None,
+    retry_failed: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Run a study in ``out``, ``jobs`` trainings at a time, and return its summary: variant -> metric -> value, bounds.
+    """Run a study in ``out``, ``jobs`` trainings at a time, and return its summary, see ``summarize``.
 
-    For ``cluster`` and ``request`` see :func:`experiments.launch.jobs.open_executor`.
-
-    ``value`` is the mean over seeds on the test questions, ``low`` and ``high`` its 95% t-interval, None for one seed,
-    ``median`` and ``seeds`` what there was. Raises ConfigError for a folder that cannot be written, RunError naming the
-    log of a run that failed.
+    For ``cluster`` and ``request`` see :func:`experiments.launch.jobs.open_executor`. Runs that failed are named in the
+    summary's ``failures`` and stay as they are unless ``retry_failed``. Raises ConfigError for a folder that cannot be
+    written, RunError where a job could not be submitted.
     """
     out = writable(out)
     executor = open_executor(cluster, request or {}, out / _JOBS)
-    first, rest = study.seeds[0], study.seeds[1:]
-    settings = study.settings()
-    tried = {name: [planned_run(study, name, each, first, out) for each in settings] for name in study.variants}
-    _run_all(executor, list(itertools.chain(*tried.values())), jobs, say)
-    best = {name: min(runs, key=lambda run: _loss(study.select, run)) for name, runs in tried.items()}
-    chosen = {
-        name: [run, *(planned_run(study, name, run.setting, seed, out) for seed in rest)] for name, run in best.items()
+    tried = {
+        name: [[planned_run(study, name, each, seed, out) for seed in study.select.seeds] for each in study.settings()]
+        for name in study.variants
     }
-    _run_all(executor, list(itertools.chain(*chosen.values())), jobs, say)
-    with (out / "curves.jsonl").open("w", encoding="utf-8") as file:
-        for run in {run.folder: run for runs in [*tried.values(), *chosen.values()] for run in runs}.values():
-            for entry in run.measures:
-                line = {"variant": run.variant, "setting": run.setting, "seed": run.seed, **entry}
-                file.write(json.dumps(line) + "\n")
-    summary = {
-        name: {"setting": best[name].setting}
-        | {metric: over_seeds(metric, runs) for metric in (*MEASURED, ROUTED) if metric in best[name].measures[-1]}
-        for name, runs in chosen.items()
+    selecting = [run for settings in tried.values() for runs in settings for run in runs]
+    _run_all(executor, selecting, jobs, retry_failed, say)
+    chosen = {name: chosen_setting(study, settings) for name, settings in tried.items()}
+    reporting = {
+        name: [] if setting is None else [planned_run(study, name, setting, seed, out) for seed in study.seeds]
+        for name, setting in chosen.items()
     }
-    write_json(out / "summary.json", without_nan(summary))
+    reported = [run for runs in reporting.values() for run in runs]
+    _run_all(executor, reported, jobs, retry_failed, say)
+    write_results({"selection": selecting, "reporting": reported}, out / "results.parquet")
+    summary = without_nan(summarize(study, chosen, reporting, [*selecting, *reported]))
+    write_json(out / "summary.json", summary)
     write_text(out / "summary.md", markdown_summary(summary))
-    curves = {
-        name: [[e for e in run.measures if e["split"] != "test"] for run in runs] for name, runs in chosen.items()
-    }
-    for path in save_curves(curves, MEASURED, out):
-        say(str(path))
+    curves = {name: [run.measures[:-1] for run in runs if run.done] for name, runs in reporting.items()}
+    curves = {name: each for name, each in curves.items() if each}
+    if curves:
+        for path in save_curves(curves, MEASURED, out):
+            say(str(path))
+    say(str(write_page(study.name, summary, out)))
     return summary
 
 
-def _loss(metric: str, run: Run) -> float:
-    """What is lowest for the best setting: the metric of the last checkpoint on validation questions."""
-    last = [entry for entry in run.measures if entry["split"] != "test"][-1][metric]
-    if last is None:  # undefined, as the AUROC of one class
-        return math.inf
-    higher = next(each.better for each in METRICS if each.key == metric) == "higher"
-    return -last if higher else last
-
-
-def _run_all(executor: Any, runs: list[Run], jobs: int, say: Callable[[str], None]) -> None:
+def _run_all(executor: Any, runs: list[Run], jobs: int, retry_failed: bool, say: Callable[[str], None]) -> None:
     for run in runs:  # what is there may be of other settings
         if run.folder.exists():
             check_folder(run.folder, load_recipe(run.recipe, run.overrides), resume=True)
-    left = [run for run in runs if not (run.folder / MEASURES).exists()]
-    failed = None
-    for count, (run, error) in enumerate(run_jobs(executor, _train_and_measure, left, jobs=jobs), 1):
-        ended = f"done, {len(left) - count} to go" if error is None else "failed; those that run go on to their end"
-        say(f"{run.variant} {run.folder.parent.name} seed {run.seed} {ended}")
-        if error is not None and failed is None:
+        if retry_failed:
+            (run.folder / FAILURE).unlink(missing_ok=True)
+    left = [run for run in runs if not run.done and run.failure is None]
+    unsubmitted = None
+    ended = run_jobs(executor, _train_and_measure, left, jobs=jobs, go_on=True)
+    for count, (run, error) in enumerate(ended, 1):
+        said = f"done, {len(left) - count} to go" if error is None else f"failed, {len(left) - count} to go: {error}"
+        say(f"{run.variant} {run.folder.parent.name} seed {run.seed} {said}")
+        if error is not None and error.startswith(UNSUBMITTED):
+            unsubmitted = unsubmitted or RunError(f"{run.folder} {error}")
+        elif error is not None:
             log = run.folder / _LOG
-            failed = RunError(f"{run.folder} failed: {error}" + f"; its log is {log}" * log.exists())
-    if failed is not None:
-        raise failed
+            run.folder.mkdir(parents=True, exist_ok=True)
+            write_json(run.folder / FAILURE, {"error": error + f"; its log is {log}" * log.exists()})
+    if unsubmitted is not None:
+        raise unsubmitted
 
 
 def _train_and_measure(run: Run) -> None:
@@ -111,12 +104,22 @@ def _train_and_measure(run: Run) -> None:
     with (run.folder / _LOG).open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         try:
             recipe = load_recipe(run.recipe, run.overrides)
+            os.environ.update(tracked_as(run, recipe))
             final = train(recipe, run.folder, resume=(run.folder / KEPT_RECIPE).exists())
             measures = _measure_checkpoints(run, final)
         except Exception:
             traceback.print_exc()
             raise
     write_json(run.folder / MEASURES, measures)
+
+
+def tracked_as(run: Run, recipe: Recipe) -> dict[str, str]:
+    """Variables that group a study's runs in wandb by its name, with the variant as their type; none without wandb."""
+    trackers = recipe.trainer.get("report_to", "none")
+    if "wandb" not in ([trackers] if isinstance(trackers, str) else trackers):
+        return {}
+    name = f"{run.variant} {run.folder.parent.name} seed {run.seed}"
+    return {"WANDB_RUN_GROUP": run.study, "WANDB_JOB_TYPE": run.variant, "WANDB_NAME": name}
 
 
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
@@ -144,6 +147,6 @@ def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
             if last and large is not None:
                 records = with_large(records, large)
             found = measure(records, resamples=2)["probe"]
-            entry = {"step": step, "split": "test" if last else recipe.probe.split}
+            entry = {"step": step, "split": recipe.probe.split, "method": recipe.probe.confidence}
             measures.append(entry | {key: found[key]["value"] for key in (*MEASURED, ROUTED) if key in found})
     return measures

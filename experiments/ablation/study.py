@@ -1,12 +1,15 @@
 """A study: what is compared, at which settings, with which seeds, and the runs that this takes.
 
-A study is a YAML file: ``variants`` (name -> ``recipe`` and what to ``set`` in it), ``set`` for all of them, a ``grid``
-of settings of which each variant takes the best by ``select`` (trained with the first seed, measured on the task's
-validation questions), ``seeds``, and ``every`` how many steps a checkpoint is measured.
+A study is a YAML file: ``variants`` (name -> ``recipe`` and what to ``set`` in it), ``cross`` (every variant once at
+each combination of these values, as variants of their own), ``set`` for all of them, a ``grid`` of settings of which
+each variant takes the best, ``select`` by which metric and with which seeds the best is chosen on the task's validation
+questions, ``seeds`` whose results are reported, ``baseline`` the variant that differences are taken to, and ``every``
+how many steps a checkpoint is measured. Every dotted key of a recipe can be crossed and tried.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -24,7 +27,10 @@ from rewards.nearest import nearest
 MEASURED = ("accuracy", "brier", "ece", "auroc")
 CURVE_SIZE = 1000
 """Validation questions at each measured checkpoint."""
-MEASURES = "measures.json"
+MEASURES, FAILURE = "measures.json", "failure.json"
+RESERVED = {"trainer.seed", "trainer.data_seed", "trainer.save_steps", "trainer.save_total_limit"}
+_LONGEST = 40
+"""Characters of a value in the name of a folder."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,36 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """How a variant's setting is chosen: by the mean of ``metric`` over ``seeds`` at the last measured checkpoint."""
+
+    metric: str = "brier"
+    seeds: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A chosen value at the end of the values that were tried: a better one may lie beyond."""
+
+    key: str
+    value: float
+    end: str
+    """``lowest`` or ``highest``."""
+
+
+@dataclass(frozen=True)
 class Study:
     """What is compared; see the module's docstring. Raises ConfigError for what cannot be run."""
 
     variants: dict[str, Variant]
     seeds: list[int]
-    grid: dict[str, Any] = field(default_factory=dict)
+    name: str = "study"
+    cross: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
+    """Key -> the values to try, in every combination; or a list of settings, each key -> value."""
     set: dict[str, Any] = field(default_factory=dict)
-    select: str = "brier"
+    select: Selection = field(default_factory=Selection)
+    baseline: str | None = None
     every: AtLeastOne = 50
 
     def __post_init__(self) -> None:
@@ -52,22 +80,95 @@ class Study:
         for name in self.variants:
             if not re.fullmatch(r"[\w.-]+", str(name)):
                 raise ConfigError(f"study.variants.{name}: a variant names a folder, use letters, digits, _ . and -")
-        for key, values in self.grid.items():
-            if not isinstance(values, list) or not values:
-                raise ConfigError(f"study.grid.{key}: {values!r} is not a list of values to try")
-        one_of("study.select", self.select, MEASURED)
+        for section, values in (("grid", self.grid), ("cross", self.cross)):
+            for key, tried in values.items() if isinstance(values, dict) else ():
+                if not isinstance(tried, list) or not tried:
+                    raise ConfigError(f"study.{section}.{key}: {tried!r} is not a list of values to try")
+        if self.cross:
+            object.__setattr__(self, "variants", self._crossed())
+        for where, values in self._places():
+            for key in RESERVED & values.keys():
+                raise ConfigError(f"study.{where}.{key}: is set by the study itself, from seeds and every")
+        one_of("study.select.metric", self.select.metric, MEASURED)
+        self._check_seeds()
+        if self.baseline is not None:
+            one_of("study.baseline", self.baseline, self.variants)
+
+    def _crossed(self) -> dict[str, Variant]:
+        combined = {}
+        for name, variant in self.variants.items():
+            for levels in _combinations(self.cross):
+                combined[f"{name}-{in_a_name(levels)}"] = Variant(variant.recipe, {**variant.set, **levels})
+        return combined
+
+    def _places(self) -> list[tuple[str, dict[str, Any]]]:
+        places = [("set", self.set), *((f"variants.{name}.set", each.set) for name, each in self.variants.items())]
+        return places + [("grid", setting) for setting in self.settings()]
+
+    def _check_seeds(self) -> None:
+        several = len(self.settings()) > 1
+        for where, seeds in (("seeds", self.seeds), ("select.seeds", self.select.seeds)):
+            twice = [seed for seed in seeds if seeds.count(seed) > 1]
+            if twice:
+                raise ConfigError(f"study.{where}: {twice[0]} stands twice")
+        both = [seed for seed in self.select.seeds if seed in self.seeds]
+        if both:
+            raise ConfigError(
+                f"study.select.seeds: {both[0]} is among seeds too; what is reported has to come from other seeds than "
+                "the choice"
+            )
+        if several and not self.select.seeds:
+            raise ConfigError(
+                f"study.select.seeds: a grid of {len(self.settings())} settings needs seeds to choose with, which are "
+                "not among seeds"
+            )
+        if self.select.seeds and not several:
+            raise ConfigError("study.select.seeds: there is nothing to choose, the grid has one setting")
 
     def settings(self) -> list[dict[str, Any]]:
-        """Every combination of the grid."""
-        return [
-            dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values())
-        ]  # one, empty, for an empty grid
+        """Every setting of the grid, in its order; one, empty, for an empty grid."""
+        if isinstance(self.grid, list):
+            return self.grid or [{}]
+        return _combinations(self.grid)
+
+    def edges(self, setting: dict[str, Any]) -> list[Edge]:
+        """The values of a chosen setting that are the lowest or the highest of several numbers that were tried."""
+        found = []
+        for key, value in setting.items():
+            tried = [each[key] for each in self.settings() if key in each]
+            if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in tried):
+                continue
+            if min(tried) < max(tried) and value in (min(tried), max(tried)):
+                found.append(Edge(key, value, "lowest" if value == min(tried) else "highest"))
+        return found
+
+
+def _combinations(values: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+
+
+def in_a_name(setting: dict[str, Any]) -> str:
+    """A setting as the name of a folder: the last part of each key and its value, or the whole key where two share it.
+
+    >>> in_a_name({"trainer.learning_rate": 1e-4, "trainer.credit": "segment"})
+    'learning_rate=0.0001-credit=segment'
+    """
+    last = [key.rpartition(".")[2] for key in setting]
+    parts = []
+    for short, (key, value) in zip(last, setting.items(), strict=True):
+        text = value if isinstance(value, str) else json.dumps(value)
+        fit = re.sub(r"[^\w.+-]", "_", text)[:_LONGEST]
+        if fit != text:  # so that two values never share a name
+            fit += "-" + hashlib.sha256(text.encode()).hexdigest()[:6]
+        parts.append(f"{short if last.count(short) == 1 else key}={fit}")
+    return "-".join(parts)
 
 
 @dataclass(frozen=True)
 class Run:
     """One training of a study and where it is."""
 
+    study: str
     variant: str
     setting: dict[str, Any]
     seed: int
@@ -79,6 +180,17 @@ class Run:
     def measures(self) -> list[dict[str, Any]]:
         """One entry a measured checkpoint, by step; the last one, with ``split`` test, is the final policy."""
         return json.loads((self.folder / MEASURES).read_text(encoding="utf-8"))
+
+    @property
+    def done(self) -> bool:
+        """Whether it has been trained and measured."""
+        return (self.folder / MEASURES).exists()
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed when it was last tried, None where it has not."""
+        kept = self.folder / FAILURE
+        return json.loads(kept.read_text(encoding="utf-8"))["error"] if kept.exists() else None
 
 
 def study_names() -> list[str]:
@@ -94,15 +206,22 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
         if name not in study_names():
             raise ConfigError(f"study {name!r} is not one of {', '.join(study_names())}{nearest(name, study_names())}")
         path = Path(str(resources.files("experiments") / "studies" / f"{name}.yaml"))
-    study: Study = from_mapping(Study, read_yaml(path, "study "), "study")
+    source = read_yaml(path, "study ")
+    named = {"name": path.stem, **source} if isinstance(source, dict) else source
+    study: Study = from_mapping(Study, named, "study")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE")
+        if key in RESERVED:
+            raise ConfigError(f"override {override!r}: is set by the study itself, from seeds and every")
         study.set[key] = parse_yaml(value, f"override {override!r}")
     for variant in study.variants:  # every recipe is checked before the first one is trained
         for setting in study.settings():
-            check_measuring(*measured_by(planned_run(study, variant, setting, study.seeds[0], Path())))
+            on_test, on_validation = measured_by(planned_run(study, variant, setting, study.seeds[0], Path()))
+            if study.select.seeds and on_validation.probe.split != "validation":
+                raise ConfigError(f"study.grid: the task of variant {variant} has no validation questions to choose by")
+            check_measuring(on_test, on_validation)
     return study
 
 
@@ -112,8 +231,8 @@ def planned_run(study: Study, variant: str, setting: dict[str, Any], seed: int, 
     values = {**study.set, **chosen.set, **setting}
     values |= {"trainer.seed": seed, "trainer.save_steps": study.every, "trainer.save_total_limit": 100_000}
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in values.items())
-    folder = "-".join(f"{key.rpartition('.')[2]}={value}" for key, value in setting.items()) or "only"
-    return Run(variant, setting, seed, chosen.recipe, overrides, out / variant / folder / f"seed-{seed}")
+    folder = out / variant / (in_a_name(setting) or "only") / f"seed-{seed}"
+    return Run(study.name, variant, setting, seed, chosen.recipe, overrides, folder)
 
 
 def measured_by(run: Run) -> tuple[Recipe, Recipe]:

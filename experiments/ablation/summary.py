@@ -1,38 +1,210 @@
-"""A study's summary: mean over seeds and 95% t-interval of each metric, as values and as a table."""
+"""A study's summary: means over seeds, paired differences to the baseline, main effects, edges and failures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from estimators.metrics.resampling import student
-from experiments.ablation.study import MEASURED, Run
+from experiments.ablation.study import MEASURED, Run, Study
 
 ROUTED = "escalation_rate_to_parity"
 """Measured of the final policies too, where the recipe names a model to escalate to."""
+SHOWN = (*MEASURED, ROUTED)
+_AS_IT_IS = "as the recipe has it"
+BySeed = Mapping[int, float | None]
 
 
-def markdown_summary(summary: dict[str, Any]) -> str:
-    """The summary as a table: mean over seeds and 95% t-interval of each metric, and the setting that was best."""
-    metrics = [metric for metric in (*MEASURED, ROUTED) if any(metric in row for row in summary.values())]
-    lines = [f"| variant | setting | {' | '.join(metrics)} |", f"| --- | --- |{' --- |' * len(metrics)}"]
-    for name, row in summary.items():
-        setting = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["setting"].items()) or "–"
-        cells = [_cell(row[each]) if each in row else "–" for each in metrics]
-        lines.append(f"| `{name}` | {setting} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def summarize(
+    study: Study,
+    chosen: Mapping[str, dict[str, Any] | None],
+    reporting: Mapping[str, Sequence[Run]],
+    runs: Sequence[Run],
+) -> dict[str, Any]:
+    """The summary of a study, as ``summary.json`` has it; all values are of final policies on test questions.
+
+    ``variants``: name -> ``setting``, its ``edges``, and for each metric ``value``, the mean over the reporting seeds,
+    ``low`` and ``high``, its 95% t-interval (None for one seed), ``median`` and ``seeds`` (seed -> value).
+    ``differences``: name -> metric -> the same of its differences to the ``baseline``, seed by seed.
+    ``effects``: key -> its value -> metric -> the same of the mean over the variants with that value.
+    ``failures``: the runs among ``runs`` that failed, and why.
+    """
+    measured = {name: _by_metric(each) for name, each in reporting.items()}
+    variants: dict[str, Any] = {}
+    for name, setting in chosen.items():
+        edges = [] if setting is None else [asdict(edge) for edge in study.edges(setting)]
+        found = {metric: over_seeds(values) for metric, values in measured[name].items()}
+        variants[name] = {"setting": setting, "edges": edges, **found}
+    reference = measured.get(study.baseline or "", {})
+    differences = {
+        name: {metric: paired(values[metric], reference[metric]) for metric in values if metric in reference}
+        for name, values in measured.items()
+        if reference and name != study.baseline
+    }
+    failures = [
+        {
+            "variant": run.variant,
+            "setting": run.folder.parent.name,
+            "seed": run.seed,
+            "folder": str(run.folder),
+            "error": run.failure,
+        }
+        for run in runs
+        if run.failure is not None
+    ]
+    return {
+        "study": study.name,
+        "baseline": study.baseline,
+        "variants": variants,
+        "differences": differences,
+        "effects": main_effects(study, measured),
+        "failures": failures,
+    }
 
 
-def _cell(found: dict[str, Any]) -> str:
-    ends = "" if found["low"] is None else f" ({found['low']:.3f}-{found['high']:.3f})"
-    return f"{found['value']:.3f}{ends}"
+def _by_metric(runs: Sequence[Run]) -> dict[str, dict[int, float | None]]:
+    ends = {run.seed: run.measures[-1] for run in runs if run.done}
+    return {
+        metric: {seed: end[metric] for seed, end in ends.items()}
+        for metric in SHOWN
+        if ends and all(metric in end for end in ends.values())
+    }
 
 
-def over_seeds(metric: str, runs: Iterable[Run]) -> dict[str, Any]:
-    """Mean, 95% t-interval, median and single values of a metric of the final policies."""
-    values = np.array([run.measures[-1][metric] for run in runs], dtype=float)
-    mean = student(values)
+def over_seeds(values: BySeed, bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, Any]:
+    """Mean, 95% t-interval, median and single values of what is defined of the values of each seed.
+
+    >>> over_seeds({0: 0.25, 1: 0.75, 2: None})["value"]
+    0.5
+    """
+    defined = [value for value in values.values() if value is not None]
+    mean = student(defined, bounds=bounds)
+    median = float(np.median(defined)) if defined else None
     ends = {"low": mean.low, "high": mean.high}
-    return {"value": mean.value, **ends, "median": float(np.median(values)), "seeds": values.tolist()}
+    return {"value": mean.value, **ends, "median": median, "seeds": dict(values)}
+
+
+def paired(values: BySeed, reference: BySeed) -> dict[str, Any]:
+    """:func:`over_seeds` of the differences at the seeds that both have; what a seed does to both cancels.
+
+    >>> paired({0: 0.5, 1: 0.75, 2: 0.9}, {0: 0.25, 1: 0.5})["value"]
+    0.25
+    """
+    differences: dict[int, float | None] = {}
+    for seed, value in values.items():
+        other = reference.get(seed)
+        if value is not None and other is not None:
+            differences[seed] = value - other
+    return over_seeds(differences, (-1.0, 1.0))
+
+
+def main_effects(study: Study, measured: Mapping[str, Mapping[str, BySeed]]) -> dict[str, Any]:
+    """Key -> value -> metric -> :func:`over_seeds` of the mean over the variants with that value, seed by seed.
+
+    The keys are those that any variant sets, and ``recipe``, where there are several values. Only seeds at which
+    all of a value's variants are measured count. It is the effect of the key alone where the others are balanced.
+    """
+    keys = dict.fromkeys(["recipe", *(key for variant in study.variants.values() for key in variant.set)])
+    effects: dict[str, Any] = {}
+    for key in keys:
+        sharing: dict[str, list[str]] = {}
+        for name, variant in study.variants.items():
+            if measured.get(name):
+                level = variant.recipe if key == "recipe" else _level(variant.set, key)
+                sharing.setdefault(level, []).append(name)
+        if len(sharing) > 1:
+            effects[key] = {level: _mean_of([measured[name] for name in names]) for level, names in sharing.items()}
+    return effects
+
+
+def _level(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return _AS_IT_IS
+    return values[key] if isinstance(values[key], str) else json.dumps(values[key])
+
+
+def _mean_of(variants: Sequence[Mapping[str, BySeed]]) -> dict[str, Any]:
+    found = {}
+    for metric in [metric for metric in variants[0] if all(metric in each for each in variants)]:
+        means: dict[int, float | None] = {}
+        for seed in variants[0][metric]:
+            at_seed = [each[metric].get(seed) for each in variants]
+            defined = [value for value in at_seed if value is not None]
+            if len(defined) == len(variants):
+                means[seed] = fmean(defined)
+        found[metric] = over_seeds(means)
+    return found
+
+
+def setting_in_words(row: Mapping[str, Any]) -> str:
+    """The setting that was chosen for a variant, each value at an end of what was tried marked as that."""
+    if row["setting"] is None:
+        return "none: a run of each failed"
+    ends = {edge["key"]: f" ({edge['end']} tried)" for edge in row["edges"]}
+    said = [f"{key.rpartition('.')[2]} {value}{ends.get(key, '')}" for key, value in row["setting"].items()]
+    return ", ".join(said) or "\N{EN DASH}"
+
+
+def edges_in_words(summary: Mapping[str, Any]) -> list[str]:
+    """A line for each chosen value that is the lowest or the highest of those tried."""
+    return [
+        f"{name}: {edge['key']} {edge['value']} is the {edge['end']} that was tried; a better one may lie beyond"
+        for name, row in summary["variants"].items()
+        for edge in row["edges"]
+    ]
+
+
+def shown_metrics(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The metrics that any row has, in the order in which they are shown."""
+    return [metric for metric in SHOWN if any(metric in row for row in rows.values())]
+
+
+def cell(row: Mapping[str, Any], metric: str, *, signed: bool = False) -> str:
+    """Mean and interval of a metric in a row, a dash where there is none."""
+    found = row.get(metric)
+    if found is None or found["value"] is None:
+        return "\N{EN DASH}"
+    form = "+.3f" if signed else ".3f"
+    joined = " to " if signed else "-"
+    ends = "" if found["low"] is None else f" ({found['low']:{form}}{joined}{found['high']:{form}})"
+    return f"{found['value']:{form}}{ends}"
+
+
+def seeds_of(row: Mapping[str, Any]) -> int:
+    """How many seeds a row's values are the mean of."""
+    return max((len(row[metric]["seeds"]) for metric in SHOWN if metric in row), default=0)
+
+
+def markdown_summary(summary: Mapping[str, Any]) -> str:
+    """The summary as tables: means and 95% t-intervals, differences to the baseline, failures."""
+    rows = summary["variants"]
+    metrics = shown_metrics(rows)
+    lines = [
+        f"| variant | setting | seeds | {' | '.join(metrics)} |",
+        f"| --- | --- | --- |{' --- |' * len(metrics)}",
+    ]
+    for name, row in rows.items():
+        cells = [setting_in_words(row), str(seeds_of(row)), *(cell(row, each) for each in metrics)]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    if summary["differences"]:
+        lines += [
+            "",
+            f"| less `{summary['baseline']}` | seeds | {' | '.join(metrics)} |",
+            f"| --- | --- |{' --- |' * len(metrics)}",
+        ]
+        for name, row in summary["differences"].items():
+            cells = [str(seeds_of(row)), *(cell(row, each, signed=True) for each in metrics)]
+            lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    if summary["failures"]:
+        lines += [
+            "",
+            "Failed:",
+            "",
+            *(f"- `{each['folder']}`: {each['error']}" for each in summary["failures"]),
+        ]
+    return "\n".join(lines) + "\n"

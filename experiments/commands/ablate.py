@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, RunError
 from experiments.files import locked
 from experiments.launch.jobs import CLUSTERS
 
@@ -21,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="say how many runs, hours and disk, and run nothing")
+    parser.add_argument("--retry-failed", action="store_true", help="try runs again that failed before")
     parser.add_argument("--cluster", choices=CLUSTERS, default=CLUSTERS[0], help="where (default %(default)s)")
     parser.add_argument(
         "--request",
@@ -35,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the study and print its summary."""
     from experiments.ablation.run import ablate
     from experiments.ablation.study import load_study
-    from experiments.ablation.summary import markdown_summary
+    from experiments.ablation.summary import edges_in_words, markdown_summary
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")
@@ -48,8 +50,21 @@ def run(options: argparse.Namespace) -> int:
         return 0
     request = _request(options.request)
     with locked(out):
-        summary = ablate(study, out, jobs=options.jobs, cluster=options.cluster, request=request)
+        summary = ablate(
+            study,
+            out,
+            jobs=options.jobs,
+            cluster=options.cluster,
+            request=request,
+            retry_failed=options.retry_failed,
+        )
     print(markdown_summary(summary), end="")
+    for line in edges_in_words(summary):
+        print(f"candor: {line}", file=sys.stderr)
+    if summary["failures"]:
+        first, count = summary["failures"][0], len(summary["failures"])
+        more = f" (the first of {count}; --retry-failed tries them again)"
+        raise RunError(f"{first['folder']} failed{more}: {first['error']}")
     return 0
 
 

@@ -29,6 +29,7 @@ _ONE = ("nodes", "tasks_per_node", "gpus_per_node")
 """What a job has no more than one of: it is one process, which trains on one GPU."""
 _MINUTES_LOCALLY = 60 * 24 * 365
 """Submitit ends a job after two minutes unless told otherwise; a training on this machine takes as long as it takes."""
+UNSUBMITTED = "was not submitted"
 _CONTROLLERS = "controllers.err"
 _FOLLOW_S = 0.5
 _POLL_S = {"local": 0.1, "slurm": 5.0}
@@ -65,12 +66,13 @@ def open_executor(cluster: str, request: Mapping[str, Any], folder: Path) -> Any
 
 
 def run_jobs(
-    executor: Any, function: Callable[[Task], None], tasks: Sequence[Task], *, jobs: int
+    executor: Any, function: Callable[[Task], None], tasks: Sequence[Task], *, jobs: int, go_on: bool = False
 ) -> Iterator[tuple[Task, str | None]]:
     """Call ``function`` on each task, ``jobs`` at a time; yields each that has ended, with its error or None.
 
-    No job is started after one has failed, those that run go on to their end. An interrupt ends them, and so does a
-    hang-up or a termination of this process, which raise Stopped.
+    No job is started after one has failed unless ``go_on`` is true, nor after one could not be submitted, whose error
+    begins with ``UNSUBMITTED``; those that run go on to their end. An interrupt ends them, and so does a hang-up or a
+    termination of this process, which raise Stopped.
     """
     from submitit.core.utils import FailedSubmissionError, UncompletedJobError
 
@@ -91,7 +93,7 @@ def run_jobs(
                             running[executor.submit(_in_job, function, task, gpu, threads)] = slot, task
                     except (FailedSubmissionError, UncompletedJobError) as error:
                         waiting.clear()
-                        yield task, f"was not submitted: {_one_line(error)}"
+                        yield task, f"{UNSUBMITTED}: {_one_line(error)}"
                 for job in [job for job in running if job.done()]:
                     slot, task = running.pop(job)
                     free.add(slot)
@@ -99,7 +101,7 @@ def run_jobs(
                         error = job.result()
                     except UncompletedJobError:
                         error = f"ended without a result ({job.state}), see {job.paths.stderr}"
-                    if error is not None:
+                    if error is not None and not go_on:
                         waiting.clear()
                     yield task, error
                 time.sleep(_POLL_S[executor.cluster])

@@ -98,6 +98,12 @@ def test_a_failure_is_told_and_starts_nothing_more(name: str, said: str, tmp_pat
     assert error is not None and re.fullmatch(said, error)
 
 
+def test_a_failure_ends_no_other_where_they_are_to_go_on(tmp_path: Path) -> None:
+    executor = open_executor("local", {}, tmp_path / "jobs")
+    ended = list(run_jobs(executor, note, [(tmp_path, "bad"), (tmp_path, "next")], jobs=1, go_on=True))
+    assert ended == [((tmp_path, "bad"), "no such weights"), ((tmp_path, "next"), None)]
+
+
 @pytest.mark.parametrize(
     ("sent", "ignored"), [(signal.SIGINT, ()), (signal.SIGTERM, (signal.SIGINT,)), (signal.SIGHUP, ())]
 )

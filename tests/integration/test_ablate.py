@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -23,9 +25,9 @@ from experiments.cli import main
 from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
 from experiments.launch.shapes import shape_of
-from tests.factories import json_lines
 
 ROOT = Path(__file__).parents[2]
+TWO_RATES = {"grid": {"trainer.learning_rate": [1e-4, 1e-3]}}
 
 
 def write(path: Path, **sections: Any) -> str:
@@ -62,19 +64,28 @@ def test_the_shipped_study_can_be_run() -> None:
     study = load_study("credit", ["trainer.max_steps=3"])
     assert list(study.variants) == ["rlvr", "rlcr", "rlcr_segment", "closed_form"]
     assert len(study.settings()) == 3
+    assert not {*study.seeds} & {*study.select.seeds} and study.baseline == "rlvr"
     assert study.set == {"probe.confidence": "expected_confidence", "trainer.max_steps": 3}
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"select": "brir"}, "did you mean brier"),
+        ({"select": {"metric": "brir"}}, "did you mean brier"),
         ({"seeds": []}, "seeds"),
         ({"variants": {"a": {"recipe": "rlvrr"}}}, "did you mean rlvr"),
         ({"variants": {"a": {"recipe": "rlvr", "set": {"trainer.learning_rat": 1}}}}, "did you mean learning_rate"),
         ({"variants": {"a/b": {"recipe": "rlvr"}}}, "names a folder"),
         ({"grid": {"trainer.learning_rate": 1}}, "list of values"),
         ({"grid": {"trainer.learning_rate": ["fast"]}}, "'fast'"),
+        ({"grid": {"trainer.learning_rate": [1e-4, 1e-3]}}, "2 settings needs seeds to choose with"),
+        (TWO_RATES | {"select": {"seeds": [1, 0]}}, "study.select.seeds: 0 is among seeds too"),
+        (TWO_RATES | {"select": {"seeds": [5, 5]}}, "study.select.seeds: 5 stands twice"),
+        ({"select": {"seeds": [5]}}, "nothing to choose"),
+        ({"baseline": "b"}, "study.baseline: 'b' is not one of a"),
+        ({"cross": {"trainer.credit": "segment"}}, "study.cross.trainer.credit: 'segment' is not a list"),
+        ({"set": {"trainer.seed": 1}}, "study.set.trainer.seed: is set by the study itself"),
+        ({"grid": [{"trainer.seed": 1}]}, "study.grid.trainer.seed: is set by the study itself"),
         ({"every": 0}, "below 1"),
         ({"evry": 5}, "did you mean every"),
     ],
@@ -85,32 +96,41 @@ def test_what_cannot_be_run_is_refused_first(changes: dict[str, Any], said: str,
         load_study(write(tmp_path / "study.yaml", **study))
 
 
-def test_a_study_trains_chooses_measures_and_draws(recipe: str, tmp_path: Path) -> None:
+def test_a_study_trains_chooses_measures_and_draws(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     path = write(
-        tmp_path / "study.yaml",
-        variants={"sequence": {"recipe": recipe, "set": {"trainer.credit": "sequence"}}},
+        tmp_path / "tiny.yaml",
+        variants={"whole": {"recipe": recipe, "set": {"trainer.credit": "sequence"}}},
+        set={"trainer.report_to": "wandb"},
         grid={"trainer.learning_rate": [1e-9, 1e-2]},
-        seeds=[0, 1],
+        select={"seeds": [7]},
+        seeds=[0],
         every=2,
     )
     out = tmp_path / "out"
     said: list[str] = []
     summary = ablate(load_study(path), out, jobs=2, say=said.append)
-    lines = json_lines(out / "curves.jsonl")
-    assert len(lines) == 3 * 4, "two settings of the first seed and one of the second, at steps 0, 2, 4 and the end"
-    for name, row in summary.items():
-        last = {
-            line["setting"]["trainer.learning_rate"]: line["brier"]
-            for line in lines
-            if line["variant"] == name and line["seed"] == 0 and line["step"] == 4 and line["split"] == "validation"
-        }
-        assert row["setting"]["trainer.learning_rate"] == min(last, key=lambda rate: last[rate])
-        values = [line["brier"] for line in lines if line["variant"] == name and line["split"] == "test"]
-        assert row["brier"]["low"] <= row["brier"]["value"] <= row["brier"]["high"]
-        assert 0.0 <= row["escalation_rate_to_parity"]["value"] <= 1.0
-        assert len(row["brier"]["seeds"]) == 2 and set(row["brier"]["seeds"]) <= set(values)
+    rows = pd.read_parquet(out / "results.parquet")
+    brier = rows[rows["metric"] == "brier"]
+    assert len(brier) == 3 * 4, "two settings to choose and one run to report, at steps 0, 2, 4 and the end"
+    assert set(brier[brier["role"] == "selection"]["seed"]) == {7}
+    assert set(brier[brier["role"] == "reporting"]["seed"]) == {0}
+    row = summary["variants"]["whole"]
+    judged = brier[(brier["role"] == "selection") & (brier["step"] == 4) & (brier["split"] == "validation")]
+    assert json.loads(judged.loc[judged["value"].idxmin(), "setting"]) == row["setting"]
+    assert [edge["end"] for edge in row["edges"]] in (["lowest"], ["highest"]), "both of two values are ends"
+    test = brier[(brier["role"] == "reporting") & (brier["split"] == "test")]
+    assert list(test["value"]) == [row["brier"]["value"]] and row["brier"]["low"] is None
+    assert 0.0 <= row["escalation_rate_to_parity"]["value"] <= 1.0
     assert markdown_summary(summary) == (out / "summary.md").read_text()
     assert (out / "curves.png").stat().st_size > 10_000
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 3
+    for log in tmp_path.glob("wandb/offline-run-*/*.wandb"):
+        assert {b"tiny", b"whole"} <= {each for each in (b"tiny", b"whole") if each in log.read_bytes()}
     trained = {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")}
     assert len(trained) == 3 * 3
     ablate(load_study(path), out, jobs=1, say=said.append)
@@ -122,20 +142,22 @@ def test_a_dry_run_says_what_a_study_takes_and_runs_nothing(
 ) -> None:
     variants = {"a": {"recipe": recipe}, "b": {"recipe": recipe, "set": {"trainer.credit": "sequence"}}}
     grid = {"trainer.learning_rate": [1e-3, 1e-2]}
-    study = write(tmp_path / "study.yaml", variants=variants, grid=grid, seeds=[0, 1, 2], every=2)
+    study = write(
+        tmp_path / "study.yaml", variants=variants, grid=grid, select={"seeds": [9]}, seeds=[0, 1, 2], every=2
+    )
     out = tmp_path / "out"
     assert main(["ablate", study, "--out", str(out), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "runs: 8, 4 to choose settings and 4 more seeds; 0 done\nhours: not known" in said and not out.exists()
+    assert "runs: 10, 4 to choose settings and 6 to report; 0 done\nhours: not known" in said and not out.exists()
     done = out / "a" / "learning_rate=0.001" / "seed-0"
     done.mkdir(parents=True)
     (done / "measures.json").write_text("[]")
     (done / "metrics.jsonl").write_text('{"step": 4}\n{"step": 4, "train_runtime": 3600.0}\n')
     assert main(["ablate", study, "--out", str(out), "--dry-run"]) == 0
-    assert "1 done\nhours: 7.0, one after another" in capsys.readouterr().out
+    assert "1 done\nhours: 9.0, one after another" in capsys.readouterr().out
     found = plan(load_study(study), out)
     parameters = shape_of(load_recipe(recipe).model.path)[0].parameters
-    assert found.disk == 8 * parameters * (2 * 12 + 4), "two checkpoints with their optimizer, and the final weights"
+    assert found.disk == 10 * parameters * (2 * 12 + 4), "two checkpoints with their optimizer, and the final weights"
 
 
 def test_the_study_of_terms_has_its_cells() -> None:
@@ -165,7 +187,8 @@ def test_a_run_that_fails_names_its_log(
     study = write(tmp_path / "study.yaml", variants=variants, seeds=[0])
     assert main(["ablate", study, "--out", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "seed-0 failed: model.path: " in message and message.endswith("log.txt")
+    assert "seed-0 failed (the first of 1; --retry-failed tries them again): model.path: " in message
+    assert message.endswith("log.txt")
 
 
 def running(folder: Path) -> list[str]:

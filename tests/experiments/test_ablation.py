@@ -1,0 +1,277 @@
+"""Studies without a training: what is chosen, reported, drawn, kept of failures and tried again."""
+
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+from experiments.ablation import run as ablation_run
+from experiments.ablation.page import write_page
+from experiments.ablation.plots import effect_figure, not_dominated
+from experiments.ablation.run import ablate, tracked_as
+from experiments.ablation.study import Run, Selection, Study, Variant, in_a_name, load_study, planned_run
+from experiments.ablation.summary import edges_in_words, main_effects, markdown_summary, over_seeds, paired
+from experiments.cli import main
+from experiments.config.recipe import load_recipe
+from rl.files import write_json
+
+SMALL = {"probe.size": 20, "probe.escalate_to": None}
+Value = Callable[[Run, str, int], float | None]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Value], list[Run]]:
+    """Puts measures in the place of trainings; a value of None at step 2 is a training that fails. The runs started."""
+    started: list[Run] = []
+
+    def install(value: Value) -> list[Run]:
+        def run_jobs(_: Any, __: Any, runs: list[Run], *, jobs: int, go_on: bool) -> Iterator[tuple[Run, str | None]]:
+            assert go_on
+            for run in runs:
+                started.append(run)
+                accuracy = value(run, "accuracy", 2)
+                if accuracy is None:
+                    yield run, "no such weights"
+                    continue
+                entries: list[dict[str, Any]] = []
+                for step, split in ((0, "validation"), (2, "validation"), (2, "test")):
+                    entry = {"step": step, "split": split, "method": "verbalized"}
+                    keys = ("accuracy", "brier", "ece", "auroc")
+                    entries.append(entry | {key: value(run, f"{split}/{key}", step) for key in keys})
+                run.folder.mkdir(parents=True, exist_ok=True)
+                write_json(run.folder / "measures.json", entries)
+                yield run, None
+
+        monkeypatch.setattr(ablation_run, "run_jobs", run_jobs)
+        monkeypatch.setattr(ablation_run, "open_executor", lambda *_: None)
+        return started
+
+    return install
+
+
+def study(path: Path, **sections: Any) -> Study:
+    whole = {
+        "variants": {"a": {"recipe": "rlvr"}, "b": {"recipe": "rlcr"}},
+        "seeds": [0, 1, 2],
+        "set": SMALL,
+        **sections,
+    }
+    path.write_text(yaml.safe_dump(whole))
+    return load_study(str(path))
+
+
+RATES = {"grid": {"trainer.learning_rate": [1e-4, 2e-4, 4e-4]}, "select": {"metric": "accuracy", "seeds": [8, 9]}}
+
+
+def rate(run: Run) -> float:
+    return run.setting["trainer.learning_rate"]
+
+
+def test_a_setting_is_chosen_by_the_mean_over_selecting_seeds_on_validation_alone(
+    tmp_path: Path, measured: Callable[[Value], list[Run]]
+) -> None:
+    """Seed 8 alone would take the first rate, the test questions the second; the mean on validation the last."""
+    by_seed = {8: [0.9, 0.1, 0.6], 9: [0.1, 0.1, 0.6]}
+
+    def value(run: Run, key: str, step: int) -> float:
+        if key != "validation/accuracy" or run.seed not in by_seed:
+            return 0.99 if rate(run) == 2e-4 else 0.5
+        return by_seed[run.seed][[1e-4, 2e-4, 4e-4].index(rate(run))]
+
+    started = measured(value)
+    summary = ablate(study(tmp_path / "s.yaml", **RATES), tmp_path / "out", say=lambda _: None)
+    for row in summary["variants"].values():
+        assert row["setting"] == {"trainer.learning_rate": 4e-4}
+        assert row["edges"] == [{"key": "trainer.learning_rate", "value": 4e-4, "end": "highest"}]
+        assert set(row["accuracy"]["seeds"]) == {"0", "1", "2"}
+    assert len(started) == 2 * (3 * 2 + 3)
+    assert "a: trainer.learning_rate 0.0004 is the highest that was tried" in edges_in_words(summary)[0]
+    assert "| `a` | learning_rate 0.0004 (highest tried) | 3 | 0.500 (0.500-0.500) |" in markdown_summary(summary)
+    ablate(study(tmp_path / "s.yaml", **RATES), tmp_path / "out", say=lambda _: None)
+    assert len(started) == 2 * (3 * 2 + 3), "what is done is not run again"
+
+
+def test_edges_are_of_numbers_that_differ() -> None:
+    grid = {"a.n": [3, 1, 2], "a.word": ["x", "y"], "a.flag": [False, True], "a.one": [5]}
+    made = Study({"v": Variant("rlvr")}, [0], grid=grid, select=Selection(seeds=[9]))
+    ends = {number: [edge.end for edge in made.edges({"a.n": number, "a.word": "x", "a.flag": True, "a.one": 5})]
+            for number in (1, 2, 3)}  # fmt: skip
+    assert ends == {1: ["lowest"], 2: [], 3: ["highest"]}
+    listed = Study({"v": Variant("rlvr")}, [0], grid=[{"a.n": 1}, {"a.n": 4, "a.m": 2}], select=made.select)
+    assert listed.settings() == [{"a.n": 1}, {"a.n": 4, "a.m": 2}]
+    assert [edge.key for edge in listed.edges({"a.n": 4, "a.m": 2})] == ["a.n"]
+
+
+def test_a_failed_run_ends_no_other_and_is_tried_again_only_where_asked(
+    tmp_path: Path, measured: Callable[[Value], list[Run]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {("a", 4e-4, 8), ("b", 1e-4, 1)}
+
+    def value(run: Run, key: str, _: int) -> float | None:
+        if (run.variant, rate(run), run.seed) in broken:
+            return None
+        return rate(run) * 1000 if run.variant == "a" else 0.5  # of a, the rate that fails would be best
+
+    started = measured(value)
+    made, out = study(tmp_path / "s.yaml", **RATES), tmp_path / "out"
+    summary = ablate(made, out, say=lambda _: None)
+    assert len(started) == 2 * (3 * 2 + 3)
+    assert summary["variants"]["a"]["setting"] == {"trainer.learning_rate": 2e-4}
+    assert set(summary["variants"]["b"]["brier"]["seeds"]) == {"0", "2"}
+    assert [(each["variant"], each["seed"], each["error"]) for each in summary["failures"]] == [
+        ("a", 8, "no such weights"),
+        ("b", 1, "no such weights"),
+    ]
+    assert "- `" in markdown_summary(summary) and "no such weights" in (out / "report.html").read_text()
+    assert main(["ablate", str(tmp_path / "s.yaml"), "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    *edges, said = printed.err.splitlines()
+    assert "| `a` | learning_rate 0.0002 | 3 |" in printed.out, "the table is there all the same"
+    assert edges == [
+        "candor: b: trainer.learning_rate 0.0001 is the lowest that was tried; a better one may lie beyond"
+    ]
+    assert "seed-8 failed (the first of 2; --retry-failed tries them again): no such weights" in said
+    assert len(started) == 2 * (3 * 2 + 3), "left as they are"
+    broken.clear()
+    summary = ablate(made, out, retry_failed=True, say=lambda _: None)
+    assert summary["failures"] == [] and not list(out.rglob("failure.json"))
+    assert summary["variants"]["a"]["setting"] == {"trainer.learning_rate": 4e-4}
+    again = [(run.variant, rate(run), run.seed) for run in started[2 * (3 * 2 + 3) :]]
+    assert again == [("a", 4e-4, 8), *(("a", 4e-4, seed) for seed in (0, 1, 2)), ("b", 1e-4, 1)]
+
+
+def test_a_variant_of_which_everything_failed_is_shown_without_values(
+    tmp_path: Path, measured: Callable[[Value], list[Run]]
+) -> None:
+    measured(lambda run, *_: None if run.variant == "a" else 0.5)
+    summary = ablate(study(tmp_path / "s.yaml", baseline="a", **RATES), tmp_path / "out", say=lambda _: None)
+    assert summary["variants"]["a"] == {"setting": None, "edges": []} and summary["differences"] == {}
+    assert "| `a` | none: a run of each failed | 0 | \N{EN DASH}" in markdown_summary(summary)
+
+
+def test_results_have_one_row_a_value(tmp_path: Path, measured: Callable[[Value], list[Run]]) -> None:
+    measured(lambda run, key, _: None if key.endswith("auroc") else 0.1 * run.seed)
+    ablate(study(tmp_path / "s.yaml", **RATES), tmp_path / "out", say=lambda _: None)
+    rows = pd.read_parquet(tmp_path / "out" / "results.parquet")
+    key = ["variant", "setting", "seed", "role", "split", "step", "method", "metric"]
+    assert list(rows.columns) == [*key, "value"] and not rows.duplicated(key).any()
+    assert len(rows) == 2 * (3 * 2 + 3) * 3 * 4
+    assert rows.groupby("role")["seed"].unique().map(sorted).to_dict() == {"reporting": [0, 1, 2], "selection": [8, 9]}
+    assert rows[rows["metric"] == "auroc"]["value"].isna().all()
+    at = rows[(rows["metric"] == "ece") & (rows["seed"] == 2)]
+    assert (at["value"] == 0.2).all() and {"trainer.learning_rate"} == set(json.loads(at["setting"].iloc[0]))
+
+
+def test_differences_are_paired_by_seed_and_worked_by_hand(
+    tmp_path: Path, measured: Callable[[Value], list[Run]]
+) -> None:
+    """Seeds differ by far more than variants do: paired, the difference is plain; unpaired it would be lost."""
+    gain = {0: 0.01, 1: 0.02, 2: 0.03}
+    measured(lambda run, *_: 0.3 * run.seed + (gain[run.seed] if run.variant == "b" else 0.0))
+    summary = ablate(study(tmp_path / "s.yaml", baseline="a"), tmp_path / "out", say=lambda _: None)
+    assert list(summary["differences"]) == ["b"]
+    found = summary["differences"]["b"]["brier"]
+    half = stats.t.ppf(0.975, 2) * 0.01 / math.sqrt(3)
+    assert [found["value"], found["low"], found["high"]] == pytest.approx([0.02, 0.02 - half, 0.02 + half])
+    assert found["low"] < 0.0 < summary["variants"]["b"]["brier"]["low"] + 0.1, "not cut off at zero"
+    assert "| less `a` | seeds | accuracy |" in markdown_summary(summary)
+    assert "+0.020 (-0.005 to +0.045)" in markdown_summary(summary)
+
+
+def test_differences_take_the_seeds_that_both_have() -> None:
+    found = paired({0: 0.5, 1: None, 2: 0.9, 3: 0.1}, {0: 0.25, 1: 0.1, 2: None, 3: 0.35})
+    assert found["seeds"] == {0: 0.25, 3: pytest.approx(-0.25)} and found["value"] == pytest.approx(0.0)
+    assert paired({0: 0.5}, {1: 0.5})["value"] is None
+    assert over_seeds({0: None})["value"] is None
+
+
+def test_main_effects_of_a_crossed_study_are_means_over_the_other_key() -> None:
+    """Accuracy is 0.1 for a large group and 0.2 for segments, and 0.3 more for both: by hand 0.1/0.35 and 0.05/0.4."""
+    cross = {"trainer.credit": ["sequence", "segment"], "trainer.num_generations": [4, 8]}
+    made = Study({"v": Variant("rlcr")}, [0, 1], cross=cross)
+    assert list(made.variants)[:2] == ["v-credit=sequence-num_generations=4", "v-credit=sequence-num_generations=8"]
+    level = {(variant.set["trainer.credit"], variant.set["trainer.num_generations"]): name
+             for name, variant in made.variants.items()}  # fmt: skip
+    accuracy = {("sequence", 4): 0.0, ("sequence", 8): 0.1, ("segment", 4): 0.2, ("segment", 8): 0.6}
+    measured = {level[each]: {"accuracy": {0: value, 1: value + 0.1}} for each, value in accuracy.items()}
+    effects = main_effects(made, measured)
+    assert set(effects) == set(cross), "the recipe is one and the same"
+    means = {
+        key: {each: found["accuracy"]["seeds"] for each, found in levels.items()} for key, levels in effects.items()
+    }
+    assert means["trainer.credit"] == {
+        "sequence": pytest.approx({0: 0.05, 1: 0.15}),
+        "segment": pytest.approx({0: 0.4, 1: 0.5}),
+    }
+    assert means["trainer.num_generations"] == {
+        "4": pytest.approx({0: 0.1, 1: 0.2}),
+        "8": pytest.approx({0: 0.35, 1: 0.45}),
+    }
+    del measured[level["segment", 8]]["accuracy"][1]
+    assert main_effects(made, measured)["trainer.credit"]["segment"]["accuracy"]["seeds"] == pytest.approx({0: 0.4})
+
+
+def test_the_front_has_what_no_other_betters() -> None:
+    points = {"cheap": (0.1, 0.4), "worse": (0.2, 0.4), "good": (0.2, 0.6), "dear": (0.9, 0.6), "same": (0.1, 0.4)}
+    assert not_dominated(points) == ["cheap", "same", "good"]
+
+
+def test_names_of_folders_are_readable_and_never_shared() -> None:
+    assert in_a_name({"trainer.learning_rate": 1e-4}) == "learning_rate=0.0001"
+    assert in_a_name({"rubric.brier.weight": 1, "rubric.log.weight": 2}) == "rubric.brier.weight=1-rubric.log.weight=2"
+    values = ["a/b", "a_b", "../..", "x" * 50, "x" * 51, {"weight": 1}, [1, 2], None, True]
+    names = {in_a_name({"model.path": value}) for value in values}
+    assert len(names) == len(values) and not any("/" in name or len(name) > 60 for name in names)
+
+
+def test_runs_share_their_study_in_wandb_where_it_is_asked_for(tmp_path: Path) -> None:
+    made = study(tmp_path / "mine.yaml")
+    run = planned_run(made, "b", {}, 2, tmp_path)
+    assert tracked_as(run, load_recipe("rlcr")) == {}
+    for trackers in ("wandb", '["tensorboard", "wandb"]'):
+        recipe = load_recipe("rlcr", [f"trainer.report_to={trackers}"])
+        assert tracked_as(run, recipe) == {
+            "WANDB_RUN_GROUP": "mine",
+            "WANDB_JOB_TYPE": "b",
+            "WANDB_NAME": "b only seed 2",
+        }
+
+
+def test_seeds_are_paired_by_the_order_of_the_data(tmp_path: Path) -> None:
+    """A run's seed is the trainer's, from which the order of the questions is drawn, whatever the variant."""
+    made = study(tmp_path / "s.yaml")
+    seeds = {
+        (name, seed): load_recipe(each.recipe, each.overrides).trainer["seed"]
+        for name in made.variants
+        for seed in made.seeds
+        for each in [planned_run(made, name, {}, seed, tmp_path)]
+    }
+    assert seeds == {(name, seed): seed for name in "ab" for seed in (0, 1, 2)}
+
+
+def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>"
+    values = {metric: over_seeds({0: 0.4, 1: 0.6}) for metric in ("accuracy", "brier", "escalation_rate_to_parity")}
+    failure = {"variant": "a", "setting": "only", "seed": 0, "folder": "x", "error": hostile}
+    row = {"setting": {"task.name": hostile}, "edges": [], **values}
+    summary = {
+        "baseline": "a",
+        "variants": {"a": row, "b": row},
+        "differences": {"b": values},
+        "effects": {"model.path": {"$x": values, "y" * 80: values}},
+        "failures": [failure],
+    }
+    page = write_page(hostile, summary, tmp_path).read_text()
+    assert "<script" not in page and "http://" not in page and "https://" not in page
+    assert page.count("data:image/svg+xml;base64,") == 3
+    assert write_page(hostile, summary, tmp_path).read_text() == page, "the same summary gives the same page"
+    assert ElementTree.fromstring(effect_figure({"$a": values, "b": values})).tag.endswith("svg")
