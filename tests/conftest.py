@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rewards.template import AnswerTemplate
 from tests.factories import Refusal, character_tokenizer, tiny_model
@@ -24,6 +25,11 @@ os.environ.update(
     TOKENIZERS_PARALLELISM="false",
     WANDB_MODE="offline",
 )
+
+# How long one example takes is a fact of the machine: on a loaded one scikit-learn's AUROC alone has taken longer than
+# hypothesis's 200 ms, and a property that holds was reported as failed.
+settings.register_profile("candor", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("candor")
 
 LEVELS = ("0.0", "0.25", "0.5", "0.75", "1.0")
 SUMS = [(left, right) for left in range(5) for right in range(5)]

@@ -68,7 +68,7 @@ def show_routing(name: str, frame: pd.DataFrame, tolerance: float) -> None:
 
 def show_difference(name: str, frame: pd.DataFrame, reference: pd.DataFrame) -> None:
     """Of the same questions, each by its own answers, resampled together."""
-    both = reference.join(frame, rsuffix="_other", how="inner")
+    both = reference.merge(frame, left_index=True, right_index=True, suffixes=("", "_other"))
     ours, theirs = (
         [both[column + end].to_numpy(float) for column in ("confidence", "correct")] for end in ("", "_other")
     )
