@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from experiments.config.methods import DEFAULT_METHOD, METHODS
@@ -18,11 +19,39 @@ from rewards.template import AnswerTemplate
 _GIVEN_TO_SCHEDULES = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
 """What a schedule of the learning rate gets from the trainer and not from a recipe."""
 
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "learning_rate": (lambda value: value >= 0, "at least 0"),
+    "weight_decay": (lambda value: value >= 0, "at least 0"),
+    "adam_beta1": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "adam_beta2": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+    "adam_epsilon": (lambda value: value >= 0, "at least 0"),
+    "max_grad_norm": (lambda value: value >= 0, "at least 0, which clips nothing"),
+    "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1 for trainer.num_train_epochs"),
+    "num_train_epochs": (lambda value: value > 0, "above 0"),
+    "temperature": (lambda value: value > 0, "above 0"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    "top_k": (lambda value: value >= 0, "at least 0, which cuts nothing off"),
+    "min_p": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "repetition_penalty": (lambda value: value > 0, "above 0"),
+    "max_completion_length": (lambda value: value >= 1, "at least 1"),
+    "max_length": (lambda value: value >= 1, "at least 1"),
+    "num_iterations": (lambda value: value >= 1, "at least 1"),
+    "epsilon": (lambda value: value >= 0, "at least 0"),
+    "epsilon_high": (lambda value: value >= 0, "at least 0"),
+    "beta": (lambda value: value >= 0, "at least 0"),
+    "save_steps": (lambda value: value > 0, "above 0"),
+    "save_total_limit": (lambda value: value >= 1, "at least 1"),
+    "seed": (lambda value: 0 <= value < 2**32, "from 0 to below 2**32"),
+    "data_seed": (lambda value: 0 <= value < 2**32, "from 0 to below 2**32"),
+}
+"""Fields that transformers and TRL take as they come and read late: what is allowed, and in words."""
+
 
 def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate, rubric: Rubric) -> dict[str, Any]:
     """The section's values in the types of their fields.
 
-    Raises ConfigError for what is not a field of the method's configuration or not of its type, for the run's folder,
+    Raises ConfigError for what is not a field of the method's configuration, not of its type or out of its range, for
+    the run's folder,
     for an evaluation, for options of the learning rate's schedule that it does not take, for a closed-form loss with
     nothing to take in closed form, for a signal of the rubric that training does not read, and for a rubric that asks
     for groups where the method has none.
@@ -37,6 +66,9 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
             f"trainer.eval_strategy: {checked['eval_strategy']!r} needs an evaluation set and a recipe has none, only "
             "'no' is allowed; candor probe measures each checkpoint on held-out questions"
         )
+    for name, (allowed, words) in _RANGES.items():
+        if isinstance(value := checked.get(name), int | float) and not allowed(value):  # not a number fails too
+            raise ConfigError(f"trainer.{name}: {value!r} is not {words}")
     _check_schedule(checked, kind)
     if rubric.signals:
         _check_signals(rubric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,33 @@ def test_the_stated_confidence_is_allowed_where_a_term_ranks_by_it(refusal: Refu
 
 def test_a_signal_that_is_not_read_need_not_exist() -> None:
     assert load_recipe("rlcr", ["rubric.brier.soft_signal=later", "rubric.intuitor.weight=0.1"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("learning_rate", -1e-4, "at least 0"),
+        ("adam_beta2", 1.5, "from 0 to below 1"),
+        ("adam_epsilon", -1.0, "at least 0"),
+        ("weight_decay", -0.1, "at least 0"),
+        ("max_steps", 0, "at least 1, or -1"),
+        ("max_steps", -5, "at least 1, or -1"),
+        ("temperature", 0.0, "above 0"),
+        ("top_p", 3.0, "above 0 and at most 1"),
+        ("max_completion_length", 0, "at least 1"),
+        ("max_grad_norm", -1.0, "at least 0"),
+        ("save_steps", 0, "above 0"),
+        ("seed", -1, "from 0 to below"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_before_anything_loads(key: str, value: object, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=f"^trainer.{key}: .* is not {re.escape(allowed)}"):
+        load_recipe("candor", [f"trainer.{key}={value}"])
+
+
+def test_numbers_at_the_edge_of_their_range_are_taken() -> None:
+    edges = {"learning_rate": 0, "adam_beta1": 0, "max_steps": -1, "top_p": 1.0, "max_grad_norm": 0, "beta": 0}
+    assert load_recipe("candor", [f"trainer.{key}={value}" for key, value in edges.items()])
 
 
 @pytest.mark.parametrize("name", SIGNALS)
