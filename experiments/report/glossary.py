@@ -98,6 +98,31 @@ METRICS = (
 
 Entry = Mapping[str, Any]
 
+MOST_OPEN, LEADING = 6, 3
+"""Methods up to which a page shows all of them open, and how many it leads with beyond."""
+
+
+def leading(metrics: Mapping[str, Mapping[str, Entry]]) -> list[str]:
+    """The methods that a page leads with, in their order: all of up to six; else three, and the page folds the rest.
+
+    First come those that are no other reading of another one, as ``candor_verbalized`` is of ``candor``, then the
+    others, each by the Brier score; what has none comes last.
+
+    >>> scores = {"warm": 0.8, "rlvr": 0.3, "rlvr_isotonic": 0.2, "rlvr_platt": 0.21, "candor": 0.1, "candor_a": 0.3}
+    >>> leading({each: {"brier": {"value": score}} for each, score in scores.items()} | {"candor_b": {}})
+    ['warm', 'rlvr', 'candor']
+    """
+    if len(metrics) <= MOST_OPEN:
+        return list(metrics)
+
+    def rank(method: str) -> tuple[bool, float]:
+        score = metrics[method].get("brier", {}).get("value")
+        reading = any(method.startswith(f"{other}_") for other in metrics)
+        return reading, float("inf") if score is None else score
+
+    first = sorted(metrics, key=rank)[:LEADING]
+    return [method for method in metrics if method in first]
+
 
 def shown_metrics(metrics: Mapping[str, Mapping[str, Entry]]) -> tuple[Metric, ...]:
     """The headline metrics that at least one method has an entry for."""

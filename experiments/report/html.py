@@ -18,7 +18,7 @@ from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
 from experiments.report import failures, sections
-from experiments.report.glossary import plain, shown_metrics
+from experiments.report.glossary import leading, plain, shown_metrics
 from rl.files import write_json, write_text
 
 RECORDS, METRICS, META, REPORT = "records.parquet", "metrics.json", "report.json", "report.html"
@@ -125,6 +125,7 @@ def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str
     return environment.get_template("report.html.j2").render(
         title=plain(title, 200),
         facts=facts,
+        leads=[plain(method, 80) for method in leading(metrics)],
         headline=sections.headline(metrics),
         reliabilities=sections.reliabilities(records),
         routings=routings,

@@ -349,3 +349,19 @@ def test_the_deployed_threshold_is_reported_with_what_it_saves(report: Callable[
     text = report(table(count=200, large_correct=1.0, cost=1.0, large_cost=10.0)).text
     assert "At a threshold chosen on other questions" in text and "Cost saved" in text
     assert "Cost saved" not in report(table(count=200, large_correct=1.0)).text
+
+
+@pytest.mark.parametrize(("readings", "folded"), [(4, 0), (5, 4)])
+def test_a_page_of_more_than_six_methods_leads_with_three_and_folds_the_rest(
+    report: Callable[..., Page], readings: int, folded: int
+) -> None:
+    extra = [table(f"ours_{number}", seed=number, large_correct=1.0) for number in range(readings)]
+    page = report(table("start", large_correct=1.0), *extra, table("ours", seed=9, large_correct=1.0))
+    names = {"start", "ours", *(f"ours_{number}" for number in range(readings))}
+    outside, *inside = re.split(r"<details class=\"more\">(?:.*?</summary>)", page.source, flags=re.DOTALL)
+    assert page.source.count(f"{folded} more methods") == len(inside) == (4 if folded else 0)
+    lead = set(re.findall(r"<th scope=\"row\">(\w+)</th>", outside))
+    assert {"start", "ours"} <= lead and len(lead) == (3 if folded else 6)
+    for part in inside:  # headline, reliability, routing, wrong answers
+        rest = part.partition("</details>")[0]
+        assert all(f">{name}<" in rest or f"<h3>{name} " in rest for name in names - lead)
