@@ -24,6 +24,7 @@ from estimators.token_statistics import TokenStatistics, completion_statistics
 from rewards.completion import ParsedCompletion
 from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate
+from rewards.terms.preference import REWARD_MODEL
 from rewards.verifiers.text import token_f1
 from rl.generation_statistics import GenerationStatistics
 from rl.reward_model import RewardModel
@@ -35,7 +36,7 @@ _NGRAM = 4
 READABLE = frozenset({TOKEN_STATISTICS, LEVELS})
 """What training knows of its own completions: estimators that need no more are signals."""
 ESTIMATED = tuple(name for name, kind in ESTIMATORS.items() if kind.needs <= READABLE)
-MODEL_SIGNALS = ("reward_model",)
+MODEL_SIGNALS = (REWARD_MODEL,)
 """What another model says of a completion (:mod:`rl.reward_model`)."""
 REFERENCE_SIGNALS = ("reference_probability", "reference_probability_prior")
 
@@ -109,7 +110,7 @@ class SignalReader:
         temperature: float = 1.0,
         reward_model: RewardModel | None = None,
     ) -> None:
-        if "reward_model" in names and reward_model is None:
+        if REWARD_MODEL in names and reward_model is None:
             raise ValueError("rubric: the signal reward_model needs a reward model, none is given")
         self._reward_model = reward_model
         for name in names:
@@ -212,9 +213,9 @@ class SignalReader:
             values = {name: each(completions, statistics).values_B for name, each in self._estimators.items()}
         if self.asks:
             values |= self._references(rollout, prompt_ids, completion_ids, references or golds)
-        if self._reward_model is not None and "reward_model" in self._names:
+        if self._reward_model is not None and REWARD_MODEL in self._names:
             written = [ids[: len(each.ends)] for ids, each in zip(completion_ids, rollout.decoded, strict=True)]
-            values["reward_model"] = self._reward_model(prompt_ids, written, self._policy.device)
+            values[REWARD_MODEL] = self._reward_model(prompt_ids, written, self._policy.device)
         for name, measure in TEXT_SIGNALS.items():
             if name in self._names:
                 rows = zip(rollout.parsed, completion_ids, golds, strict=True)

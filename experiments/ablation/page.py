@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from experiments.ablation.plots import effect_figure, trade_figure
 from experiments.ablation.summary import ROUTED, cell, edges_in_words, seeds_of, setting_in_words, shown_metrics
 from experiments.report.glossary import METRICS
+from experiments.report.pages import page_template
 from rl.files import write_text
 
 CURVES, PAGE = "curves.svg", "report.html"
@@ -22,10 +21,6 @@ CURVES, PAGE = "curves.svg", "report.html"
 
 def write_page(name: str, summary: Mapping[str, Any], out: Path) -> Path:
     """Write ``report.html`` of a study into its folder, with the learning curves that are there; returns its path."""
-    loader = ChoiceLoader([PackageLoader("experiments.ablation", "."), PackageLoader("experiments.report", ".")])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     labels = {each.key: f"{each.label} {each.arrow}" for each in METRICS}
     metrics = shown_metrics(summary["variants"])
     columns = [labels[metric] for metric in metrics]
@@ -38,7 +33,7 @@ def write_page(name: str, summary: Mapping[str, Any], out: Path) -> Path:
         for each, row in summary["differences"].items()
     ]
     curves = out / CURVES
-    page = environment.get_template("study.html.j2").render(
+    page = page_template("study.html.j2", "experiments.ablation").render(
         name=name,
         baseline=summary["baseline"],
         columns=columns,

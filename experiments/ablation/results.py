@@ -13,6 +13,7 @@ import pandas as pd
 
 from experiments.ablation.study import Run, Study
 from experiments.report.glossary import METRICS
+from rl.files import replacing
 
 COLUMNS = ("variant", "setting", "seed", "role", "split", "step", "method", "metric", "value")
 _OF_ENTRY = ("step", "split", "method")
@@ -64,6 +65,5 @@ def write_results(runs: Mapping[str, Sequence[Run]], path: Path) -> None:
         for metric, value in entry.items()
         if metric not in _OF_ENTRY
     ]
-    whole = path.with_suffix(".tmp")
-    pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(whole, index=False)
-    whole.replace(path)
+    with replacing(path) as partial:
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(partial, index=False)

@@ -106,7 +106,8 @@ def _gate(sources: Sources) -> str:
     promise = f"at most {gate.alpha:.2%} {rates[gate.promise]}, with probability {1 - gate.delta:.0%} over the rows"
     source = plain(gate.source, 120)
     if tier.threshold is None:
-        return f"## Gate\n\nPromise: {promise}. No threshold keeps it ({tier.status}: {plain(tier.reason, 200)}), so it answers nothing."  # noqa: E501
+        why = f"{tier.status}: {plain(tier.reason, 200)}"
+        return f"## Gate\n\nPromise: {promise}. No threshold keeps it ({why}), so it answers nothing."
     recalibrated = (
         " The threshold is of the confidence as it is read, before the recalibration in `recalibration.json`."
         if sources.recalibration is not None

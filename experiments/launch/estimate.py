@@ -186,10 +186,8 @@ def check_machine(recipe: Recipe, launch: str, processes: int) -> None:
         check_fits(facts, recipe.name, launch, processes, float(torch.cuda.get_device_properties(0).total_memory))
         return
     kind = "ddp" if launch == CPU else launch
-    parts, here = (
-        gpu_bytes(facts, kind, processes, 0.0),
-        float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
-    )
+    parts = gpu_bytes(facts, kind, processes, 0.0)
+    here = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     needed = (parts["together"] - parts["reserve"]) * processes + states(facts, kind, processes).host
     if needed > here:
         raise ConfigError(

@@ -86,7 +86,7 @@ def first_tokens(policy: Policy, prompts: Sequence[Any], count: int, *, batch_si
     encoded = [encode_prompt(policy.tokenizer, prompt) for prompt in prompts]
     found: list[list[int]] = []
     for first in range(0, len(encoded), batch_size):
-        ids, mask = _left_padded(encoded[first : first + batch_size], policy.tokenizer.pad_token_id)
+        ids, mask = left_padded(encoded[first : first + batch_size], policy.tokenizer.pad_token_id)
         with torch.no_grad():
             logits = policy.model(
                 input_ids=ids.to(policy.model.device),
@@ -98,8 +98,8 @@ def first_tokens(policy: Policy, prompts: Sequence[Any], count: int, *, batch_si
     return found
 
 
-def _left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask of rows of one width."""
+def left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask, each (B, T), of rows that end together; ``pad`` stands before the shorter ones."""
     width = max(map(len, rows))
     ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
     return ids, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
@@ -126,7 +126,7 @@ def _generate(
     with Meter(len(prompts), title, unit="question") as meter:
         for first in range(0, len(order), batch_size):
             rows = order[first : first + batch_size]
-            ids, mask = _left_padded([[*encoded[row], *begun[row]] for row in rows], pad)
+            ids, mask = left_padded([[*encoded[row], *begun[row]] for row in rows], pad)
             with torch.no_grad():  # not inference_mode: a policy in training goes on with the buffers made here
                 sampled = policy.model.generate(
                     input_ids=ids.to(policy.model.device),

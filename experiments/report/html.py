@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
 from experiments.report import failures, sections
 from experiments.report.glossary import leading, plain, shown_metrics
+from experiments.report.pages import page_template
 from rl.files import write_json, write_text
 
 RECORDS, METRICS, META, REPORT = "records.parquet", "metrics.json", "report.json", "report.html"
@@ -108,13 +108,6 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=PackageLoader("experiments.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     facts = {
         "methods": f"{records['method'].nunique():,}",
         "questions": f"{records['question_id'].nunique():,}",
@@ -122,7 +115,7 @@ def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str
         **{plain(key, 40).replace("_", " "): plain(value, 300) for key, value in meta.items()},
     }
     routings = sections.routings(records, metrics)
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2").render(
         title=plain(title, 200),
         facts=facts,
         leads=[plain(method, 80) for method in leading(metrics)],

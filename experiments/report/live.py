@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.errors import ConfigError
 from experiments.report.figures import curve_figure, reliability_figure
 from experiments.report.glossary import plain
 from experiments.report.heldout import judged
 from experiments.report.heldout import tables as heldout_tables
+from experiments.report.pages import page_template
 from rl.files import is_complete, write_text
 from rl.monitoring.callbacks import METRICS_FILE
 from rl.monitoring.completion_tables import step_of
@@ -51,15 +51,8 @@ def write_live(run: str | Path, *, refresh_s: int | None = None) -> Path:
         raise ConfigError(f"report: {run} holds no {METRICS_FILE}; expected the folder of a training run")
     records = _lines(run / METRICS_FILE)
     steps = [int(each["step"]) for each in records if isinstance(each.get("step"), int)]
-    environment = Environment(
-        loader=PackageLoader("experiments.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     last = max(steps, default=0)
-    page = environment.get_template("live.html.j2").render(
+    page = page_template("live.html.j2").render(
         title=plain(run.resolve().name, 80),
         refresh=refresh_s,
         step=f"{last:,}",

@@ -73,7 +73,8 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
         content = parse_json(bytes(body))
         model = content.get("model")
         if isinstance(model, str) and model and model != name:
-            raise ApiError(404, f"the model {model[:100]!r} does not exist, only {name}", param="model", code="model_not_found")  # fmt: skip  # noqa: E501
+            told = f"the model {model[:100]!r} does not exist, only {name}"
+            raise ApiError(404, told, param="model", code="model_not_found")
         if not isinstance(model, str) or not model:
             raise bad("model", "expected a text" if "model" in content else "is missing")
         return content
@@ -106,7 +107,8 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
             "calibrated": chat.small.confidence.calibrated,
             "escalates_to": chat.large_name or None,
         }
-        return {"object": "list", "data": [{"id": name, "object": "model", "created": started, "owned_by": "candor", "candor": about}]}  # fmt: skip  # noqa: E501
+        model = {"id": name, "object": "model", "created": started, "owned_by": "candor", "candor": about}
+        return {"object": "list", "data": [model]}
 
     @app.post("/v1/chat/completions")
     async def completions(request: Request) -> Any:

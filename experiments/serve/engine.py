@@ -19,7 +19,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from estimators.estimator import Estimator
 from experiments.probe.estimates import estimate_generations
-from experiments.probe.generate import Generation, Policy
+from experiments.probe.generate import Generation, Policy, left_padded
 from experiments.serve.rows import OwnEnds, OwnSampling, Row
 from rl.segments import decode_completion
 
@@ -110,12 +110,9 @@ class Engine:
         if not rows:
             return
         policy, pad = self.policy, self.policy.tokenizer.pad_token_id
-        width = max(len(row.prompt_ids) for row in rows)
-        gaps = [width - len(row.prompt_ids) for row in rows]
-        ids = torch.tensor([[pad] * gap + row.prompt_ids for gap, row in zip(gaps, rows, strict=True)])
-        mask = torch.tensor([[0] * gap + [1] * (width - gap) for gap in gaps])
+        ids, mask = left_padded([row.prompt_ids for row in rows], pad)
         sampling = OwnSampling(rows, policy.tokenizer, policy.end_ids)
-        ends = OwnEnds(rows, policy.tokenizer, policy.end_ids, width)
+        ends = OwnEnds(rows, policy.tokenizer, policy.end_ids)
         policy.model.eval()
         with torch.no_grad():
             policy.model.generate(

@@ -119,11 +119,9 @@ class OwnSampling(LogitsProcessor):
 class OwnEnds(StoppingCriteria):
     """Gives each row the token that was written, and ends the rows that are finished or whose clients have left."""
 
-    def __init__(
-        self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, end_ids: Collection[int], width: int
-    ) -> None:
+    def __init__(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, end_ids: Collection[int]) -> None:
         decoder: Any = tokenizer
-        self.rows, self.end_ids, self.width = rows, frozenset(end_ids), width
+        self.rows, self.end_ids = rows, frozenset(end_ids)
         self._decoders = [StreamDecoder(decoder) for _ in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
