@@ -17,7 +17,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from experiments.errors import ConfigError
-from experiments.report.figures import curve_figure, reliability_figure
+from experiments.report.figures import curve_figure, on_page, reliability_figure
 from experiments.report.glossary import plain
 from experiments.report.heldout import judged
 from experiments.report.heldout import tables as heldout_tables
@@ -58,6 +58,7 @@ def write_live(run: str | Path, *, refresh_s: int | None = None) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["on_page"] = on_page
     last = max(steps, default=0)
     page = environment.get_template("live.html.j2").render(
         title=plain(run.resolve().name, 80),
