@@ -44,6 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Fit or apply; a gate that answers nothing exits with 1."""
+    from experiments.report.gates import described
+
     if options.verb == "apply":
         return _apply(options.gate, options.records, options.method, options.out)
     gate = fit(options)
@@ -88,26 +90,6 @@ def fit(options: argparse.Namespace) -> Gate:
         )
     except ValueError as error:
         raise ConfigError(f"gate: {error}") from error
-
-
-def described(gate: Gate) -> list[str]:
-    """What a gate promises, in lines to read."""
-    rates = {"error": "wrong among answers", "cost": "escalated", "parity": "lost against the large model"}
-    lines = [f"promise: {rates[gate.promise]} <= {gate.alpha:.4g} with probability {1 - gate.delta:.4g}"]
-    for number, tier in enumerate(gate.tiers, start=1):
-        name = f"tier {number}: " if len(gate.tiers) > 1 else ""
-        if tier.threshold is None:
-            lines.append(f"{name}{tier.status}: {tier.reason}")
-        else:
-            seen = f"{tier.bad} of {tier.counted} rows, at most {tier.bound:.4g}"
-            lines.append(f"{name}answer from confidence {tier.threshold:.6g}: {tier.coverage:.1%} of rows; {seen}")
-    if gate.promise == "error":
-        if not gate.feasible and gate.least_abstention > 0:
-            lines.append(f"any gate would have to pass on at least {gate.least_abstention:.1%}")
-        for risk, coverage in gate.certificates.items():
-            found = "none" if coverage is None else f"{coverage:.1%} of rows"
-            lines.append(f"certificate at {float(risk):.0%} risk: {found}")
-    return lines
 
 
 def _apply(path: Path, records: Path, method: str | None, out: Path | None) -> int:

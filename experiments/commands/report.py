@@ -22,6 +22,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true", help="live.html of a training run, again as it grows")
     parser.add_argument("--every", type=int, default=10, metavar="S", help="seconds between two looks (default 10)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="one report over all runs, in this folder")
+    parser.add_argument(
+        "--gate", type=Path, metavar="PATH", help="gate to show (default: gate.json beside the records)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         return _watch(options)
     for folder in [run for run in options.runs if run.is_dir()] if options.out is None else [options.out]:
         writable(folder)
-    for path in report_runs(options.runs, options.out):
+    for path in report_runs(options.runs, options.out, options.gate):
         print(path)
     return 0
 
@@ -41,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     from experiments.report.live import watch
 
-    if len(options.runs) != 1 or options.out is not None:
-        raise ConfigError("report: --watch is for one RUN, and writes into its folder")
+    if len(options.runs) != 1 or options.out is not None or options.gate is not None:
+        raise ConfigError("report: --watch is for one RUN, writes into its folder, and shows no gate")
     if options.every < 1:
         raise ConfigError(f"--every: {options.every} is below 1")
     watch(options.runs[0], options.every, lambda page: print(page, flush=True))

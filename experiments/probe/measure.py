@@ -91,13 +91,13 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
     intervals = routed if len(large) == len(judged) > 0 else _summary(judged, settings)
     if routed:
         intervals |= {name: routed[name] for name in ROUTING}
-        clusters = _clusters(large)
-        intervals |= deployed(large, clusters, **settings) | improvement(large, clusters, **settings)
+        questions = clusters(large)
+        intervals |= deployed(large, questions, **settings) | improvement(large, questions, **settings)
     means = {"mean_confidence": "confidence", "cost": "cost", "completion_tokens": "completion_tokens"}
     for name, column in means.items():
         known = judged[judged[column].notna()] if column in judged.columns else judged.iloc[:0]
         if len(known):
-            intervals[name] = mean_interval(_floats(known[column]), groups=_clusters(known), **settings)
+            intervals[name] = mean_interval(_floats(known[column]), groups=clusters(known), **settings)
     if "confidence_source" in rows.columns and (rows["confidence_source"] == RANKED).any():
         intervals = {name: each for name, each in intervals.items() if name not in OF_PROBABILITIES}
     intervals |= _wordings(judged, settings) | _claims(rows)
@@ -116,7 +116,7 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
 def _summary(judged: pd.DataFrame, settings: dict[str, Any], large: np.ndarray | None = None) -> dict[str, Interval]:
     columns = (_floats(judged["confidence"]), _floats(judged["correct"]))
     parsed = judged["parsed"].to_numpy(dtype=bool)
-    return summarize(*columns, parsed=parsed, large_correct=large, groups=_clusters(judged), **settings)
+    return summarize(*columns, parsed=parsed, large_correct=large, groups=clusters(judged), **settings)
 
 
 def _wordings(judged: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interval]:
@@ -151,14 +151,14 @@ def _recorded(rows: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interva
     stated = known["recorded_confidence"].notna()
     if stated.any():
         confidence, correct = _floats(known["recorded_confidence"].fillna(0.0)), _floats(known["recorded_correct"])
-        summary = summarize(confidence, correct, parsed=stated.to_numpy(), groups=_clusters(known), **settings)
+        summary = summarize(confidence, correct, parsed=stated.to_numpy(), groups=clusters(known), **settings)
         intervals = {f"recorded_{name}": summary[name] for name in RECORDED}
     both = known[known["correct"].notna()]
     intervals["verdict_agreement"] = _share(both["correct"] == both["recorded_correct"])
     return intervals
 
 
-def _clusters(rows: pd.DataFrame) -> np.ndarray | None:
+def clusters(rows: pd.DataFrame) -> np.ndarray | None:
     """Question numbers (N,) where a question has several rows, so that they are resampled together; else None."""
     questions = pd.factorize(rows["question_id"])[0]
     return questions if questions.size and questions.max() + 1 < questions.size else None

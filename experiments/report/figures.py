@@ -16,15 +16,19 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from estimators.metrics.calibration import ReliabilityBin, reliability
-from estimators.metrics.routing import RoutingCurve
 
 BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A949E"
-INK, MUTED, FAINT = "#22272B", "#5B6670", "#DDE2E6"
+INK, MUTED, FAINT, OTHERS = "#22272B", "#5B6670", "#DDE2E6", "#C9D0D6"
 RIGHT, WRONG, UNPARSED, GAP = "#9CC4DE", VERMILION, "#C3C9CE", "#F6DCCA"
 """Okabe and Ito's colours, told apart with any colour vision and in greyscale by their lightness."""
+PAGE_COLOURS = {
+    BLUE: "fig-blue", VERMILION: "fig-vermilion", GREEN: "fig-green", GREY: "fig-grey", INK: "fig-ink",
+    MUTED: "fig-muted", FAINT: "fig-faint", OTHERS: "fig-others", RIGHT: "fig-right", UNPARSED: "fig-unparsed",
+    GAP: "fig-gap", "#ffffff": "fig-page",
+}  # fmt: skip
+"""Colour -> the variable of the page's style that stands for it, so that a dark page draws it in a lighter one."""
 
 POINTS = 1000
 """Points of a curve that are drawn at most."""
@@ -58,7 +62,7 @@ def reliability_figure(name: str, confidence: np.ndarray, correct: np.ndarray, p
     """
     with mpl.rc_context(STYLE):
         figure = _reliability(confidence, correct, parsed)
-        return _svg(figure, name, f"Reliability diagram and histogram of {len(confidence)} confidences")
+        return svg_of(figure, name, f"Reliability diagram and histogram of {len(confidence)} confidences")
 
 
 def reliability_png(confidence: np.ndarray, correct: np.ndarray, parsed: np.ndarray) -> bytes:
@@ -94,7 +98,7 @@ def curve_figure(name: str, title: str, curves: Mapping[str, Sequence[tuple[int,
         axes.set_xlabel("step")
         if len(curves) > 1:
             axes.legend(frameon=False, fontsize=7.5)
-        return _svg(figure, name, f"{title} over the steps of the run")
+        return svg_of(figure, name, f"{title} over the steps of the run")
 
 
 def _draw_reliability(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
@@ -148,80 +152,21 @@ def solve_rate_figure(name: str, rates: np.ndarray) -> str:
             axes.annotate(f"{count:,}", at, (0, 2), textcoords="offset points", ha="center", color=MUTED, fontsize=7)
         axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.2 * counts.max()), yticks=[], xlabel="solve rate of a question")
         axes.spines["left"].set_visible(False)
-        return _svg(figure, name, f"Histogram of the solve rates of {len(rates)} questions")
+        return svg_of(figure, name, f"Histogram of the solve rates of {len(rates)} questions")
 
 
-def routing_figure(
-    name: str,
-    curve: RoutingCurve,
-    others: Sequence[RoutingCurve],
-    random: RoutingCurve,
-    oracle: RoutingCurve,
-    parity: float | None,
-    limits: tuple[float, float],
-) -> str:
-    """Accuracy of the pair against the share of questions escalated, with what bounds it drawn in.
+def on_page(svg: str) -> str:
+    """A figure whose colours are the page's variables, with the colours themselves for a page that has none.
 
-    ``curve`` is the method shown, ``others`` are drawn faint behind it; ``random`` and ``oracle`` belong to ``curve``,
-    as do the levels of the small and the large model alone. ``parity`` is the escalation rate to parity, None where
-    there is none; ``limits`` the range of the accuracy axis, common to the figures of a page.
+    >>> on_page('<path style="fill: #0072b2"/>')
+    '<path style="fill: var(--fig-blue, #0072b2)"/>'
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.85))
-        axes = figure.subplots()
-        figure.subplots_adjust(left=0.115, right=0.82, top=0.915, bottom=0.16)
-        axes.set(xlim=(0, 1), ylim=limits, xlabel="questions escalated")
-        axes.set_title("accuracy of the pair", x=-0.115 / 0.705, loc="left", color=MUTED, fontsize=8.5)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.grid(axis="y", color=FAINT, linewidth=0.5)
-        axes.set_axisbelow(True)
-        for other in others:
-            axes.plot(*_thinned(other), color="#C9D0D6", linewidth=0.9)
-        small, large = float(curve.accuracy[0]), float(curve.accuracy[-1])
-        axes.hlines([small, large], 0, 1, color=INK, linewidth=0.7)
-        axes.plot(*_thinned(oracle), color=GREEN, linewidth=1.1, dashes=(1, 1.4))
-        axes.plot(*_thinned(random), color=MUTED, linewidth=1.0, dashes=(4, 2.5))
-        axes.plot(*_thinned(curve), color=BLUE, linewidth=1.9, solid_joinstyle="round")
-        if parity is not None:
-            axes.vlines(parity, limits[0], large, color=VERMILION, linewidth=0.7)
-            axes.plot(parity, large, "o", color=VERMILION, markersize=4.6, markeredgecolor="white", markeredgewidth=0.7)
-        _label_levels(axes, small, large, limits)
-        _label_bounds(axes, oracle, random, parity)
-        return _svg(figure, name, "Accuracy of the pair of models against the share of questions escalated")
+    names = {colour.lower(): name for colour, name in PAGE_COLOURS.items()}
+    pattern = "|".join(names)
+    return re.sub(rf"(?<=[ :])({pattern})(?=[;\"])", lambda found: f"var(--{names[found[1]]}, {found[1]})", svg)
 
 
-def _thinned(curve: RoutingCurve) -> tuple[np.ndarray, np.ndarray]:
-    """Rate and accuracy of a curve at as many of its points as a figure can show."""
-    rows = np.unique(np.searchsorted(curve.rate, np.linspace(0, 1, POINTS)).clip(max=len(curve.rate) - 1))
-    shown = np.arange(len(curve.rate)) if len(curve.rate) <= POINTS else rows
-    return curve.rate[shown], curve.accuracy[shown]
-
-
-def _label_levels(axes: Axes, small: float, large: float, limits: tuple[float, float]) -> None:
-    """Name the two levels in the right margin, moved apart where they are too close to be read."""
-    middle, apart = (small + large) / 2, 0.19 * (limits[1] - limits[0])
-    spread = max(abs(large - small), apart) / 2
-    sign = 1 if large >= small else -1
-    for label, level, side in (("always\nsmall", small, -sign), ("always\nlarge", large, sign)):
-        y = middle + side * spread
-        axes.annotate(
-            f"{label}\n{100 * level:.1f}%", (1, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5
-        )
-
-
-def _label_bounds(axes: Axes, oracle: RoutingCurve, random: RoutingCurve, parity: float | None) -> None:
-    """Name the oracle above its best stretch and the random line beneath itself, clear of the parity mark."""
-    best = np.flatnonzero(oracle.accuracy == oracle.accuracy.max())
-    middle = float(np.clip(oracle.rate[best].mean(), 0.15, 0.85))
-    peak = (middle, float(oracle.accuracy.max()))
-    axes.annotate("oracle", peak, (0, 2.5), textcoords="offset points", ha="center", color=GREEN, fontsize=7.5)
-    at = 0.3 if parity is not None and 0.45 < parity < 0.9 else 0.68
-    level = float(np.interp(at, random.rate, random.accuracy))
-    axes.annotate("random", (at, level), (5, -9), textcoords="offset points", color=MUTED, fontsize=7.5)
-
-
-def _svg(figure: Figure, name: str, description: str) -> str:
+def svg_of(figure: Figure, name: str, description: str) -> str:
     """The figure as an ``svg`` element that scales with its column and says in words what it shows."""
     stream = io.StringIO()
     figure.savefig(

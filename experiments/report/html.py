@@ -16,7 +16,8 @@ import pandas as pd
 from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
-from experiments.report import failures, sections
+from experiments.report import failures, routes, sections
+from experiments.report.gates import find_gate, gate_section
 from experiments.report.glossary import leading, plain, shown_metrics
 from experiments.report.pages import page_template
 from rl.files import write_json, write_text
@@ -25,12 +26,18 @@ RECORDS, METRICS, META, REPORT = "records.parquet", "metrics.json", "report.json
 CHECKPOINTS = "checkpoints"
 
 
-def write_report(run_dir: str | Path, title: str | None = None, meta: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    run_dir: str | Path,
+    title: str | None = None,
+    meta: Mapping[str, Any] | None = None,
+    gate: Path | None = None,
+) -> Path:
     """Write ``report.html`` into a run folder from its records and metrics; returns its path.
 
     ``meta`` is what else was measured, shown as it is: seed, resamples, date, template, task, model. It is kept with
-    the title in ``report.json``, from where it comes when the report is written again without them. The same files give
-    the same page, byte for byte.
+    the title in ``report.json``, from where it comes when the report is written again without them. ``gate`` is a gate
+    to show, a file or a folder that holds one; left out, it is the ``gate.json`` in the run folder or its
+    ``calibration``, if there is one. The same files give the same page, byte for byte.
 
     Raises DataError when a file is missing or broken.
     """
@@ -42,18 +49,18 @@ def write_report(run_dir: str | Path, title: str | None = None, meta: Mapping[st
     meta = dict(meta if meta is not None else kept.get("meta", {}))
     shown = {str(key): value if isinstance(value, str | int | float) else str(value) for key, value in meta.items()}
     write_json(run_dir / META, {"title": title, "meta": shown})
-    write_text(run_dir / REPORT, _page(records, metrics, title, meta))
+    write_text(run_dir / REPORT, _page(records, metrics, title, meta, find_gate(gate, run_dir)))
     return run_dir / REPORT
 
 
-def report_runs(runs: Sequence[Path], out: Path | None = None) -> list[Path]:
+def report_runs(runs: Sequence[Path], out: Path | None = None, gate: Path | None = None) -> list[Path]:
     """Write the report of every run folder again, or with ``out`` one report over all of them; returns the paths.
 
     In a report over several runs a method is called ``run: method``, after its folder. Metrics are taken from the runs,
-    not measured again. Raises DataError when a file is missing or broken.
+    not measured again. ``gate`` as in :func:`write_report`. Raises DataError when a file is missing or broken.
     """
     if out is None:
-        return [write_report(run) for run in runs]
+        return [write_report(run, gate=gate) for run in runs]
     names = [run.resolve().name for run in runs]
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]
     frames = []
@@ -65,7 +72,7 @@ def report_runs(runs: Sequence[Path], out: Path | None = None) -> list[Path]:
         metrics |= {prefix + method: entries for method, entries in read_metrics(run / METRICS).items()}
     write_records(pd.concat(frames, ignore_index=True), out / RECORDS)
     write_metrics(metrics, out / METRICS)
-    return [write_report(out, meta={"runs": ", ".join(map(str, runs))})]
+    return [write_report(out, meta={"runs": ", ".join(map(str, runs))}, gate=gate)]
 
 
 def read_metrics(path: str | Path) -> Metrics:
@@ -107,14 +114,14 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str, Any]) -> str:
+def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str, Any], gate: Path | None) -> str:
     facts = {
         "methods": f"{records['method'].nunique():,}",
         "questions": f"{records['question_id'].nunique():,}",
         "answers": f"{len(records):,}",
         **{plain(key, 40).replace("_", " "): plain(value, 300) for key, value in meta.items()},
     }
-    routings = sections.routings(records, metrics)
+    routings, spendings = routes.routings(records, metrics), routes.spendings(records, metrics)
     return page_template("report.html.j2").render(
         title=plain(title, 200),
         facts=facts,
@@ -122,7 +129,12 @@ def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str
         headline=sections.headline(metrics),
         reliabilities=sections.reliabilities(records),
         routings=routings,
-        pair=sections.pair_accuracies(routings),
+        risks=routes.risks(records, metrics),
+        pair=routes.pair_accuracies(routings),
+        gap=routes.gap_table(metrics),
+        spendings=spendings,
+        costs=routes.pair_costs(spendings),
+        gate=gate_section(gate, records),
         groups=sections.groups(records),
         manners=sections.groups(records, "manner"),
         solve_rates=sections.solve_rates(records),

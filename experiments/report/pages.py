@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 
+from experiments.report.figures import on_page
+
 
 def page_template(name: str, package: str = "experiments.report") -> Template:
     """The template of a name in a package, which may include those of the reports, such as ``report.css``."""
@@ -11,4 +13,5 @@ def page_template(name: str, package: str = "experiments.report") -> Template:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["on_page"] = on_page
     return environment.get_template(name)

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from estimators.metrics.calibration import brier
-from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve, routing_curve
 from experiments.probe.measure import RANKED
-from experiments.report.figures import reliability_figure, routing_figure, solve_rate_figure
+from experiments.report.figures import reliability_figure, solve_rate_figure
 from experiments.report.glossary import (
     METRICS,
     Entry,
@@ -29,8 +28,6 @@ Metrics = Mapping[str, Mapping[str, Entry]]
 
 WRONG_SHOWN = 3
 """Most confident wrong answers shown for each of several methods; three times as many for one alone."""
-SHARES = (0.1, 0.2, 0.3, 0.5)
-"""Shares escalated at which the accuracy of the pair is tabulated."""
 TRACES_SHOWN = 6
 """Questions whose completions are shown method by method, one of a group."""
 GROUPS_SHOWN = 12
@@ -72,53 +69,6 @@ def reliabilities(records: pd.DataFrame) -> list[dict[str, Any]]:
         note = f"{len(rows):,} answers, mean confidence {confidence.mean():.2f}, {100 * correct.mean():.1f}% right"
         figures.append({"method": plain(method, 80), "svg": svg, "note": note})
     return figures
-
-
-def routings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
-    """A routing figure for each method whose questions the large model answered too, all on one accuracy axis.
-
-    ``accuracies`` are those of the pair with nothing, each of SHARES and everything escalated, then the oracle's best.
-    """
-    known = _judged(records)
-    known = known[known["large_correct"].notna()]
-    names: list[str] = []
-    curves: list[tuple[RoutingCurve, RoutingCurve, RoutingCurve]] = []
-    for method, rows in known.groupby("method", sort=False):
-        small, large = _floats(rows["correct"]), _floats(rows["large_correct"])
-        names.append(str(method))
-        curves.append(
-            (
-                routing_curve(_floats(rows["confidence"]), small, large),
-                random_curve(small, large),
-                oracle_curve(small, large),
-            )
-        )
-    if not curves:
-        return []
-    levels = np.concatenate([part.accuracy for parts in curves for part in parts])
-    margin = 0.06 * max(float(np.ptp(levels)), 0.02)
-    limits = (float(levels.min()) - 2 * margin, float(levels.max()) + 2 * margin)
-    figures = []
-    for number, (method, (curve, random, oracle)) in enumerate(zip(names, curves, strict=True)):
-        entry = metrics.get(method, {}).get("escalation_rate_to_parity", {"value": None})
-        others = [parts[0] for other, parts in enumerate(curves) if other != number]
-        svg = routing_figure(f"routing{number}", curve, others, random, oracle, entry["value"], limits)
-        at_shares = [float(np.interp(share, curve.rate, curve.accuracy)) for share in (0.0, *SHARES, 1.0)]
-        accuracies = [f"{100 * accuracy:.1f}%" for accuracy in (*at_shares, float(oracle.accuracy.max()))]
-        figures.append({"method": plain(method, 80), "svg": svg, "note": _parity_note(entry), "accuracies": accuracies})
-    return figures
-
-
-def pair_accuracies(routings: list[dict[str, Any]]) -> dict[str, Any]:
-    """The accuracies of the pair of models that :func:`routings` gives, as a table."""
-    columns = [
-        "Method",
-        "Small alone",
-        *(f"{share:.0%} escalated" for share in SHARES),
-        "Large alone",
-        "Best by oracle",
-    ]
-    return {"columns": columns, "rows": [(figure["method"], figure["accuracies"]) for figure in routings]}
 
 
 def confident_wrong(records: pd.DataFrame) -> list[dict[str, Any]]:
@@ -259,18 +209,6 @@ def _wrong_answer(row: pd.Series) -> dict[str, Any]:
     if texts["answer"] is None and not pd.isna(row["status"]):
         texts["answer"] = "nothing readable"
     return {"confidence": f"{row['confidence']:.3f}", "question_id": plain(row["question_id"], 60), **texts}
-
-
-def _parity_note(entry: Entry) -> str:
-    value = entry["value"]
-    if value is None:
-        return ""
-    bounds = interval_text(METRICS[-1], entry)
-    if value == 1:
-        return "parity only with everything escalated" + (f" (95%: {bounds})" if bounds else "")
-    if value == 0:
-        return "already as accurate as the large model" + (f" (95%: {bounds})" if bounds else "")
-    return f"parity at {value_text(METRICS[-1], value)} escalated" + (f" (95%: {bounds})" if bounds else "")
 
 
 def _probabilities(records: pd.DataFrame) -> pd.DataFrame:

@@ -35,6 +35,10 @@ class MonitorSettings:
     min_confidence_spread: float = 0.02
     """Standard deviation of the stated confidences: under a fifth of the .1 between two usual levels, nearly all
     completions say the same."""
+    confidence_patience: int = 50
+    """Steps that a run has whose confidences are all one from the start, out of habit, before that is an alarm: no
+    confidence has collapsed there, and the closed-form loss takes a dozen steps to tell them apart. A spread that was
+    there and is lost is an alarm at once; 0 waits for nothing."""
     min_confidence_entropy: float = 0.01
     """Nats at the confidence token: below it a group of eight hardly ever holds two confidences to compare."""
     max_accuracy_drop: float = 0.05
@@ -65,7 +69,7 @@ class MonitorSettings:
         if self.window < 1:
             raise ValueError(f"monitors.window: {self.window} is below 1")
         for each in dataclasses.fields(self):
-            if each.type == "float" and getattr(self, each.name) < 0:
+            if each.type in ("float", "int") and getattr(self, each.name) < 0:
                 raise ValueError(f"monitors.{each.name}: {getattr(self, each.name)} is below 0")
 
 
@@ -129,6 +133,9 @@ def confidence_collapse(history: History, settings: MonitorSettings, facts: RunF
     seen = f"confidences spread by {spread:.3f} over {distinct:.1f} distinct values a batch{nats}"
     since = history.since("calibration/confidence_std")
     if spread < settings.min_confidence_spread:
+        started_so = history.first_mean("calibration/confidence_std") < settings.min_confidence_spread
+        if started_so and history.latest("calibration/confidence_std") < settings.confidence_patience:
+            return None
         return since, f"{seen}; less than {settings.min_confidence_spread:g} is one confidence for every question"
     if entropy is None or accuracy is None or brier is None or entropy >= settings.min_confidence_entropy:
         return None

@@ -60,9 +60,17 @@ class History:
         least = self.window if least is None else least
         return float(np.mean(series.last)) if series and series.count >= least else None
 
+    def first_mean(self, name: str) -> float:
+        """Mean over the first window of what was logged."""
+        return float(np.mean(self.series[name].first))
+
     def since(self, name: str) -> int:
         """First step of the last window."""
         return self.series[name].steps[0]
+
+    def latest(self, name: str) -> int:
+        """Last step of the last window."""
+        return self.series[name].steps[-1]
 
     def change(self, name: str) -> Change | None:
         """The first window against the last; None where they overlap."""

@@ -91,7 +91,7 @@ def test_the_report_holds_every_section_and_asks_for_nothing(report: Callable[..
     )
     for part in ("A probe", "base model tiny", "seed 7", "questions 60", "answers 120", "By group", "products", "ECE"):
         assert part in page.text, part
-    assert sum("aria-label" in attributes for _, attributes in page.elements) == 3
+    assert sum("aria-label" in attributes for _, attributes in page.elements) == 5  # two by bins, two risks, one routed
     assert "Escalated at parity" in page.text
     source = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not re.search(r'(?:src|href)="(?!#)', source)
@@ -359,9 +359,10 @@ def test_a_page_of_more_than_six_methods_leads_with_three_and_folds_the_rest(
     page = report(table("start", large_correct=1.0), *extra, table("ours", seed=9, large_correct=1.0))
     names = {"start", "ours", *(f"ours_{number}" for number in range(readings))}
     outside, *inside = re.split(r"<details class=\"more\">(?:.*?</summary>)", page.source, flags=re.DOTALL)
-    assert page.source.count(f"{folded} more methods") == len(inside) == (4 if folded else 0)
+    assert page.source.count(f"{folded} more methods") == len(inside) == (9 if folded else 0)
     lead = set(re.findall(r"<th scope=\"row\">(\w+)</th>", outside))
     assert {"start", "ours"} <= lead and len(lead) == (3 if folded else 6)
-    for part in inside:  # headline, reliability, routing, wrong answers
+    for part in inside:  # headline, reliability, risk, routing, pair, gap, deployed, wrong answers, reading
         rest = part.partition("</details>")[0]
         assert all(f">{name}<" in rest or f"<h3>{name} " in rest for name in names - lead)
+        assert not any(f">{name}<" in rest or f"<h3>{name} " in rest for name in lead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -117,6 +118,19 @@ def test_each_alarm_sees_what_it_is_for(alarm: str, change: Callable[[int], Reco
 )
 def test_what_looks_like_it_is_not_taken_for_it(alarm: str, change: Callable[[int], Record]) -> None:
     assert alarm not in seen(change)
+
+
+def test_one_confidence_from_the_start_is_given_time_and_a_lost_spread_is_not() -> None:
+    def alarmed(spread: Callable[[int], float], steps: int) -> bool:
+        return "confidence_collapse" in seen(lambda step: {"calibration/confidence_std": spread(step)}, steps)
+
+    patience = SETTINGS.confidence_patience
+    assert [alarmed(lambda step: 0.01, steps) for steps in (WINDOW, patience - 1, patience)] == [False, False, True]
+    assert not any(alarmed(lambda step: 0.01 if step <= WINDOW else 0.1, steps) for steps in range(1, patience + 20))
+    assert alarmed(lambda step: 0.3 if step <= WINDOW else 0.01, 2 * WINDOW) and patience > 2 * WINDOW
+    hasty = dataclasses.replace(SETTINGS, confidence_patience=0)
+    start = history_of({step: healthy(step) | {"calibration/confidence_std": 0.01} for step in range(1, WINDOW + 1)})
+    assert check(start, hasty, FACTS)["confidence_collapse"] is not None
 
 
 def test_nothing_is_seen_before_there_is_a_whole_window() -> None:
