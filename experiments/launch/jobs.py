@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections import deque
@@ -157,7 +158,8 @@ def _in_job(function: Callable[[Task], None], task: Task, gpu: str | None, threa
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """Its message, cut where it is long: CUDA's lists every process on a full GPU, which the job's log keeps."""
+    return textwrap.shorten(str(error), 400, placeholder=" ...") or type(error).__name__
 
 
 def _gpu(slot: int) -> str:

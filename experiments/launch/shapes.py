@@ -30,6 +30,8 @@ class Shape:
 
 
 KNOWN = {
+    "smollm2-135m-instruct": Shape(0.1345e9, 30, 576, 1536, 192, 49152),
+    "HuggingFaceTB/SmolLM2-135M": Shape(0.1345e9, 30, 576, 1536, 192, 49152),
     "Qwen/Qwen2.5-0.5B": Shape(0.494e9, 24, 896, 4864, 128, 151936),
     "Qwen/Qwen2.5-1.5B": Shape(1.544e9, 28, 1536, 8960, 256, 151936),
     "Qwen/Qwen2.5-3B": Shape(3.09e9, 36, 2048, 11008, 256, 151936),

@@ -57,6 +57,8 @@ def note(task: tuple[Path, str]) -> None:
     folder, name = task
     if name == "bad":
         raise ValueError("no such weights")
+    if name == "wordy":
+        raise RuntimeError("CUDA out of memory. " + "Process 941 has 5.26 GiB memory in use. " * 100)
     if name == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if name == "long":
@@ -88,6 +90,7 @@ def test_each_task_has_an_interpreter_of_its_own_and_so_many_run_at_a_time(
     ("name", "said"),
     [
         ("bad", "no such weights"),
+        ("wordy", r"CUDA out of memory\. .{320,376} \.\.\."),
         pytest.param("killed", r"ended without a result \(.*\), see .*_0_log\.err", marks=pytest.mark.slow),
     ],
 )
