@@ -286,4 +286,7 @@ def _defaults(recipe: Recipe) -> dict[str, Any]:
     ours["use_cpu"] = not torch.accelerator.is_available()
     if METHODS[recipe.method].rollouts:
         ours |= {"log_completions": True, "num_completions_to_print": 0}
+    for key, variable in (("project", "TRACKIO_PROJECT"), ("run_name", "TRACKIO_RUN_NAME")):
+        if "trackio" in recipe.trainer.get("report_to", "none") and variable in os.environ:
+            ours[key] = os.environ[variable]
     return {name: value for name, value in ours.items() if name not in recipe.trainer}

@@ -82,8 +82,8 @@ def not_dominated(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return sorted(kept, key=lambda name: points[name])
 
 
-def trade_figure(variants: Mapping[str, Mapping[str, Any]], metric: str) -> bytes:
-    """Accuracy of each variant against a metric of which less is better, with 95% t-intervals, as an SVG."""
+def trade_figure(variants: Mapping[str, Mapping[str, Any]], metric: str, *, form: str = "svg") -> bytes:
+    """Accuracy of each variant against a metric of which less is better, with 95% t-intervals, as SVG or PNG."""
     shown = {
         name: row
         for name, row in variants.items()
@@ -109,7 +109,7 @@ def trade_figure(variants: Mapping[str, Mapping[str, Any]], metric: str) -> byte
             axes.legend(ncols=2, frameon=False, fontsize=7, labelcolor=MUTED, **below)
         axes.grid(color=FAINT, linewidth=0.5)
         axes.set_axisbelow(True)
-        return _as_svg(figure)
+        return _drawn(figure, form)
 
 
 def _interval(draw: Callable[..., Any], at: float, found: Mapping[str, Any], look: Mapping[str, Any]) -> None:
@@ -137,7 +137,7 @@ def effect_figure(levels: Mapping[str, Mapping[str, Any]]) -> bytes:
             axes.set_ylim(len(levels) - 0.5, -0.5)
             axes.set_yticks(rows, [_short(level) for level in levels])
         figure.tight_layout()
-        return _as_svg(figure)
+        return _drawn(figure, "svg")
 
 
 def _short(text: str) -> str:
@@ -147,7 +147,8 @@ def _short(text: str) -> str:
     )
 
 
-def _as_svg(figure: Figure) -> bytes:
+def _drawn(figure: Figure, form: str) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="svg", bbox_inches="tight", metadata={"Date": None})
+    undated = {"Date": None} if form == "svg" else {}
+    figure.savefig(stream, format=form, bbox_inches="tight", dpi=160, metadata=undated)
     return stream.getvalue()

@@ -22,7 +22,8 @@ from experiments.ablation.plots import save_curves
 from experiments.ablation.results import chosen_setting, write_results
 from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, measured_by, planned_run
 from experiments.ablation.summary import ROUTED, markdown_summary, summarize
-from experiments.config.recipe import Recipe, load_recipe
+from experiments.ablation.trackers import publish, tracked_as, trackers_of
+from experiments.config.recipe import load_recipe
 from experiments.errors import RunError
 from experiments.files import without_nan, writable
 from experiments.launch.jobs import UNSUBMITTED, open_executor, run_jobs
@@ -46,7 +47,7 @@ def ablate(
 
     For ``cluster`` and ``request`` see :func:`experiments.launch.jobs.open_executor`. Runs that failed are named in the
     summary's ``failures`` and stay as they are unless ``retry_failed``. Raises ConfigError for a folder that cannot be
-    written, RunError where a job could not be submitted.
+    written, RunError where a job could not be submitted and where a tracker refused the summary.
     """
     out = writable(out)
     executor = open_executor(cluster, request or {}, out / _JOBS)
@@ -73,6 +74,8 @@ def ablate(
         for path in save_curves(curves, MEASURED, out):
             say(str(path))
     say(str(write_page(study.name, summary, out)))
+    recipes = [load_recipe(run.recipe, run.overrides) for runs in reporting.values() for run in runs[:1]]
+    publish(study.name, summary, out, sorted({name for recipe in recipes for name in trackers_of(recipe)}))
     return summary
 
 
@@ -111,15 +114,6 @@ def _train_and_measure(run: Run) -> None:
             traceback.print_exc()
             raise
     write_json(run.folder / MEASURES, measures)
-
-
-def tracked_as(run: Run, recipe: Recipe) -> dict[str, str]:
-    """Variables that group a study's runs in wandb by its name, with the variant as their type; none without wandb."""
-    trackers = recipe.trainer.get("report_to", "none")
-    if "wandb" not in ([trackers] if isinstance(trackers, str) else trackers):
-        return {}
-    name = f"{run.variant} {run.folder.parent.name} seed {run.seed}"
-    return {"WANDB_RUN_GROUP": run.study, "WANDB_JOB_TYPE": run.variant, "WANDB_NAME": name}
 
 
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -17,11 +23,14 @@ from scipy import stats
 from experiments.ablation import run as ablation_run
 from experiments.ablation.page import write_page
 from experiments.ablation.plots import effect_figure, not_dominated
-from experiments.ablation.run import ablate, tracked_as
-from experiments.ablation.study import Run, Selection, Study, Variant, in_a_name, load_study, planned_run
+from experiments.ablation.run import ablate
+from experiments.ablation.study import MEASURED, Run, Selection, Study, Variant, in_a_name, load_study, planned_run
 from experiments.ablation.summary import edges_in_words, main_effects, markdown_summary, over_seeds, paired
+from experiments.ablation.trackers import publish, tracked_as
 from experiments.cli import main
 from experiments.config.recipe import load_recipe
+from experiments.errors import RunError
+from experiments.train import run_arguments
 from rl.files import write_json
 
 SMALL = {"probe.size": 20, "probe.escalate_to": None}
@@ -244,6 +253,53 @@ def test_runs_share_their_study_in_wandb_where_it_is_asked_for(tmp_path: Path) -
             "WANDB_JOB_TYPE": "b",
             "WANDB_NAME": "b only seed 2",
         }
+    recipe = load_recipe("rlcr", ["trainer.report_to=trackio"])
+    assert tracked_as(run, recipe) == {"TRACKIO_PROJECT": "mine", "TRACKIO_RUN_NAME": "b only seed 2"}
+
+
+def test_a_run_has_the_names_in_trackio_that_its_study_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_PROJECT", "mine")
+    monkeypatch.setenv("TRACKIO_RUN_NAME", "b only seed 2")
+    logged = run_arguments(load_recipe("rlcr", ["trainer.report_to=trackio"]), tmp_path)
+    assert (logged.project, logged.run_name) == ("mine", "b only seed 2")
+    own = run_arguments(load_recipe("rlcr", ["trainer.report_to=trackio", "trainer.run_name=mine"]), tmp_path)
+    assert own.run_name == "mine"
+    assert run_arguments(load_recipe("rlcr"), tmp_path).project != "mine"
+
+
+TRACKED = {
+    "variants": {
+        name: {
+            "setting": {},
+            "edges": [],
+            **{metric: {"value": value, "low": None, "high": None} for metric in MEASURED},
+        }
+        for name, value in (("a", 0.25), ("b", 0.5))
+    }
+}
+
+
+@pytest.mark.skipif(find_spec("trackio") is None, reason="needs trackio")
+def test_trackio_holds_the_table_and_the_pictures_of_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "kept"))  # read when it is imported
+    told = (
+        f"import json; from experiments.ablation.trackers import *; publish('mine', json.loads({json.dumps(TRACKED)!r})"
+    )
+    subprocess.run([sys.executable, "-c", f"{told}, Path({str(tmp_path)!r}), ['trackio'])"], check=True)
+    (picture,) = (tmp_path / "kept").rglob("*.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    with closing(sqlite3.connect(tmp_path / "kept" / "mine.db")) as kept:
+        ((logged,),) = kept.execute("SELECT metrics FROM metrics").fetchall()
+    assert "brier_low" in str(logged) and "accuracy_against_brier" in str(logged)
+
+
+def test_a_tracker_that_refuses_is_named_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise ValueError("no API key")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=refuse))
+    with pytest.raises(RunError, match=r"the summary is written, but wandb did not take it: no API key"):
+        publish("mine", TRACKED, tmp_path, ["wandb"])
 
 
 def test_seeds_are_paired_by_the_order_of_the_data(tmp_path: Path) -> None:

@@ -128,9 +128,11 @@ def test_a_study_trains_chooses_measures_and_draws(
     assert 0.0 <= row["escalation_rate_to_parity"]["value"] <= 1.0
     assert markdown_summary(summary) == (out / "summary.md").read_text()
     assert (out / "curves.png").stat().st_size > 10_000
-    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 3
-    for log in tmp_path.glob("wandb/offline-run-*/*.wandb"):
-        assert {b"tiny", b"whole"} <= {each for each in (b"tiny", b"whole") if each in log.read_bytes()}
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 4, "three runs and their summary"
+    media = [path.name for path in tmp_path.glob("wandb/offline-run-*/files/media/*/study/*")]
+    assert sorted(name.split("_")[0] for name in media) == ["accuracy", "accuracy", "curves", "variants"]
+    logs = [path.read_bytes() for path in tmp_path.glob("wandb/offline-run-*/*.wandb")]
+    assert all(b"tiny" in log for log in logs) and sum(b"whole only" in log or b"whole l" in log for log in logs) == 3
     trained = {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")}
     assert len(trained) == 3 * 3
     ablate(load_study(path), out, jobs=1, say=said.append)
