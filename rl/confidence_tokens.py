@@ -141,7 +141,7 @@ def restated_example(
     template: AnswerTemplate,
     answer: JudgedAnswer,
     target: float,
-    trained_answers: str = "none",
+    trained_answers: str,
 ) -> Example | None:
     """The policy's completion with the level nearest to ``target``, in [0, 1], in the place of the one it states.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,18 @@ from trl.models import unwrap_model_for_generation
 from rl.metrics import calibration_metrics
 from rl.saved_batches import random_states, set_random_states
 
-Answer = tuple[float | None, float | None] | tuple[float | None, float | None, str, str]
-"""Confidence, None where none was read; correctness in [0, 1], None where it cannot be judged; both texts."""
+
+class Answer(NamedTuple):
+    """One held-out question as the policy answered it."""
+
+    confidence: float | None
+    """In [0, 1]; None where none was read."""
+    correct: float | None
+    """In [0, 1]; None where it cannot be judged."""
+    prompt: str = ""
+    completion: str = ""
+
+
 AnswerQuestions = Callable[[PreTrainedModel, Sequence[int]], list[Answer]]
 """Answers to the questions of some numbers, in their order, as the policy gives them."""
 

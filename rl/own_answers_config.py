@@ -96,8 +96,11 @@ class RecalibrateConfig(_JudgedConfig):
         default=1.0, metadata={"help": "Temperature that they are sampled at; 0: greedy, one answer a question."}
     )
     trained_answers: str = field(
-        default="none",
-        metadata={"help": "Whose answers' tokens are learnt beside the confidence: of right answers, of all, of none."},
+        default="all",
+        metadata={
+            "help": "Whose answers' tokens are learnt beside the confidence: those of right answers, of all, or of "
+            "none, with which the answers go: weights are shared, and nothing holds them."
+        },
     )
     confidence_target: str = field(
         default="question",

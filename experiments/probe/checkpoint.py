@@ -233,8 +233,8 @@ def answer_validation(
         name = recipe.probe.confidence
         records = _estimated(recipe, [name], policy, generations, stated)[name]
         return [
-            (float(confidence) if parsed else None, None if pd.isna(correct) else float(correct), prompt, completion)
-            for confidence, parsed, correct, prompt, completion in zip(
+            Answer(float(confidence) if parsed else None, None if pd.isna(correct) else float(correct), *texts)
+            for confidence, parsed, correct, *texts in zip(
                 *(records[name] for name in ("confidence", "parsed", "correct", "prompt", "completion")), strict=True
             )
         ]

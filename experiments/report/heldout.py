@@ -14,7 +14,6 @@ from rl.files import replacing
 from rl.heldout import Answer
 
 FOLDER = "heldout"
-COLUMNS = ("confidence", "correct", "prompt", "completion")
 ROWS = 64
 """Questions of the table in a tracker, the first ones, so that they are the same at every probe."""
 
@@ -31,8 +30,8 @@ class HeldOutTables:
 
     def __call__(self, step: int, answers: Sequence[Answer]) -> None:
         """Write the table of one probe."""
-        table = pd.DataFrame([(*each, *(None,) * (len(COLUMNS) - len(each))) for each in answers], columns=COLUMNS)
-        table = table.astype(dict(zip(COLUMNS, ("float64", "float64", "string", "string"), strict=True)))
+        table = pd.DataFrame(answers, columns=list(Answer._fields))
+        table = table.astype(dict(zip(Answer._fields, ("float64", "float64", "string", "string"), strict=True)))
         with replacing(self.run / FOLDER / f"heldout_{step:05d}.parquet") as partial:
             table.to_parquet(partial, index=False)
         picture = _picture(table) if self.trackers else None

@@ -20,7 +20,11 @@ from rl.files import mark_complete
 from rl.heldout import Answer
 from tests.factories import Refusal
 
-ANSWERS: list[Answer] = [(0.9, 1.0, "1+1=", "<answer>2</answer>"), (None, 0.0, "1+2=", "?"), (0.4, None, "1+3=", "4")]
+ANSWERS = [
+    Answer(0.9, 1.0, "1+1=", "<answer>2</answer>"),
+    Answer(None, 0.0, "1+2=", "?"),
+    Answer(0.4, None, "1+3=", "4"),
+]
 
 
 def grow(run: Path, step: int) -> None:
@@ -108,6 +112,6 @@ def test_a_tracker_is_given_the_picture_and_the_table(tmp_path: Path, monkeypatc
     (content,) = logged  # wandb has no run
     assert content["train/global_step"] == 3 and len(content["heldout/completions"]) == 3
     assert min(content["heldout/reliability"]) > 300
-    unjudged: list[Answer] = [(0.5, None)]
+    unjudged = [Answer(0.5, None)]
     HeldOutTables(tmp_path, ["trackio"])(4, unjudged)
     assert "heldout/reliability" not in logged[-1]

@@ -138,7 +138,7 @@ def test_a_stated_level_is_replaced_by_the_one_nearest_to_the_target(tokenizer: 
     answer = judged(tokenizer, text, 1.0, STATED)
     zero, half, _ = level_token_ids(tokenizer, STATED.levels)
     for target, level in ((0.1, zero), (0.4, half), (0.6, half)):
-        example = restated_example(tokenizer, STATED, answer, target)
+        example = restated_example(tokenizer, STATED, answer, target, "none")
         changed = [
             index
             for index, (one, other) in enumerate(
@@ -151,7 +151,9 @@ def test_a_stated_level_is_replaced_by_the_one_nearest_to_the_target(tokenizer: 
         assert [index for index, label in enumerate(example.labels) if label != IGNORED] == [place]
     whole = restated_example(tokenizer, STATED, answer, 0.5, "right")
     assert whole.labels[len(answer.prompt_ids) :] == whole.input_ids[len(answer.prompt_ids) :]
-    assert restated_example(tokenizer, STATED, judged(tokenizer, "<answer>4</answer>", 1.0, STATED), 0.5) is None
+    assert (
+        restated_example(tokenizer, STATED, judged(tokenizer, "<answer>4</answer>", 1.0, STATED), 0.5, "none") is None
+    )
 
 
 @given(st.lists(st.booleans(), max_size=60), st.one_of(st.none(), st.floats(0.1, 5.0)), st.integers(0, 9))

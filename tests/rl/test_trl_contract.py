@@ -19,18 +19,19 @@ import torch
 import trl
 from packaging.requirements import Requirement
 from transformers import PreTrainedModel, Trainer
-from trl import GRPOConfig, GRPOTrainer, SFTTrainer
+from trl import DPOTrainer, GRPOConfig, GRPOTrainer, SFTTrainer
 from trl.generation.vllm_generation import VLLMGeneration
 from trl.trainer.utils import add_fused_lm_head, shuffle_sequence_dict, split_tensor_dict
 
 import rl.confidence_tokens
 import rl.grpo
 import rl.ppo
+import rl.self_feedback
 import rl.trainer
 from rl.confidence_tokens import OwnAnswersTrainer
 from rl.grpo import CalibratedGRPOTrainer
 from rl.ppo import CalibratedPPOTrainer
-from rl.self_feedback import SelfFeedbackRewardTrainer
+from rl.self_feedback import SelfFeedbackDPOTrainer, SelfFeedbackRewardTrainer
 from rl.sft import CalibratedSFTTrainer
 
 GUARDED = {
@@ -54,7 +55,9 @@ OF_PPO = {
     "_save": "output_dir state_dict",
     "_load_from_checkpoint": "resume_from_checkpoint model",
 }
-"""Method -> its parameters: those that rl/trainer.py overrides, those that rl/grpo.py adds and that rl/ppo.py adds."""
+OF_DPO = {"_prepare_dataset": "dataset processing_class args dataset_name"}
+"""Method -> its parameters: those that rl/trainer.py overrides, and what rl/grpo.py, rl/ppo.py and rl/self_feedback.py
+add to them."""
 PASSED_ON = "_get_per_token_logps_and_entropies"
 """Its override hands on whatever it is given."""
 LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo")
@@ -96,7 +99,7 @@ def overridden(trainer: type) -> set[str]:
 def listed(module: Any) -> set[str]:
     """The methods that a module's docstring says it overrides: a paragraph that begins with "Overrides of"."""
     (paragraph,) = (each for each in module.__doc__.split("\n\n") if each.startswith("Overrides of "))
-    return set(re.findall(r"``(\w+)``", paragraph)) - {"Trainer", "GRPOTrainer"}
+    return set(re.findall(r"``(\w+)``", paragraph)) - {"Trainer", "GRPOTrainer", "DPOTrainer"}
 
 
 @pytest.mark.parametrize(
@@ -104,6 +107,7 @@ def listed(module: Any) -> set[str]:
     [
         (CalibratedSFTTrainer, [rl.trainer], GUARDED),
         (OwnAnswersTrainer, [rl.trainer, rl.confidence_tokens], GUARDED | {"save_model": "output_dir _internal_call"}),
+        (SelfFeedbackDPOTrainer, [rl.trainer, rl.self_feedback], GUARDED | OF_DPO),
         (SelfFeedbackRewardTrainer, [rl.trainer], GUARDED),
         (CalibratedGRPOTrainer, [rl.trainer, rl.grpo], GUARDED | OF_GRPO),
         (CalibratedPPOTrainer, [rl.trainer, rl.grpo, rl.ppo], GUARDED | OF_GRPO | OF_PPO),
@@ -128,6 +132,16 @@ def test_overridden_methods_exist_with_these_parameters(name: str) -> None:
         assert list(inspect.signature(inspect.unwrap(method)).parameters) == parameters, (
             f"GRPOTrainer.{name} has other parameters in TRL {trl.__version__}: adapt the override"
         )
+
+
+def test_dpo_still_prepares_what_our_pairs_need_no_more() -> None:
+    (name, parameters), *rest = OF_DPO.items()
+    assert not rest
+    assert list(inspect.signature(getattr(DPOTrainer, name)).parameters) == ["self", *parameters.split()]
+    collator = names_in(DPOTrainer._set_signature_columns_if_needed) | names_in(DPOTrainer.__init__)
+    assert {"prompt_ids", "chosen_ids", "rejected_ids", "_prepare_dataset"} <= collator, (
+        f"DPOTrainer of TRL {trl.__version__} reads other columns: adapt rl/self_feedback.py"
+    )
 
 
 @pytest.mark.parametrize(
