@@ -32,7 +32,9 @@ _LONGEST_FORMULA = 200
 _USUAL = frozenset("ABCDEFGHIJ")
 AMBIGUOUS = Verdict(0.0, "ambiguous")
 
-_WRAPPER = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”]|</?\w+>")
+_WRAPPER = re.compile(
+    r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”✓✔✅]|</?\w+>"
+)
 _QUOTED = re.compile(r"(?<!\w)[<'\"“‘「『【〈《]\s*([A-Za-z])\s*[>'\"”’」』】〉》](?!\w)")
 _ALONE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]*")
 _LABEL = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:]|([A-Z])\s+[-–—=]|[Oo]ption ([A-Za-z]) which is)(?=\s)")
@@ -41,7 +43,8 @@ _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])
 _ANNOUNCED = re.compile(
     r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|choose|"
     r"chose|pick|select|think|say|guess|prefer|believe|towards?|(?:go|going|stick|sticking) with|(?:go|opt) for|"
-    r"settle on|both|either|neither|between|and|or|nor|not|but|than|versus|vs|"
+    r"settle on|definitely|certainly|probably|likely|surely|clearly|obviously|perhaps|maybe|"
+    r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|"
     r"réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est la|est?|ist|là|é a|é|è|"
     r"oder|und|ou|et|или|(?-i:[oy]))|"
     r"[:,;/&+=、|~]|[.!?]\s|[是为為选選择擇项項は은는或和と])"
@@ -53,8 +56,13 @@ _WORDS_AFTER = "is are was and or nor not but which because since as with would 
 _AFTER_A_LETTER = frozenset(_WORDS_AFTER.split())
 _AFTER_I = frozenset(("is", "and", "or", "nor"))
 _TURNED = re.compile(
-    r"(?<![A-Za-z])(?:not|never|neither|nor|except|isn['’]t|aren['’]t|wasn['’]t|cannot|can['’]t|incorrect|wrong|false|"
-    r"eliminated?|excluded?|rule[sd]? out|unlikely)(?![A-Za-z])",
+    r"(?<![A-Za-z])(?:not|never|neither|nor|except|cannot|incorrect|wrong|false|eliminated?|excluded?|unlikely|hardly|"
+    r"(?:any|every)thing but|all but|(?:other|rather) than|instead of|without|(?:least|less) likely|worst|impossible|"
+    r"(?:ruled?|is|are|seems|looks) (?:out|off)|rules out|avoid(?:ed|ing)?|reject(?:ed|ing|s)?|discard(?:ed|ing|s)?|"
+    r"dismiss(?:ed|ing|es)?|doubtful|fail(?:s|ed)?)(?![A-Za-z])|n['’]t(?![A-Za-z])|[≠¬❌✗✘✖]|"
+    r"(?<![^\W\d_])(?:no es|não|nao|non(?!-)|pas|nicht|kein(?:e|er|es)?|niet|geen|не|нет|nie|inte|değil|không)"
+    r"(?![^\W\d_])|"
+    r"[不非没沒]|ない|ません|아니|않",
     re.IGNORECASE,
 )
 _STATED = re.compile(

@@ -52,7 +52,9 @@ _OPERATORS = frozenset("+-*/^=<>_")
 _NEXT_WORD = re.compile(r"\s+([^\W\d_]{2,})")
 _POWER = re.compile(r"\s*\^\s*\{?-?[1-6]\}?(?!\d)")
 _CALLED = frozenset(("max", "min", "gcd", "lcm"))
-_PER = re.compile(r"\s*(?:/|\bper\s|\\cdot\s)\s*([A-Za-z]{1,12})(?![A-Za-z(])(\s*\^\s*\{?-?[1-6]\}?(?!\d))?")
+_PER = re.compile(
+    rf"\s*(?:/|\bper\s|\\cdot\s)\s*{IN_TEXT}?([A-Za-z]{{1,12}})(?![A-Za-z(])(\s*\^\s*\{{?-?[1-6]\}}?(?!\d))?"
+)
 _UNIT_LETTERS = frozenset("shmglLdNJWV")
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
 _DIGIT = re.compile(r"\d")

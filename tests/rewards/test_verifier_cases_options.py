@@ -55,6 +55,26 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("text", "Paris", "Paris！", 1),
         ("text", "Paris", "París", 0),
     ],
+    "options turned down": [
+        *(
+            ("choice", "D", answer, 0)
+            for answer in (
+                *("anything but D", "everything but D", "all but D", "other than D", "D rather than A", "without D"),
+                *("D is out", "D is off", "D seems off", "D is ruled out", "D fails", "D is the worst", "rejected: D"),
+                *("least likely: D", "I don't think it's D", "It won't be D", "D hasn't a chance", "D ❌", "≠ D", "¬D"),
+                *("no es D", "não é D", "D n'est pas juste", "Die Antwort ist D nicht", "D non", "ответ не D"),
+                *("不是D", "D ではない", "Dではありません", "정답은 D가 아니다", "D değil"),
+            )
+        ),
+        *(
+            ("choice", "D", answer, 1)
+            for answer in (
+                *("definitely D", "probably D", "The answer is most likely D", "No, D", "D, obviously", "✓ D", "D ✅"),
+                *("答案是D", "D é a resposta", "I, with some doubt, pick D."),
+            )
+        ),
+        ("choice", "A", "perhaps a dog", 0),
+    ],
     "options that are numbers or formulas": [
         ("choice", '{"answer": "A", "options": ["3.2", "4.2"]}', "32", 0),
         ("choice", '{"answer": "B", "options": ["3.2", "32", "-32"]}', "32", 1),
