@@ -26,9 +26,9 @@ from experiments.probe.records import read_records, write_records
 from experiments.report.html import write_report
 from experiments.routing.large import large_answers, with_large
 from experiments.train import FINAL, check_folder, train
-from rl.files import is_complete
+from rl.files import is_complete, replacing
 
-CONTROL, RECOMMENDED = "rlvr", "candor"
+CONTROL, RECOMMENDED, LARGE = "rlvr", "candor", "large"
 CHEAP_CONTROL = "probe.recalibrate={answer_probability: [temperature, isotonic]}"
 """What needs no training of the confidence: probabilities of the answers, mapped by those of validation questions."""
 
@@ -60,83 +60,107 @@ def quickstart(
             check_folder(out / name, recipe, resume=resume)
             say(f"training {name}: {recipe.trainer['max_steps']} steps, seed {seed}")
         left = [name for name in recipes if not is_complete(out / name / FINAL)]
-        _train_all([_Training(name, overrides, out / name, resume) for name in left], out, say)
-        return _probe_and_report(out, recipes, seed, started, say)
+        trainings = [_Training(name, overrides, out / f"{name}.log", out / name, resume) for name in left]
+        _run_all(trainings, out, tuple(f"{name}: " for name in left), say)
+        return _probe_and_report(out, recipes, overrides, started, say)
 
 
 @dataclass(frozen=True)
-class _Training:
-    """One of the trainings, for a process of its own."""
+class _Job:
+    """A training or a probe, for a process of its own; what it prints is kept in ``log``."""
 
     recipe: str
     overrides: tuple[str, ...]
-    folder: Path
+    log: Path
+    made: Path
+    """The folder of the run, or the file of records."""
+
+
+@dataclass(frozen=True)
+class _Training(_Job):
     resume: bool
 
-    @property
-    def log(self) -> Path:
-        """Where it prints."""
-        return self.folder.with_name(f"{self.folder.name}.log")
+    def __call__(self) -> None:
+        train(load_recipe(self.recipe, self.overrides), self.made, resume=self.resume)
 
 
-def _train_all(trainings: Sequence[_Training], out: Path, say: Callable[[str], None]) -> None:
-    """Train side by side, each in a process of its own, where there is a processor for each."""
-    if not trainings:
+@dataclass(frozen=True)
+class _Probing(_Job):
+    method: str
+    checkpoint: str | Path | None
+    """None for the model that questions are escalated to."""
+    every_estimator: bool = True
+
+    def __call__(self) -> None:
+        recipe = load_recipe(self.recipe, self.overrides)
+        with recipe.task.open_verifier() as verifier:
+            if self.checkpoint is None:
+                with replacing(self.made) as partial:
+                    large_answers(recipe, verifier).to_parquet(partial, index=False)
+                return
+            records = probe_checkpoint(
+                self.checkpoint,
+                recipe,
+                self.method,
+                verifier,
+                confidence=recipe.probe.confidence,
+                others=other_estimators(recipe) if self.every_estimator else (),
+            )
+            write_records(records, self.made)
+
+
+def _run_all(
+    jobs: Sequence[_Training | _Probing], out: Path, said: str | tuple[str, ...], say: Callable[[str], None]
+) -> None:
+    """Run jobs side by side where there is a processor for each; of their logs, say what begins with ``said``."""
+    if not jobs:
         return
     executor = open_executor("local", {}, out / ".jobs")
-    names = tuple(f"{each.recipe}: " for each in trainings)
 
     def tell(line: str) -> None:
-        if line.startswith(names):  # libraries print there too
+        if line.startswith(said):  # libraries print there too
             say(line)
 
-    with followed([each.log for each in trainings], tell):
-        ended = list(run_jobs(executor, _train, trainings, jobs=min(len(trainings), os.cpu_count() or 1)))
-    for training, error in ended:
+    with followed([each.log for each in jobs], tell):
+        ended = list(run_jobs(executor, _run, jobs, jobs=min(len(jobs), os.cpu_count() or 1)))
+    for job, error in ended:
         if error is not None:
-            raise RunError(f"{training.folder} failed: {error}; its log is {training.log}")
+            raise RunError(f"{job.made} failed: {error}; its log is {job.log}")
 
 
-def _train(training: _Training) -> None:
-    with training.log.open("a", encoding="utf-8", buffering=1) as log, redirect_stdout(log):
-        train(load_recipe(training.recipe, training.overrides), training.folder, resume=training.resume)
+def _run(job: _Training | _Probing) -> None:
+    with job.log.open("a", encoding="utf-8", buffering=1) as log, redirect_stdout(log):
+        job()
 
 
 def _probe_and_report(
-    out: Path, recipes: dict[str, Recipe], seed: int, started: float, say: Callable[[str], None]
+    out: Path, recipes: dict[str, Recipe], overrides: tuple[str, ...], started: float, say: Callable[[str], None]
 ) -> Metrics:
     recommended = recipes[RECOMMENDED]
-    policies: dict[str, str | Path] = {"warm_start": recommended.model.path}
-    policies |= {name: out / name / FINAL for name in recipes}
     folder = out / "probe"
     folder.mkdir(exist_ok=True)
-    frames = []
-    with recommended.task.open_verifier() as verifier:
-        large: pd.DataFrame | None = None
-        for method, path in policies.items():
-            kept = folder / f"{method}.parquet"
-            if not kept.exists():
-                if large is None:
-                    large = large_answers(recommended, verifier)
-                recipe = recipes.get(method, recipes[CONTROL])  # the warm start is read as the control is
-                records = probe_checkpoint(
-                    path,
-                    recipe,
-                    method,
-                    verifier,
-                    confidence=recipe.probe.confidence,
-                    others=other_estimators(recipe) if method in recipes else (),
-                )
-                write_records(with_large(records, large), kept)
-            frames.append(read_records(kept))
+
+    def probing(recipe: str, method: str, checkpoint: str | Path | None, every_estimator: bool = True) -> _Probing:
+        log, made = folder / f"{method}.log", folder / f"{method}.parquet"
+        return _Probing(recipe, overrides, log, made, method, checkpoint, every_estimator)
+
+    jobs = [
+        *(probing(name, name, out / name / FINAL) for name in recipes),
+        # The warm start is read as the control is.
+        probing(CONTROL, "warm_start", recommended.model.path, every_estimator=False),
+        probing(RECOMMENDED, LARGE, None),
+    ]
+    _run_all([job for job in jobs if not job.made.exists()], out, "probe ", say)
+    large = pd.read_parquet(folder / f"{LARGE}.parquet")
+    frames = [with_large(read_records(folder / f"{name}.parquet"), large) for name in ("warm_start", *recipes)]
     records = pd.concat(frames, ignore_index=True)
     write_records(records, out / "records.parquet")
-    metrics = measure(records, resamples=recommended.probe.resamples, seed=seed)
+    metrics = measure(records, resamples=recommended.probe.resamples, seed=recommended.trainer["seed"])
     write_metrics({"checkpoints": metrics}, out / "metrics.json")
     meta = {
         "task": "arithmetic, held-out questions",
         "questions": recommended.probe.size,
-        "seed": seed,
+        "seed": recommended.trainer["seed"],
         "training steps": recommended.trainer["max_steps"],
         "escalation target": recommended.probe.escalate_to,
         "date": datetime.now(UTC).date().isoformat(),
