@@ -20,7 +20,7 @@ from typing import Any
 from experiments.ablation.page import write_page
 from experiments.ablation.plots import save_curves
 from experiments.ablation.results import chosen_setting, write_results
-from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, measured_by, planned_run
+from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, check_models, measured_by, planned_run
 from experiments.ablation.summary import ROUTED, markdown_summary, summarize
 from experiments.ablation.trackers import publish, tracked_as, trackers_of
 from experiments.config.recipe import load_recipe
@@ -47,8 +47,9 @@ def ablate(
 
     For ``cluster`` and ``request`` see :func:`experiments.launch.jobs.open_executor`. Runs that failed are named in the
     summary's ``failures`` and stay as they are unless ``retry_failed``. Raises ConfigError for a folder that cannot be
-    written, RunError where a job could not be submitted and where a tracker refused the summary.
+    written and a policy that is not there, RunError where a job could not be submitted and where a tracker refused the summary.
     """
+    check_models(study)
     out = writable(out)
     executor = open_executor(cluster, request or {}, out / _JOBS)
     tried = {

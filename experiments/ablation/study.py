@@ -19,6 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from experiments.config.models import find_model
 from experiments.config.recipe import SUFFIXES, Recipe, load_recipe
 from experiments.errors import ConfigError
 from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, read_yaml
@@ -241,6 +242,15 @@ def measured_by(run: Run) -> tuple[Recipe, Recipe]:
     validation = "validation" if "validation" in on_test.task.splits else on_test.probe.split
     size = min(CURVE_SIZE, on_test.probe.size)
     return on_test, load_recipe(run.recipe, [*run.overrides, f"probe.split={validation}", f"probe.size={size}"])
+
+
+def check_models(study: Study) -> None:
+    """Raise ConfigError where a policy to train is not there, before the first job is started."""
+    for variant in study.variants:
+        for setting in study.settings():
+            run = planned_run(study, variant, setting, study.seeds[0], Path())
+            model = load_recipe(run.recipe, run.overrides).model
+            find_model(model.path, "model.path", model.gguf_file)
 
 
 def check_measuring(*recipes: Recipe) -> None:

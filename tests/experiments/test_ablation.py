@@ -29,7 +29,7 @@ from experiments.ablation.summary import edges_in_words, main_effects, markdown_
 from experiments.ablation.trackers import publish, tracked_as
 from experiments.cli import main
 from experiments.config.recipe import load_recipe
-from experiments.errors import RunError
+from experiments.errors import ConfigError, RunError
 from experiments.train import run_arguments
 from rl.files import write_json
 
@@ -240,6 +240,13 @@ def test_names_of_folders_are_readable_and_never_shared() -> None:
     values = ["a/b", "a_b", "../..", "x" * 50, "x" * 51, {"weight": 1}, [1, 2], None, True]
     names = {in_a_name({"model.path": value}) for value in values}
     assert len(names) == len(values) and not any("/" in name or len(name) > 60 for name in names)
+
+
+def test_a_policy_that_is_not_there_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    made = study(tmp_path / "s.yaml", set={**SMALL, "model.path": str(tmp_path / "none" / "final")})
+    with pytest.raises(ConfigError, match=r"model\.path: .*none/final: no such folder"):
+        ablate(made, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_share_their_study_in_wandb_where_it_is_asked_for(tmp_path: Path) -> None:
