@@ -31,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion, logprobs"
     )
-    parser.add_argument("--estimators", metavar="NAME,...", help="which; all that the source can give if left out")
+    parser.add_argument(
+        "--estimators", metavar="NAME,...", help="which; if left out all that the source can give, and the recipe's"
+    )
     parser.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
     parser.add_argument("--verifier", default="math", help="what judges recorded completions (default math)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records.parquet")
@@ -100,7 +102,7 @@ def _of_checkpoint(options: argparse.Namespace) -> pd.DataFrame:
     given |= {SAMPLES} if recipe.probe.samples else set()
     given |= {CRITIC} if has_critic(options.checkpoint) else set()
     names: Sequence[str] = _asked_for(options.estimators) or [
-        name for name, kind in ESTIMATORS.items() if kind.needs <= given
+        name for name, kind in ESTIMATORS.items() if kind.needs <= given or name in recipe.estimators
     ]
     estimators = {
         name: recipe.estimators.get(name) or from_mapping(ESTIMATORS[name], {}, f"estimators.{name}")
