@@ -48,6 +48,7 @@ _PLACES = {
     "corpus_pair": "corpus:CorpusPair",
     "corpus_entity": "corpus:CorpusEntity",
     "hidden_probe": "hidden_probe:HiddenProbe",
+    "critic": "critic:CriticValue",
 }
 
 

@@ -26,6 +26,7 @@ LONGEST_DOCUMENT = 100_000
 LONGEST_PHRASE = 200
 """Characters of a phrase that is looked up; a longer one is not a name."""
 
+_HOW = "candor corpus build FILES --out DIR makes one"
 _INDEX, _FACTS, _FORMAT = "index.sqlite", "corpus.json", 1
 _WORD = re.compile(r"\w+")
 _CHUNK = 2**20
@@ -85,8 +86,12 @@ class CorpusIndex:
         folder = Path(folder)
         self.facts = _facts(folder)
         uri = f"{(folder / _INDEX).resolve().as_uri()}?mode=ro"
-        self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-        self._connection.execute("PRAGMA trusted_schema = OFF")
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._connection.execute("PRAGMA trusted_schema = OFF")
+            self._matches('"a"')
+        except sqlite3.Error as error:
+            raise ValueError(f"{folder}: holds an index that cannot be asked: {error}; {_HOW}") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -99,8 +104,11 @@ class CorpusIndex:
     def count_pair(self, first: str, second: str, window: int = WINDOW) -> int | None:
         """Number of documents in which two phrases stand at most ``window`` words apart; None where one has no words.
 
-        The order is free, and a phrase that stands within the other counts as beside it.
+        The order is free, and a phrase that stands within the other counts as beside it. Raises ValueError for a window
+        below 0.
         """
+        if window < 0:
+            raise ValueError(f"window is {window}, expected a number of words, at least 0")
         phrases = _quoted(first), _quoted(second)
         if None in phrases:
             return None
@@ -122,16 +130,15 @@ def _quoted(phrase: str) -> str | None:
 
 
 def _facts(folder: Path) -> CorpusFacts:
-    how = "candor corpus build FILES --out DIR makes one"
     if not (folder / _INDEX).is_file() or not (folder / _FACTS).is_file():
-        raise ValueError(f"{folder}: holds no corpus index; {how}")
+        raise ValueError(f"{folder}: holds no corpus index; {_HOW}")
     try:
         read = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         facts = CorpusFacts(**{**read, "files": tuple(read["files"])})
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{folder / _FACTS}: is not an index's description: {error}") from error
     if facts.format != _FORMAT:
-        raise ValueError(f"{folder}: is an index of format {facts.format!r}, expected {_FORMAT}; {how}")
+        raise ValueError(f"{folder}: is an index of format {facts.format!r}, expected {_FORMAT}; {_HOW}")
     return facts
 
 

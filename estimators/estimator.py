@@ -18,16 +18,18 @@ import torch
 from estimators.hidden_states import HiddenStates
 from estimators.token_statistics import TokenStatistics
 
-TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES, TEXT = NEEDS = (
+TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES, TEXT, CRITIC = NEEDS = (
     "token_statistics",
     "levels",
     "hidden_states",
     "extra_passes",
     "samples",
     "text",
+    "critic",
 )
 """What an estimator may need: statistics of the tokens it reads, the log-probabilities of the confidence levels among
-them, hidden states, forward passes of its own, further samples of the same question, prompts and answers as text."""
+them, hidden states, forward passes of its own, further samples of the same question, prompts and answers as text, a
+critic's values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +65,8 @@ class Completions:
     """Each answer as text; None where none was read."""
     hidden: HiddenStates | None = None
     """Hidden states of the model that wrote them, for estimators that need them."""
+    critic_values_B: torch.Tensor | None = None
+    """What a kept critic expects at each answer's last token, 1 what a right answer is paid; NaN without an answer."""
     asked: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """By estimator, the log-probabilities (B, 2) of yes and no to a question that was asked behind each completion."""
     clusters_BN: torch.Tensor | None = None

@@ -50,7 +50,8 @@ def group_means(confidence_BT: torch.Tensor, mask_BT: torch.Tensor, window: int)
     """Mean of each true place of the mask and those before it, ``window`` of them at most, float64 (B, T).
 
     Places are packed to the left: column j is of the j-th true place, and what is behind the last one is NaN. Where a
-    token's confidence is infinite (of the k likeliest tokens one cannot come), so is that of its groups.
+    token's confidence is infinite (of the k likeliest tokens one cannot come), so is that of its groups; where it is
+    not known, NaN, so are its groups, and later ones are as if it had not been.
 
     >>> group_means(torch.tensor([[1.0, 2.0, 9.0, 4.0]]), torch.tensor([[True, True, False, True]]), 2).tolist()
     [[1.0, 1.5, 3.0, nan]]
@@ -58,16 +59,18 @@ def group_means(confidence_BT: torch.Tensor, mask_BT: torch.Tensor, window: int)
     packed_BT = mask_BT.int().argsort(dim=1, descending=True, stable=True)
     values_BT = confidence_BT.double().gather(1, packed_BT)
     written_BT = mask_BT.gather(1, packed_BT)
-    infinite_BT = values_BT.isinf() & written_BT
+    infinite_BT, unknown_BT = values_BT.isinf() & written_BT, values_BT.isnan() & written_BT
     # Prefix sums, as the accumulator has them, to the same last bit.
-    sums_BT = torch.where(written_BT & ~infinite_BT, values_BT, 0.0).cumsum(dim=1)
-    infinities_BT = infinite_BT.cumsum(dim=1)
-    before_BT = torch.nn.functional.pad(sums_BT, (window, 0))[:, : sums_BT.size(1)]
-    infinities_before_BT = torch.nn.functional.pad(infinities_BT, (window, 0))[:, : sums_BT.size(1)]
+    sums_BT = torch.where(written_BT & ~infinite_BT & ~unknown_BT, values_BT, 0.0).cumsum(dim=1)
     counts_T = torch.arange(1, sums_BT.size(1) + 1, device=sums_BT.device).clamp(max=window)
-    means_BT = (sums_BT - before_BT) / counts_T
-    means_BT = means_BT.masked_fill(infinities_BT > infinities_before_BT, torch.inf)
-    return means_BT.masked_fill(~written_BT, torch.nan)
+    means_BT = _since(sums_BT, window) / counts_T
+    means_BT = means_BT.masked_fill(_since(infinite_BT.cumsum(dim=1), window) > 0, torch.inf)
+    return means_BT.masked_fill((_since(unknown_BT.cumsum(dim=1), window) > 0) | ~written_BT, torch.nan)
+
+
+def _since(sums_BT: torch.Tensor, window: int) -> torch.Tensor:
+    """Sums (B, T) of the last ``window`` places, from the sums of all places so far."""
+    return sums_BT - torch.nn.functional.pad(sums_BT, (window, 0))[:, : sums_BT.size(1)]
 
 
 def group_confidences(confidence_BT: torch.Tensor, mask_BT: torch.Tensor, window: int) -> GroupConfidences:
@@ -114,10 +117,10 @@ class GroupAccumulator:
         self.window = window
         self.tokens = 0
         """How many tokens were taken in."""
-        self._sums: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=window + 1)
-        """Sum of the finite confidences so far and number of the infinite ones, of the last tokens."""
+        self._sums: deque[tuple[float, int, int]] = deque([(0.0, 0, 0)], maxlen=window + 1)
+        """Sum of the finite confidences so far, number of the infinite and of the unknown ones, of the last tokens."""
         self._groups: list[float] = []
-        self._lowest = self.head = self.tail = math.nan
+        self._lowest = self._head = self._tail = math.nan
 
     @property
     def full(self) -> bool:
@@ -125,37 +128,56 @@ class GroupAccumulator:
         return self.tokens >= self.window
 
     def push(self, confidence: float) -> float:
-        """Take in a token's confidence; returns that of the group that ends with it, of all tokens if there are few."""
-        total, infinities = self._sums[-1]
-        infinite = math.isinf(confidence)
-        self._sums.append((total if infinite else total + confidence, infinities + infinite))
-        self.tokens += 1
-        self.tail = self._mean(self._sums[0], min(self.tokens, self.window))
-        if self.tokens <= self.window:
-            self.head, self._groups, self._lowest = self.tail, [self.tail], self.tail
-        else:
-            self._groups.append(self.tail)
-            self._lowest = self.tail if self.tail < self._lowest else self._lowest
-        return self.tail
+        """Take in a token's confidence; returns that of the group that ends with it, of all tokens if there are few.
 
-    def _mean(self, before: tuple[float, int], count: int) -> float:
-        total, infinities = self._sums[-1]
+        NaN is a token that is not known: so are the groups that it is in, and from then on the measures of the whole.
+        """
+        total, infinities, unknowns = self._sums[-1]
+        infinite, unknown = math.isinf(confidence), math.isnan(confidence)
+        total = total if infinite or unknown else total + confidence
+        self._sums.append((total, infinities + infinite, unknowns + unknown))
+        self.tokens += 1
+        self._tail = self._mean(self._sums[0], min(self.tokens, self.window))
+        if self.tokens <= self.window:
+            self._head, self._groups, self._lowest = self._tail, [self._tail], self._tail
+        else:
+            self._groups.append(self._tail)
+            self._lowest = self._tail if self._tail < self._lowest else self._lowest
+        return self._tail
+
+    def _mean(self, before: tuple[float, int, int], count: int) -> float:
+        total, infinities, unknowns = self._sums[-1]
+        if unknowns > before[2]:
+            return math.nan
         return math.inf if infinities > before[1] else (total - before[0]) / count
+
+    def _known(self, measure: float) -> float:
+        return math.nan if self._sums[-1][2] else measure
+
+    @property
+    def head(self) -> float:
+        """Mean over the first tokens."""
+        return self._known(self._head)
+
+    @property
+    def tail(self) -> float:
+        """Mean over the last tokens."""
+        return self._known(self._tail)
 
     @property
     def average(self) -> float:
         """Mean over all tokens."""
-        return self._mean((0.0, 0), self.tokens) if self.tokens else math.nan
+        return self._mean((0.0, 0, 0), self.tokens) if self.tokens else math.nan
 
     @property
     def lowest(self) -> float:
         """Confidence of the least sure group; once the first group is full it never rises."""
-        return self._lowest
+        return self._known(self._lowest)
 
     @property
     def bottom(self) -> float:
         """Mean of the tenth of groups that are least sure, at least one."""
-        if not self._groups:
+        if not self._groups or self._sums[-1][2]:
             return math.nan
         count = max(len(self._groups) // _ONE_IN, 1)
         total = 0.0

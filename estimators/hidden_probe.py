@@ -101,12 +101,17 @@ def fit_hidden_probe(
 
     A fifth of the ``groups`` (questions of one entity, say; each completion by itself if left out) is held out, and the
     weights with the lowest log-loss there are kept. The same seed gives the same probe. Raises ValueError for a kind
-    that there is not, for fewer than 20 usable completions, and where either part has right or wrong ones only.
+    that there is not, for verdicts or groups of another number than completions, for fewer than 20 usable completions
+    (judged, and with states that are finite numbers), and where either part has right or wrong ones only.
     """
     if kind not in KINDS:
         raise ValueError(f"hidden probe: {kind!r} is not a kind, allowed: {', '.join(KINDS)}")
     features_BF = features_of(hidden.states, places(position, layers)).float()
-    usable = (~correct_B.isnan() & ~features_BF.isnan().any(dim=1)).nonzero().flatten()
+    given = {"verdicts": len(correct_B), "groups": len(features_BF if groups is None else groups)}
+    for what, count in given.items():
+        if count != len(features_BF):
+            raise ValueError(f"hidden probe: {count} {what} for {len(features_BF)} completions")
+    usable = (~correct_B.isnan() & features_BF.isfinite().all(dim=1)).nonzero().flatten()
     if len(usable) < FEWEST:
         raise ValueError(
             f"hidden probe: {len(usable)} judged completions have the position {position}, expected at least {FEWEST}"
@@ -240,4 +245,4 @@ class HiddenProbe:
         features_BF = features_of(hidden.states, self.places).float()
         with torch.no_grad():
             probability_B = model(features_BF).sigmoid()
-        return Estimate.where(~features_BF.isnan().any(dim=1), probability_B.to(completions.written_BT.device))
+        return Estimate.where(features_BF.isfinite().all(dim=1), probability_B.to(completions.written_BT.device))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from estimators.token_statistics import left_padded
+from estimators.token_statistics import check_tokens, left_padded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -98,7 +98,7 @@ def hidden_states(
     """States (B, H) at ``places`` of each completion, by forward passes over ``batch_size`` of them at a time, or all.
 
     Only the states of the places are kept from one pass to the next. Raises ValueError for a layer that the model does
-    not have, and for an empty prompt.
+    not have, a token that it does not know, and for an empty prompt.
     """
     layers = model.config.get_text_config().num_hidden_layers
     for position, layer in places:
@@ -108,6 +108,7 @@ def hidden_states(
             raise ValueError(f"hidden states: layer {layer} is missing, the model has 0 to {layers}")
     if any(len(prompt) == 0 for prompt in prompt_ids):
         raise ValueError("hidden states: an empty prompt has no last token")
+    check_tokens(model, (*prompt_ids, *completion_ids))
     size = batch_size or max(len(prompt_ids), 1)
     parts: list[dict[Place, torch.Tensor]] = []
     for first in range(0, len(prompt_ids), size):

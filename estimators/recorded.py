@@ -37,13 +37,16 @@ def recorded_statistics(
     ``max_probability`` and ``margin`` need two of them, ``token_confidence`` the ``top_k`` likeliest (a server that
     appends the token written sends one more, which does not count); ``entropy`` is NaN unless they hold all but 1e-4 of
     the probability, ``self_certainty`` unless all tokens are there, and a level's log-probability is NaN where the
-    record does not have it. An estimator is not valid where it reads a NaN.
+    record does not have it. An estimator is not valid where it reads a NaN. Raises ValueError for a vocabulary of fewer
+    than 2 tokens and for a record of more tokens than there are.
 
     >>> token = RecordedToken(math.log(0.5), {7: math.log(0.5), 8: math.log(0.25)})
     >>> read = recorded_statistics([[token]], vocabulary=100)
     >>> read.margin.item(), read.entropy.isnan().item()
     (0.25, True)
     """
+    if vocabulary < 2:
+        raise ValueError(f"vocabulary is {vocabulary}, expected at least 2 tokens")
     length = max(map(len, completions), default=0)
     statistics = TokenStatistics.empty((len(completions), length), len(level_ids))
     for row, tokens in enumerate(completions):
@@ -57,6 +60,8 @@ def _of_token(
     token: RecordedToken, vocabulary: int, level_ids: Sequence[int], top_k: int
 ) -> tuple[float | torch.Tensor, ...]:
     ranked = sorted(token.top.values(), reverse=True)
+    if len(ranked) > vocabulary:
+        raise ValueError(f"{len(ranked)} tokens recorded of a vocabulary of {vocabulary}")
     probabilities = [math.exp(value) for value in ranked]
     entropy = self_certainty = token_confidence = highest = margin = math.nan
     if len(ranked) > 1:

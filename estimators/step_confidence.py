@@ -89,7 +89,7 @@ class StepAccumulator:
     def push(self, max_probability: float, placed: Placed) -> ClosedStep | None:
         """Take in a token's p_max; returns the step that ends with it, or that a closing tag ends before it."""
         if placed.step >= 0:
-            self._logs += math.log(max_probability) if max_probability > 0 else -math.inf
+            self._logs += -math.inf if max_probability == 0 else math.log(max_probability)
             self._sum += max_probability
             self._tokens += 1
         if not placed.closes:

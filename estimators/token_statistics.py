@@ -84,7 +84,8 @@ def token_statistics(
     """Statistics (*) of the ``tokens`` (*) drawn from ``logits`` (*, V), V >= 2, a chunk of rows at a time.
 
     Sums are taken in float32, whatever type the logits have. Beside its results it keeps at most four copies of
-    :data:`CHUNK` logits, whatever their number. A row of which no token can come has NaN.
+    :data:`CHUNK` logits, whatever their number. A row of which no token can come has NaN. Of a vocabulary that is
+    larger than the tokenizer's all tokens count, as they do where one is drawn. Raises ValueError for V below 2.
 
     >>> read = token_statistics(torch.log(torch.tensor([[0.5, 0.3, 0.2]])), torch.tensor([1]), [0, 2], top_k=2)
     >>> [round(value.item(), 3) for value in (read.log_prob, read.entropy, read.max_probability, read.margin)]
@@ -94,6 +95,8 @@ def token_statistics(
     >>> read.level_log_probs.exp().round(decimals=3).tolist() == torch.tensor([[0.5, 0.2]]).tolist()
     True
     """
+    if logits.size(-1) < 2:
+        raise ValueError(f"logits of {logits.size(-1)} token, expected at least 2")
     rows, flat = logits.reshape(-1, logits.size(-1)), tokens.reshape(-1)
     read = hidden_statistics(rows, flat, lambda chunk: chunk, logits.size(-1), level_ids, top_k)
     shaped = (getattr(read, each.name) for each in fields(read))
@@ -215,13 +218,15 @@ def completion_statistics(
     ``read_BT`` says which tokens are read, all of them if left out; the others, and places behind a completion's end,
     have zeros. ``batch_size`` completions go into a forward pass, all if left out. Only the tokens that are read go
     through the head, so that the peak is that of the model's trunk on ``batch_size`` sequences and four copies of
-    :data:`CHUNK` logits, not B x T x V. Raises ValueError where the numbers of prompts and completions differ, and
-    where a prompt is empty: its first completion token would have nothing before it.
+    :data:`CHUNK` logits, not B x T x V. Raises ValueError where the numbers of prompts and completions differ, for a
+    token that the model does not know, and where a prompt is empty: its first completion token would have nothing
+    before it.
     """
     if len(prompt_ids) != len(completion_ids):
         raise ValueError(f"{len(prompt_ids)} prompts for {len(completion_ids)} completions")
     if any(len(prompt) == 0 for prompt in prompt_ids):
         raise ValueError("an empty prompt gives the first completion token no logits; start it with a BOS token")
+    check_tokens(model, (*prompt_ids, *completion_ids))
     count, length = len(completion_ids), max(map(len, completion_ids), default=0)
     written_BT = torch.arange(length) < torch.tensor([len(each) for each in completion_ids]).view(-1, 1)
     read_BT = written_BT if read_BT is None else read_BT.cpu() & written_BT
@@ -258,6 +263,17 @@ def _one_pass(
             vocabulary = model.config.get_text_config().vocab_size
             statistics = hidden_statistics(read, written, project, vocabulary, level_ids)
     return statistics.spread(read_BT.to(read.device))
+
+
+def check_tokens(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> None:
+    """Raise ValueError for a token id that is none of the model's, where torch would speak of an index."""
+    vocabulary = model.config.get_text_config().vocab_size
+    for ids in sequences:
+        strange = [token for token in (min(ids), max(ids)) if not 0 <= token < vocabulary] if ids else []
+        if strange:
+            raise ValueError(
+                f"token {strange[0]} is none of the model's {vocabulary}: its tokenizer is another model's"
+            )
 
 
 def left_padded(

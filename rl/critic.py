@@ -4,7 +4,7 @@
 hang below the policy, so that one optimizer, one DeepSpeed engine and one ``accelerate.prepare`` see policy and critic,
 and run in a hook of the policy's trunk: under DDP and ZeRO-3 parameters have to be used inside the model's own forward
 pass. A checkpoint keeps them apart: the policy's folder stays one that ``AutoModelForCausalLM`` loads, the critic lies
-in ``critic/`` beside it.
+in ``critic/`` beside it, where :mod:`estimators.critic` reads it as a confidence.
 
 Shapes: B completions, L tokens of prompt and completion, T of the completion, H hidden width, R credit streams.
 """
@@ -22,10 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-CRITIC_FOLDER = "critic"
+from estimators.critic import CRITIC_FILE, CRITIC_FOLDER, RIGHT, STREAMS, has_critic
+
 VALUE_MODELS = ("head", "separate")
 _NAME = "critic"
-_FILE = "critic.safetensors"
 
 
 class Critic(nn.Module):
@@ -100,19 +100,28 @@ def critic_tensors(critic: Critic, state: Mapping[str, torch.Tensor] | None) -> 
     return {rest: state[name] for name, (before, found, rest) in parted.items() if found and before[-1:] in ("", ".")}
 
 
-def save_critic(folder: str | Path, critic: Critic, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write ``critic/`` below a checkpoint; the names of the streams, in the order of the head, are in its metadata."""
+def save_critic(
+    folder: str | Path, critic: Critic, tensors: Mapping[str, torch.Tensor], right: Sequence[float | None]
+) -> None:
+    """Write ``critic/`` below a checkpoint: weights, and beside those of a trunk its configuration.
+
+    In the metadata, in the order of the head, stand the names of the streams and ``right``: what each pays for a right
+    answer beyond a wrong one, None where it pays for other things too.
+    """
     place = Path(folder) / CRITIC_FOLDER
     place.mkdir(parents=True, exist_ok=True)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(whole, place / _FILE, metadata={"streams": json.dumps(critic.streams)})
+    metadata = {STREAMS: json.dumps(critic.streams), RIGHT: json.dumps(list(right))}
+    save_file(whole, place / CRITIC_FILE, metadata=metadata)
+    if critic.trunk is not None:
+        critic.trunk.config.save_pretrained(place)
 
 
 def load_critic(folder: str | Path, critic: Critic) -> None:
     """Read back what :func:`save_critic` wrote. Raises ValueError where it is not there or of another rubric."""
-    path = Path(folder) / CRITIC_FOLDER / _FILE
-    if not path.is_file():
-        raise ValueError(f"{folder}: holds no critic, there is no {CRITIC_FOLDER}/{_FILE} in it")
+    path = Path(folder) / CRITIC_FOLDER / CRITIC_FILE
+    if not has_critic(folder):
+        raise ValueError(f"{folder}: holds no critic, there is no {CRITIC_FOLDER}/{CRITIC_FILE} in it")
     tensors = load_file(path)
     shapes, theirs = (
         {name: tuple(each.shape) for name, each in state.items()} for state in (critic.state_dict(), tensors)

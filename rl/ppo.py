@@ -247,7 +247,17 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
         tensors = critic_tensors(self._critic, state_dict)  # before the policy's are picked out of it
         super()._save(output_dir, state_dict)
         if self.args.should_save and tensors:
-            save_critic(folder, self._critic, tensors)
+            save_critic(folder, self._critic, tensors, self._paid_for_right())
+
+    def _paid_for_right(self) -> list[float | None]:
+        """What each stream pays for a right answer beyond a wrong one at this step; None where not for that alone."""
+        weights_K = self.rubric.weights_at(self.state.global_step)
+        members = [[index for index, member in enumerate(row) if member] for row in self._members_RK.tolist()]
+        paid = [
+            float(weights_K[terms[0]]) if [self.rubric.names[each] for each in terms] == ["accuracy"] else None
+            for terms in members
+        ]
+        return [*paid, None] if self.args.kl_in_reward else paid
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)

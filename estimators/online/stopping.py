@@ -121,8 +121,9 @@ class LowestGroup:
     """DeepConf's early stop: the trace is given up at the first full window whose mean confidence is below a threshold.
 
     While fewer than ``window`` tokens are there nothing is stopped, whatever their confidence: a trace that is shorter
-    than the window is never stopped. A mean equal to the threshold is not below it. Raises ValueError for a threshold
-    that is NaN (arXiv 2508.15260, section 3.3).
+    than the window is never stopped. A mean equal to the threshold is not below it, nor is that of a window in which a
+    token's confidence is not known. Raises ValueError for a threshold that is NaN and for a window of no token (arXiv
+    2508.15260, section 3.3).
     """
 
     name: ClassVar[str] = "lowest group"
@@ -134,6 +135,8 @@ class LowestGroup:
     def __post_init__(self) -> None:
         if math.isnan(self.threshold):
             raise ValueError("threshold is nan: it was fitted on no trace")
+        if self.window < 1:
+            raise ValueError(f"window is {self.window}, expected a number of tokens, at least 1")
 
     def follow(self) -> Follower:
         return _GroupFollower(self)
@@ -179,13 +182,17 @@ class TrialExit:
     """DEER's exit: the thought is closed where a trial answer at the end of a step reaches ``threshold``.
 
     The confidence of a trial is the geometric mean of the likeliest tokens' probabilities over its answer, drawn
-    greedily (arXiv 2504.15895; .95 there).
+    greedily (arXiv 2504.15895; .95 there). Raises ValueError for a threshold outside of [0, 1].
     """
 
     name: ClassVar[str] = "trial answer"
     answers: ClassVar[bool] = True
     reads_trials: ClassVar[bool] = True
     threshold: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold!r}, expected a number in [0, 1]")
 
     def follow(self) -> Follower:
         return _TrialFollower(self.threshold)
@@ -209,6 +216,8 @@ class ConfidenceDynamics:
         sum_{i <= s} (1 - c_i) / log2(1 + i) >= degeneration          unsure: early steps weigh more
 
     Both signals and the falling logarithmic weight are the paper's (arXiv 2604.04930); the constants here are ours.
+    ``first`` and ``last`` above 1 are reached by no confidence. Raises ValueError where either is NaN, for ``ramp``
+    below 1 and for ``degeneration`` not above 0.
     """
 
     name: ClassVar[str] = "confidence dynamics"
@@ -220,7 +229,9 @@ class ConfidenceDynamics:
     degeneration: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.ramp < 1 or self.degeneration <= 0:
+        if math.isnan(self.first + self.last):
+            raise ValueError(f"first {self.first}, last {self.last}: expected two numbers")
+        if self.ramp < 1 or not self.degeneration > 0:
             raise ValueError(f"ramp {self.ramp}, degeneration {self.degeneration}: expected at least 1, and above 0")
 
     def follow(self) -> Follower:

@@ -110,7 +110,8 @@ def keeping(values: ArrayLike, share: float) -> float:
     ``values`` are those of complete traces, higher where surer, NaN where a trace has none; linear interpolation, as
     numpy's. A trace is kept where its value is not below the threshold, so that equal values keep all. ``share`` .1
     is DeepConf-low, the 90th percentile, which stops most traces; .9 is DeepConf-high, the 10th. Raises ValueError for
-    a share outside (0, 1] and where no trace has a value.
+    a share outside (0, 1], where no trace has a value, and for an infinite one (of the likeliest tokens one cannot
+    come, as behind top-k sampling), which stands on no scale.
 
     >>> keeping(range(11), LOW_SHARE), keeping(range(11), HIGH_SHARE)
     (9.0, 1.0)
@@ -121,6 +122,11 @@ def keeping(values: ArrayLike, share: float) -> float:
     known = given[~np.isnan(given)]
     if not len(known):
         raise ValueError(f"no value among {len(given)} warm-up traces to fit a threshold on: all are empty")
+    if np.isinf(known).any():
+        raise ValueError(
+            "a warm-up trace has an infinite confidence, as some of the likeliest tokens cannot come: read log-"
+            "probabilities from before top-k or top-p cuts them"
+        )
     return float(np.quantile(known, round(1 - share, 9)))
 
 

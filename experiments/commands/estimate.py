@@ -31,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--completions", type=Path, metavar="FILE", help="parquet or JSONL of prompt, gold, completion, logprobs"
     )
-    parser.add_argument("--estimators", metavar="NAME,...", help="which; all that the source can give if left out")
+    parser.add_argument(
+        "--estimators", metavar="NAME,...", help="which; if left out all that the source can give, and the recipe's"
+    )
     parser.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
     parser.add_argument("--verifier", default="math", help="what judges recorded completions (default math)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records.parquet")
@@ -89,17 +91,24 @@ def _asked_for(names: str | None) -> list[str] | None:
 
 def _of_checkpoint(options: argparse.Namespace) -> pd.DataFrame:
     from estimators import ESTIMATORS
-    from estimators.estimator import LEVELS, SAMPLES, TOKEN_STATISTICS
+    from estimators.critic import has_critic
+    from estimators.estimator import CRITIC, LEVELS, SAMPLES, TOKEN_STATISTICS
     from experiments.config.recipe import VERBALIZED
     from experiments.probe.checkpoint import probe_checkpoint
+    from experiments.schema import from_mapping
 
     recipe = checkpoint_recipe(options.checkpoint, options.recipe, options.overrides)
     given = {TOKEN_STATISTICS} | ({LEVELS} if recipe.template.levels else set())
     given |= {SAMPLES} if recipe.probe.samples else set()
+    given |= {CRITIC} if has_critic(options.checkpoint) else set()
     names: Sequence[str] = _asked_for(options.estimators) or [
-        name for name, kind in ESTIMATORS.items() if kind.needs <= given
+        name for name, kind in ESTIMATORS.items() if kind.needs <= given or name in recipe.estimators
     ]
-    estimators = {name: recipe.estimators.get(name) or ESTIMATORS[name]() for name in names if name != VERBALIZED}
+    estimators = {
+        name: recipe.estimators.get(name) or from_mapping(ESTIMATORS[name], {}, f"estimators.{name}")
+        for name in names
+        if name != VERBALIZED
+    }
     # What compares samples is to have a value of every question.
     settings = dataclasses.replace(recipe.probe, sampled_size=recipe.probe.size)
     recipe = dataclasses.replace(recipe, estimators=estimators, probe=settings)
@@ -124,7 +133,7 @@ def _recorded(path: Path, names: Sequence[str] | None, verifier: str) -> pd.Data
     from estimators.estimator import TOKEN_STATISTICS
     from experiments.config.recipe import VERBALIZED
     from experiments.probe.estimates import with_estimate
-    from experiments.probe.recorded import estimate_recorded
+    from experiments.probe.recorded import check_recorded, estimate_recorded
     from experiments.probe.records import from_completions, read_completions
     from experiments.probe.tables import read_table
     from experiments.schema import one_of
@@ -134,6 +143,7 @@ def _recorded(path: Path, names: Sequence[str] | None, verifier: str) -> pd.Data
     one_of("--verifier", verifier, [name for name, kind in VERIFIERS.items() if not kind.graded])
     names = names or [name for name, kind in ESTIMATORS.items() if kind.needs <= {TOKEN_STATISTICS}]
     template, completions = AnswerTemplate(analysis="optional"), read_completions(path)
+    check_recorded({name: ESTIMATORS[name].needs for name in names})
     estimators = {name: ESTIMATORS[name]() for name in names}
     estimates = estimate_recorded(read_table(path), completions["completion"].tolist(), template, estimators)
     with VerifierPool(verifier, workers=2) as pool:

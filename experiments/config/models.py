@@ -178,13 +178,21 @@ def check_lora(model: Any) -> None:
 
 
 def _check_levels(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ConfigError, before weights load, where the run needs levels of one token each and they are not."""
-    from estimators.estimator import LEVELS
+    """Raise ConfigError, before weights load, where the run needs levels of one token each and they are not.
+
+    So too where the middle of training is to be measured by what a saved checkpoint alone has.
+    """
+    from estimators.estimator import CRITIC, HIDDEN_STATES, LEVELS
     from rl.segments import LevelTokens
 
     read = [name for name in recipe.rubric.signals if name in ESTIMATORS]
     read += [recipe.probe.confidence] if recipe.probe.every else []
     asked = [recipe.estimators.get(name) or ESTIMATORS[name]() for name in read]
+    if any(each.needs & {HIDDEN_STATES, CRITIC} for each in asked):
+        raise ConfigError(
+            f"probe.every: {recipe.probe.confidence} is read off a saved checkpoint, and cannot be measured in the "
+            "middle of training; set another probe.confidence or leave probe.every out"
+        )
     needed = recipe.trainer.get("confidence_loss_weight") or any(LEVELS in each.needs for each in asked)
     if needed and not recipe.model.add_template_tokens and not recipe.adds_marks:
         try:

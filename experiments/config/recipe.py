@@ -255,14 +255,15 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
 
 def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
     """Raise ConfigError where a template lacks what an estimator needs, or a probe would read no probability."""
-    from estimators.estimator import HIDDEN_STATES, LEVELS, TEXT, TOKEN_STATISTICS
+    from estimators.estimator import CRITIC, HIDDEN_STATES, LEVELS, TEXT, TOKEN_STATISTICS
 
     signals = [name for name in recipe.rubric.signals if name in ESTIMATORS]
     for name in dict.fromkeys((*estimators, *signals)):
         needs = ESTIMATORS[name].needs
         if LEVELS in needs and recipe.template.levels is None:
             raise ConfigError(f"estimators.{name}: needs task.template.levels, a known set of confidences")
-        given = {TOKEN_STATISTICS, LEVELS} | (set() if name in signals else {TEXT, HIDDEN_STATES})  # a probe gives more
+        of_probe = set() if name in signals else {TEXT, HIDDEN_STATES, CRITIC}
+        given = {TOKEN_STATISTICS, LEVELS} | of_probe
         if beyond := needs - given:
             raise ConfigError(f"estimators.{name}: needs {', '.join(sorted(beyond))}, which a recipe does not give")
     probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]

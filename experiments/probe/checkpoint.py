@@ -15,7 +15,8 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from estimators.estimator import LEVELS
+from estimators.critic import KeptCritic
+from estimators.estimator import CRITIC, LEVELS
 from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import VERBALIZED, Recipe
 from experiments.errors import ConfigError
@@ -94,6 +95,7 @@ def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequen
         read_template(folder) or recipe.template,
         **{name: getattr(recipe.template, name) for name in ("step_separators", "step_min_tokens", "step_max_tokens")},
     )
+    critic = _kept_critic(recipe, names, folder)
     model, tokenizer = open_policy(
         path,
         f"probe {method}",
@@ -104,7 +106,18 @@ def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequen
     )
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
-    return Policy(model, tokenizer, template, read_temperature(folder))
+    return Policy(model, tokenizer, template, read_temperature(folder), critic)
+
+
+def _kept_critic(recipe: Recipe, names: Sequence[str], folder: str | Path) -> KeptCritic | None:
+    """The checkpoint's critic where one of the estimators reads it. Raises ConfigError where it keeps none."""
+    for name in names:
+        if name != VERBALIZED and CRITIC in recipe.estimators[name].needs:
+            try:
+                return KeptCritic.load(folder)
+            except ValueError as error:
+                raise ConfigError(f"estimators.{name}: {error}") from error
+    return None
 
 
 def sampled_rows(recipe: Recipe, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 
 from estimators.corpus import CorpusEntity, CorpusPair
 from estimators.estimator import (
+    CRITIC,
     HIDDEN_STATES,
     LEVELS,
     TEXT,
@@ -58,6 +59,8 @@ def check_files(policy: Policy, estimators: Mapping[str, Estimator]) -> None:
                 estimator.check(Identity.of(policy.model, policy.tokenizer))
             elif isinstance(estimator, CorpusPair | CorpusEntity):
                 estimator.check()
+            elif CRITIC in estimator.needs and policy.critic is not None:
+                policy.critic.check(policy.model)
         except ValueError as error:
             raise ConfigError(f"estimators.{name}: {error}") from error
 
@@ -73,8 +76,8 @@ def estimate_generations(
     """Name -> estimate (N,) of the completions, ``batch_size`` of them in a forward pass.
 
     ``extras`` are what estimators need beyond that pass. Completions are read leniently, as records are. Raises
-    ValueError where an estimator needs confidence levels and the template has none, or one is not a token, and for a
-    hidden probe of another model.
+    ValueError where an estimator needs confidence levels and the template has none, or one is not a token, for a
+    hidden probe of another model, and for the critic of a policy that was opened without one.
     """
     asked = list(estimators.values())
     needs = frozenset[str]().union(*(each.needs for each in asked))
@@ -102,6 +105,17 @@ def estimate_generations(
                 pad_token_id=policy.tokenizer.pad_token_id,
             )
             completions = replace(completions, hidden=HiddenStates(identity, read))
+        if CRITIC in needs:
+            if policy.critic is None:
+                raise ValueError("estimators.critic: reads a critic, and the policy was opened without one")
+            values_B = policy.critic.values(
+                policy.model,
+                prompt_ids,
+                completions.completion_ids,
+                completions.answer_BT,
+                pad_token_id=policy.tokenizer.pad_token_id,
+            )
+            completions = replace(completions, critic_values_B=values_B)
         statistics = TokenStatistics.empty(completions.written_BT.shape)
         if TOKEN_STATISTICS in needs:
             # Of what is not read too, for nothing: with weights split over ranks all make the same number of passes.

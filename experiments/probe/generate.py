@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from estimators.critic import KeptCritic
 from estimators.metrics.cost import flops
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
@@ -27,6 +28,8 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     template: AnswerTemplate
     temperature: float = 1.0
+    critic: KeptCritic | None = None
+    """The critic kept with the checkpoint, where an estimator asks for it."""
 
     @property
     def end_ids(self) -> tuple[int, ...]:

@@ -25,13 +25,8 @@ def estimate_recorded(
 
     Each of its values lists the completion's tokens, ``{token, logprob, top_logprobs: [{token, logprob}, ...]}``, with
     ``bytes`` where a token is not text by itself. What more is needed than was recorded leaves an estimate not
-    valid. Raises DataError for tokens that are not the completion's text, ConfigError for an estimator that log-
-    probabilities of tokens are not enough for.
+    valid. Raises DataError for tokens that are not the completion's text; see :func:`check_recorded` for estimators.
     """
-    for name, estimator in estimators.items():
-        if beyond := sorted(estimator.needs - {TOKEN_STATISTICS}):
-            said = "confidence levels" if beyond == [LEVELS] else ", ".join(beyond)
-            raise ConfigError(f"--estimators {name}: needs {said}, which recorded completions do not give")
     if COLUMN not in table.frame.columns:
         found = ", ".join(map(repr, table.frame.columns))
         raise table.error(0, COLUMN, f"is not there, only {found}; expected the tokens with their log-probabilities")
@@ -53,6 +48,14 @@ def estimate_recorded(
     completions = as_completions([[]] * len(places), places, parsed, decoded, rules=step_rules(template))
     statistics = recorded_statistics(recorded, _UNKNOWN_VOCABULARY)
     return {name: estimator(completions, statistics) for name, estimator in estimators.items()}
+
+
+def check_recorded(needs: Mapping[str, frozenset[str]]) -> None:
+    """Raise ConfigError for the first estimator, name -> needs, that log-probabilities of tokens are not enough for."""
+    for name, needed in needs.items():
+        if beyond := sorted(needed - {TOKEN_STATISTICS}):
+            said = "confidence levels" if beyond == [LEVELS] else ", ".join(beyond)
+            raise ConfigError(f"--estimators {name}: needs {said}, which recorded completions do not give")
 
 
 def _token(entry: Mapping[str, Any], ids: dict[bytes, int]) -> RecordedToken:

@@ -1,8 +1,10 @@
-"""Token statistics against lm-polygraph's perplexity, mean token entropy and self-certainty, on the same logits.
+"""Token statistics against lm-polygraph's perplexity, mean token entropy and self-certainty: same model, same texts.
 
-    pip download --no-deps --dest /tmp/lm-polygraph lm-polygraph
+    make smollm2 && pip download --no-deps --dest /tmp/lm-polygraph lm-polygraph
     python tests/benchmarks/lm_polygraph_speed.py --wheel /tmp/lm-polygraph/lm_polygraph-*.whl [--pairs 3]
 
+The texts are this repository's README, cut into rows of equal length; one forward pass of the model gives the logits of
+all tokens but each row's first, and both sides start from these, so that the pass itself is not counted.
 Of lm-polygraph only the four modules that compute these are read, from its wheel, so that its other requirements need
 not be installed: it is given what its pipeline gives them, log-probabilities of every token as arrays. The time counted
 as its is that of the log-softmax, its entropy calculator and its three estimators; ours is that of all statistics and
@@ -26,6 +28,7 @@ import torch
 
 from estimators import ESTIMATORS
 from estimators.token_statistics import token_statistics
+from experiments.config.models import open_policy
 from tests.factories import make_completions
 
 OURS = {"Perplexity": "mean_log_prob", "MeanTokenEntropy": "entropy", "SelfCertainty": "self_certainty"}
@@ -36,13 +39,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheel", type=Path, required=True)
-    for name, default in (("vocabulary", 49152), ("completions", 8), ("tokens", 64), ("pairs", 3)):
+    parser.add_argument("--model", default="smollm2-135m-instruct", help="a shipped policy, a folder or a hub name")
+    for name, default in (("completions", 8), ("tokens", 64), ("pairs", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    logits_BTV = torch.randn(options.completions, options.tokens, options.vocabulary) * 3
-    tokens_BT = torch.randint(0, options.vocabulary, (options.completions, options.tokens))
+    logits_BTV, tokens_BT = read_texts(options.model, options.completions, options.tokens)
     theirs = lm_polygraph(options.wheel)
     ratios, difference = [], 0.0
     for _ in range(options.pairs):
@@ -51,7 +53,18 @@ def main() -> None:
         ratios.append(seconds / own_seconds)
         difference = max(difference, *(float(np.abs(values[name] - own[name]).max()) for name in OURS))
     spread = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
-    print(json.dumps({"times as fast": spread, "largest difference": difference}, indent=2))
+    shape = dict(zip(("completions", "tokens", "vocabulary"), logits_BTV.shape, strict=True))
+    print(json.dumps({"times as fast": spread, "largest difference": difference} | shape, indent=2))
+
+
+def read_texts(name: str, completions: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (B, T, V) of a model over rows of text, and the tokens (B, T) that stand there."""
+    model, tokenizer = open_policy(name, "--model")
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    ids = tokenizer.encode(text, add_special_tokens=False)[: completions * (tokens + 1)]
+    ids_BT = torch.tensor(ids).reshape(completions, tokens + 1)
+    with torch.no_grad():
+        return model.eval()(ids_BT).logits[:, :-1].float(), ids_BT[:, 1:]
 
 
 def lm_polygraph(wheel: Path) -> dict[str, Any]:

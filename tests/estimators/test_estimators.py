@@ -35,6 +35,7 @@ def nothing_written(rows: int, width: int) -> Completions:
         level_positions_B=torch.full((rows,), -1),
         asked={name: torch.full((rows, 2), torch.nan) for name in ("p_true", "yes_no")},
         clusters_BN=torch.full((rows, 4), -1),
+        critic_values_B=torch.full((rows,), torch.nan),
         prompts=[""] * rows,
         answers=[None] * rows,
     )

@@ -105,8 +105,11 @@ def test_confidences_that_a_record_does_not_hold_stop_nothing() -> None:
     [
         ({"index": 0, "delta": {"content": "a"}}, "text but no 'logprobs'"),
         ({"index": 0, "text": "a", "logprobs": None}, "text but no 'logprobs'"),
-        ({"logprobs": {"content": [{"token": "a", "logprob": "x"}]}}, "log-probability 'x'"),
-        ({"logprobs": {"content": [{"token": "a", "logprob": math.nan}]}}, "log-probability nan"),
+        ({"logprobs": {"content": [{"token": "a", "logprob": "x"}]}}, "content.0.: ValueError .*'x'"),
+        (
+            {"logprobs": {"content": [{"token": "a", "logprob": math.nan}]}},
+            "logprob nan of 'a' is not a log-probability",
+        ),
     ],
 )
 def test_chunks_that_say_nothing_are_refused(choice: dict, message: str) -> None:

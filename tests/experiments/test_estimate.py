@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from estimators import ESTIMATORS
 from experiments.cli import main
@@ -63,6 +66,8 @@ def test_what_recorded_completions_cannot_give_is_refused(tmp_path: Path, refusa
     )
     assert "agreement: needs samples" in asked(*recorded, "--estimators", "agreement")
     assert "p_true: needs extra_passes" in asked(*recorded, "--estimators", "p_true")
+    assert "hidden_probe: needs hidden_states" in asked(*recorded, "--estimators", "hidden_probe")
+    assert "critic: needs critic" in asked(*recorded, "--estimators", "critic")
     assert "are for a checkpoint" in asked(*recorded, "--recipe", "candor")
     other = completions(tmp_path, text="<answer>3</answer>")
     assert "column 'logprobs': its tokens write" in asked("--completions", other)
@@ -88,3 +93,25 @@ def test_a_checkpoint_is_sampled_and_asked_only_where_an_estimator_compares_or_a
     agreed = records.loc[records["method"] == "agreement"]
     assert set((agreed.loc[agreed["parsed"], "confidence"] * 3).round(9)) <= {1.0, 2.0, 3.0}
     assert "AUROC" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_ppo_is_read_by_the_critic_that_it_keeps(
+    make_trainer: Any, write_recipe: Callable[..., Path], policy: Any, tmp_path: Path, refusal: Refusal
+) -> None:
+    trainer = make_trainer(method="ppo", credit="segment")
+    with torch.no_grad():
+        trainer._critic.head.bias.fill_(0.25)
+    trainer.save_model(str(tmp_path / "kept"))
+    rest = ("--recipe", write_recipe(), "--out", tmp_path / "out", "probe.size=8", "probe.max_new_tokens=10")
+    assert main(["estimate", *map(str, (tmp_path / "kept", *rest)), "--estimators", "critic,length"]) == 0
+    records = pd.read_parquet(tmp_path / "out" / "records.parquet").set_index("method").loc["critic"]
+    assert len(records) == 8 and set(records.loc[records["parsed"], "confidence"]) == {0.25}
+    assert (records["parsed"] == records["answer"].notna()).all() and records["parsed"].any()
+    assert "estimators.critic: " in (said := refusal.command("estimate", policy.path, *rest, "--estimators", "critic"))
+    assert "keeps no critic" in said and "candor train candor_ppo" in said
+
+
+def test_an_estimator_that_reads_a_file_is_not_asked_without_one(tmp_path: Path, refusal: Refusal) -> None:
+    common = ("tiny-small", "probe.size=2", "--out", tmp_path / "out")
+    for name, option in (("hidden_probe", "path"), ("corpus_pair", "index")):
+        assert f"estimators.{name}.{option}" in refusal.command("estimate", *common, "--estimators", name)

@@ -18,7 +18,7 @@ from experiments.config.recipe import load_recipe
 from experiments.probe.checkpoint import probe_checkpoint, validation_rows
 from rl.heldout import HeldOutProbe
 from rl.metrics import calibration_metrics
-from tests.factories import json_lines
+from tests.factories import Refusal, json_lines
 
 TIMES = ("time/", "step_time", "train_", "heldout/", "total_flos")
 
@@ -106,3 +106,17 @@ def test_the_section_is_checked_before_a_model_loads(
         command = ["train", str(write_recipe()), "probe.every=1", override, "--out", str(tmp_path / "run")]
         assert main(command) == 2
         assert capsys.readouterr().err.startswith(f"candor: {message}")
+
+
+def test_what_a_saved_checkpoint_alone_has_cannot_be_measured_on_the_way(
+    write_recipe: Callable[..., Path], tmp_path: Path, refusal: Refusal
+) -> None:
+    asked = (
+        "estimators.critic={}",
+        "probe.confidence=critic",
+        "probe.every=1",
+        "probe.every_size=20",
+        "--out",
+        tmp_path,
+    )
+    assert "probe.every: critic is read off a saved checkpoint" in refusal.command("train", write_recipe("ppo"), *asked)

@@ -15,6 +15,7 @@ from peft import LoraConfig
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from estimators.critic import KeptCritic
 from rewards.rubric import Rubric
 from rl.critic import load_critic
 from rl.ppo import CalibratedPPOTrainer
@@ -309,6 +310,37 @@ def test_an_adapter_is_saved_without_the_critic(make_trainer: Any, tmp_path: Pat
     with safe_open(tmp_path / "critic" / "critic.safetensors", "pt") as file:
         assert set(file.keys()) == {"head.weight", "head.bias"}
         assert file.metadata()["streams"] == '["accuracy", "brier", "format"]'
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_kept_critic_says_of_an_answer_what_it_said_in_training(
+    separate: bool, make_trainer: Any, replay: Any, policy: Any, tmp_path: Path
+) -> None:
+    """Before the closing tag, where all of the answer has been read, in shares of what accuracy pays."""
+    rubric = Rubric.from_config({"format": {"weight": 0.5}, "accuracy": {"weight": 2.0}, "brier": {"weight": 1.0}})
+    choice = {"value_model": "separate", "critic": policy.load()[0]} if separate else {}
+    trainer = make_trainer(method="ppo", rows=ROWS, rubric=rubric, max_completion_length=12, **choice)
+    torch.nn.init.normal_(trainer._critic.head.weight)
+    replay(trainer, COMPLETIONS)
+    batch = scored(trainer)
+    trainer.save_model(str(tmp_path))
+    kept = KeptCritic.load(tmp_path)
+    prompts, written = (
+        [ids[mask.bool()].tolist() for ids, mask in zip(batch[f"{part}_ids"], batch[f"{part}_mask"], strict=True)]
+        for part in ("prompt", "completion")
+    )
+    answer_BT = torch.zeros(len(written), max(map(len, written)), dtype=torch.bool)
+    answer_BT[:, 1] = True  # <answer>, the digit, </answer>
+    values_B = kept.values(trainer.model, prompts, written, answer_BT, pad_token_id=0)
+    expected_B = batch["values"][:, trainer._critic.streams.index("accuracy"), 2] / 2.0
+    torch.testing.assert_close(values_B[0], expected_B[0], rtol=1e-4, atol=1e-5)
+    assert values_B.std() > 0.1
+
+
+def test_one_value_for_all_rewards_is_no_probability(make_trainer: Any, tmp_path: Path) -> None:
+    make_trainer(method="ppo", credit="sequence").save_model(str(tmp_path))
+    with pytest.raises(ValueError, match=r"no stream of its is of correctness alone .*credit: segment"):
+        KeptCritic.load(tmp_path)
 
 
 def test_a_critic_of_another_rubric_is_refused(make_trainer: Any, tmp_path: Path) -> None:

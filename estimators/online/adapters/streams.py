@@ -12,7 +12,6 @@ and completions (``choices[].logprobs`` with ``tokens``, ``token_logprobs``, ``t
 from __future__ import annotations
 
 import codecs
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +20,9 @@ from estimators.online.requests import PieceReading, distribution_confidence
 from estimators.online.stopping import Monitor, Rule, Stop, Token
 from estimators.recorded import RecordedToken, recorded_statistics
 from estimators.segmentation import StepRules
+from estimators.written import log_probability
+
+_NOT_A_TOKEN = (AttributeError, KeyError, TypeError, ValueError)
 
 TokenConfidence = Callable[[RecordedToken], float]
 """Confidence of a recorded token, higher where surer, NaN where the record does not hold enough."""
@@ -39,7 +41,8 @@ def recorded_confidence(name: str, vocabulary: int) -> TokenConfidence:
 class StreamWatch:
     """Follows every choice of one stream, each with a state of its own; make another for the next stream.
 
-    ``inside`` says that the prompt has opened the thought. Raises ValueError for a chunk without log-probabilities.
+    ``inside`` says that the prompt has opened the thought. Raises ValueError for a chunk without log-probabilities, and
+    for what are none, naming its place.
     """
 
     def __init__(
@@ -91,20 +94,30 @@ def _tokens(choice: Mapping[str, Any], utf8: codecs.IncrementalDecoder) -> Itera
         if (choice.get("delta") or {}).get("content") or choice.get("text"):
             raise ValueError("a chunk holds text but no 'logprobs'; ask the server for logprobs and top_logprobs")
         return
-    if logprobs.get("content") is not None:
-        for entry in logprobs["content"]:
-            top = [_log_prob(each.get("logprob")) for each in entry.get("top_logprobs") or ()]
+    entries = logprobs.get("content")
+    for place, entry in enumerate(_of_completions(logprobs) if entries is None else entries):
+        try:
+            top = [log_probability(each) for each in entry.get("top_logprobs") or ()]
             raw = entry.get("bytes")
             piece = entry["token"] if raw is None else utf8.decode(bytes(raw))
-            yield RecordedToken(_log_prob(entry.get("logprob")), dict(enumerate(top))), piece
-        return
-    tops = logprobs.get("top_logprobs") or [{}] * len(logprobs["tokens"])
-    for piece, own, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True):
-        values = [_log_prob(each) for each in (top or {}).values()]
-        yield RecordedToken(_log_prob(own), dict(enumerate(values))), piece
+            record = RecordedToken(log_probability(entry), dict(enumerate(top)))
+        except _NOT_A_TOKEN as error:
+            raise ValueError(f"logprobs.content[{place}]: {type(error).__name__} {error}") from error
+        yield record, piece
 
 
-def _log_prob(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        raise ValueError(f"log-probability {value!r}, expected a number of at most 0")
-    return min(float(value), 0.0)
+def _of_completions(logprobs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tokens of the completions form as entries of the chat form."""
+    try:
+        tokens, own = logprobs["tokens"], logprobs["token_logprobs"]
+        tops = logprobs.get("top_logprobs") or [None] * len(tokens)
+        return [
+            {
+                "token": token,
+                "logprob": value,
+                "top_logprobs": [{"token": t, "logprob": v} for t, v in (top or {}).items()],
+            }
+            for token, value, top in zip(tokens, own, tops, strict=True)
+        ]
+    except _NOT_A_TOKEN as error:
+        raise ValueError(f"logprobs: {type(error).__name__} {error}") from error
