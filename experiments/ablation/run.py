@@ -47,7 +47,8 @@ def ablate(
 
     For ``cluster`` and ``request`` see :func:`experiments.launch.jobs.open_executor`. Runs that failed are named in the
     summary's ``failures`` and stay as they are unless ``retry_failed``. Raises ConfigError for a folder that cannot be
-    written and a policy that is not there, RunError where a job could not be submitted and where a tracker refused the summary.
+    written and a policy that is not there, RunError where a job could not be submitted and where a tracker refused the
+    summary.
     """
     check_models(study)
     out = writable(out)
