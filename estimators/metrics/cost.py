@@ -1,19 +1,17 @@
-"""What routing costs: accuracy against cost, its area (AIQ), latency, and cascades of any number of models.
+"""What routing a pair of models costs: accuracy against cost, its area (AIQ), and latency.
 
-A cost is a number a question in whatever unit: tokens, floating-point operations, money, seconds. A cascade asks the
-first model always and the next one where the confidence is below a threshold, so that an escalated question costs both:
-C = c_small + c_large where escalated. A router that sees the prompt alone asks one of them.
+A cost is a number a question in whatever unit: tokens, floating-point operations, money, seconds. A question that is
+escalated costs both models: C = c_small + c_large. A router that sees the prompt alone asks one of them. More models
+than two: :mod:`estimators.metrics.cascades`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from estimators.metrics.inputs import FloatArray, columns, require_rows
@@ -157,75 +155,6 @@ def quantile_interval(values: ArrayLike, quantile: float, level: float = 0.95) -
     low = float(ranked[lower - 1]) if lower >= 1 else None
     high = float(ranked[upper - 1]) if upper <= n else None
     return Interval(value, low, high, n)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cascade:
-    """A cascade of T models at fixed thresholds: ``accuracy``, mean ``cost``, and the share ``reach`` (T,) asked."""
-
-    accuracy: float
-    cost: float
-    reach: FloatArray
-
-
-def cascade(
-    confidences: Sequence[ArrayLike], corrects: Sequence[ArrayLike], prices: Sequence[ArrayLike], thresholds: ArrayLike
-) -> Cascade:
-    """T models in order; a question goes on from model j where ``confidences[j]`` is below ``thresholds[j]``.
-
-    ``confidences`` are T - 1 columns (N,), ``corrects`` and ``prices`` T of them, ``thresholds`` (T - 1,). Raises
-    ``ValueError`` for other numbers of columns.
-
-    >>> cascade([[0.2, 0.9]], [[0, 1], [1, 1]], [[1, 1], [10, 10]], [0.5]).cost
-    6.0
-    """
-    limits = np.asarray(thresholds, dtype=np.float64)
-    if not len(limits) == len(confidences) == len(corrects) - 1 == len(prices) - 1:
-        raise ValueError(
-            f"{len(confidences)} confidences, {len(corrects)} verdicts, {len(prices)} costs and {len(limits)} "
-            "thresholds, expected one more verdict and cost than confidences and thresholds"
-        )
-    right_TN = np.stack([np.asarray(each, dtype=np.float64) for each in corrects])
-    cost_TN = np.stack([np.asarray(each, dtype=np.float64) for each in prices])
-    goes_on_TN = np.stack([np.asarray(each) < limit for each, limit in zip(confidences, limits, strict=True)])
-    asked_TN = np.vstack([np.ones((1, right_TN.shape[1]), dtype=bool), np.logical_and.accumulate(goes_on_TN, axis=0)])
-    last_N = asked_TN.sum(axis=0) - 1
-    accuracy = float(right_TN[last_N, np.arange(right_TN.shape[1])].mean())
-    return Cascade(accuracy, float((asked_TN * cost_TN).sum(axis=0).mean()), asked_TN.mean(axis=1))
-
-
-def pairwise_envelope(
-    confidences: Sequence[ArrayLike], corrects: Sequence[ArrayLike], prices: Sequence[ArrayLike]
-) -> tuple[FloatArray, FloatArray]:
-    """Frontier (cost, accuracy) of all single models and all cascades of two, what a longer chain has to beat.
-
-    Arguments as for :func:`cascade`, confidences of all models but the last, which is only ever escalated to. Source:
-    arXiv 2605.06350, where full chains lose to it.
-    """
-    tables = list(zip(corrects, prices, strict=True))
-    spent = [float(np.mean(np.asarray(price, dtype=np.float64))) for _, price in tables]
-    right = [float(np.mean(np.asarray(correct, dtype=np.float64))) for correct, _ in tables]
-    for first, second in combinations(range(len(tables)), 2):
-        (small, own), (large, other) = tables[first], tables[second]
-        curve = cost_curve(confidences[first], small, large, own, other)
-        spent += curve.cost.tolist()
-        right += curve.accuracy.tolist()
-    return frontier(spent, right)
-
-
-def chain_frontier(
-    confidences: Sequence[ArrayLike], corrects: Sequence[ArrayLike], prices: Sequence[ArrayLike], points: int = 20
-) -> tuple[FloatArray, FloatArray]:
-    """Frontier (cost, accuracy) of the whole chain over a grid of ``points`` quantiles of each threshold, none, all."""
-    grids: list[NDArray[np.float64]] = []
-    for each in confidences:
-        quantiles = np.quantile(np.asarray(each, dtype=np.float64), np.arange(points) / points, method="lower")
-        grids.append(np.append(np.unique(quantiles), np.inf))
-    found = [
-        cascade(confidences, corrects, prices, limits)
-        for limits in np.stack(np.meshgrid(*grids, indexing="ij"), axis=-1).reshape(-1, len(grids))
-    ]
-    return frontier([each.cost for each in found], [each.accuracy for each in found])
 
 
 def _is_below(first: tuple[float, float], middle: tuple[float, float], last: tuple[float, float]) -> bool:

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.errors import ConfigError
-from rewards.nearest import nearest
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from estimators.gate import Gate
 
 HELP = "fit a threshold with a guarantee on judged records, and apply it"
@@ -60,8 +57,9 @@ def run(options: argparse.Namespace) -> int:
 def fit(options: argparse.Namespace) -> Gate:
     """The gate that the options ask for. Raises ConfigError for values that no gate can have."""
     from estimators.gate_fitting import fit_cost, fit_error, fit_parity
+    from experiments.probe.records import read_method
 
-    rows = _rows(options.records, options.method)
+    rows = read_method(options.records, options.method)
     source = f"{options.records.name}, method {rows['method'].iloc[0]}"
     confidence = rows["confidence"].to_numpy(float)
     try:
@@ -94,6 +92,7 @@ def fit(options: argparse.Namespace) -> Gate:
 
 def _apply(path: Path, records: Path, method: str | None, out: Path | None) -> int:
     from estimators.gate import Gate
+    from experiments.probe.records import read_method
     from rl.files import replacing
 
     try:
@@ -102,7 +101,7 @@ def _apply(path: Path, records: Path, method: str | None, out: Path | None) -> i
         raise ConfigError(f"gate: {error}") from error
     if len(gate.tiers) > 1:
         raise ConfigError(f"gate: {path}: a cascade of {len(gate.tiers)} tiers; records have one confidence a row")
-    rows = _rows(records, method)
+    rows = read_method(records, method)
     confidence = rows["confidence"].where(rows["parsed"]).to_numpy(float)
     actions = gate.actions(confidence)
     for action in dict.fromkeys(("answer", gate.otherwise)):
@@ -118,16 +117,3 @@ def _apply(path: Path, records: Path, method: str | None, out: Path | None) -> i
             partial.write_text("".join(json.dumps(each) + "\n" for each in kept.to_dict("records")), encoding="utf-8")
         print(out)
     return 0
-
-
-def _rows(path: Path, method: str | None) -> pd.DataFrame:
-    """The records of one method, unparsed confidences 0. Raises ConfigError where it is not clear which."""
-    from experiments.probe.records import read_records
-
-    records = read_records(path)
-    methods = records["method"].drop_duplicates().tolist()
-    if method is None and len(methods) > 1:
-        raise ConfigError(f"gate: {path} has several methods, name one by --method: {', '.join(methods)}")
-    if method is not None and method not in methods:
-        raise ConfigError(f"gate: {path} has no method {method!r}, only {', '.join(methods)}{nearest(method, methods)}")
-    return records[records["method"] == (methods[0] if method is None else method)]

@@ -176,6 +176,7 @@ def verify_generations(
             "manner": [manner(each.decoded.text) for each in generations],
             "item": [row.get("item") for row in rows],
             "completion_tokens": [len(each.completion_ids) for each in generations],
+            "prompt_tokens": [len(each.prompt_ids) for each in generations],
             "cost": flops(parameters, [len(each.prompt_ids) + len(each.completion_ids) for each in generations]),
         }
     )

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.errors import ConfigError
 from experiments.probe.tables import DataError, Table, read_table
 from rewards.completion import ParsedCompletion
 from rewards.markup import scan_tags
@@ -36,13 +37,13 @@ TEXT_COLUMNS = (
 BOOLEAN_COLUMNS = ("lenient", "parsed")
 PROBABILITY_COLUMNS = ("confidence", "recorded_confidence")
 AMOUNT_COLUMNS = ("cost", "large_cost", "latency_s", "large_latency_s")
-COUNT_COLUMNS = ("completion_tokens", "large_completion_tokens")
+COUNT_COLUMNS = ("completion_tokens", "large_completion_tokens", "prompt_tokens")
 BINARY_COLUMNS = ("correct", "large_correct", "recorded_correct")
 COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "lenient", "confidence", "parsed",
     "confidence_source", "correct", "verdict", "recorded_confidence", "recorded_correct", "large_correct", "cost",
     "group", "manner", "completion_tokens", "large_cost", "large_completion_tokens", "latency_s", "large_latency_s",
-    "item",
+    "item", "prompt_tokens",
 )  # fmt: skip
 """Every column of a records table, in order; all are always there, null where nothing is known.
 
@@ -59,8 +60,8 @@ def read_completions(path: str | Path) -> pd.DataFrame:
 
     Needed: ``prompt`` or ``problem``, ``gold``, ``completion``. Taken where present: ``method`` (else "all"),
     ``question_id`` (else the row number), ``confidence`` in [0, 1] and ``correct`` 0 or 1 (both recorded, null
-    allowed), ``large_correct`` 0 or 1, costs, latencies and ``completion_tokens`` >= 0, ``group``, ``item``. Other
-    columns are left out.
+    allowed), ``large_correct`` 0 or 1, costs, latencies and counts of tokens >= 0, ``group``, ``item``. Other columns
+    are left out.
 
     Raises DataError, naming file, line or row, column, value and what was expected.
     """
@@ -101,6 +102,20 @@ def read_records(path: str | Path) -> pd.DataFrame:
     if claimed.size:
         raise table.error(int(claimed[0]), "confidence", "no value, but the row says parsed: true")
     return as_records(frame)
+
+
+def read_method(path: str | Path, method: str | None = None) -> pd.DataFrame:
+    """The records of one method of a file, the only one where none is named.
+
+    Raises ConfigError where it is not clear which method is meant, and as :func:`read_records` does.
+    """
+    records = read_records(path)
+    methods = records["method"].drop_duplicates().tolist()
+    if method is None and len(methods) > 1:
+        raise ConfigError(f"{path} has several methods, name one by --method: {', '.join(methods)}")
+    if method is not None and method not in methods:
+        raise ConfigError(f"{path} has no method {method!r}, only {', '.join(methods)}{nearest(method, methods)}")
+    return records[records["method"] == (methods[0] if method is None else method)]
 
 
 def from_completions(frame: pd.DataFrame, template: AnswerTemplate, verifier: Verifier) -> pd.DataFrame:

@@ -5,13 +5,14 @@ Each is for one method, as in :mod:`experiments.report.figures`, on axes common 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 from estimators.metrics.bands import Band
 from estimators.metrics.routing import RoutingCurve
@@ -110,6 +111,34 @@ def cost_figure(
             f"large {100 * large:.1f}%", (1.0, large), (0, 6), textcoords="offset points", ha="center", fontsize=7.5
         )
         return svg_of(figure, name, "Accuracy of the pair of models against its cost, of the large model's alone")
+
+
+def cascade_figure(frontiers: Mapping[str, Sequence[Mapping[str, Any]]], chosen: Mapping[str, Any]) -> str:
+    """Accuracy against cost, on the questions that the plans were not chosen on, of plans on the frontier of each kind.
+
+    The first kind is drawn strong, a second, what it has to beat, dashed; a dot is a model alone, a ring a chosen plan.
+    """
+    points = [(each["cost"], each["accuracy"]) for kind in (*frontiers.values(), chosen.values()) for each in kind]
+    right, most = [accuracy for _, accuracy in points], max(cost for cost, _ in points)
+    margin = 0.12 * max(max(right) - min(right), 0.02)
+    with mpl.rc_context(STYLE):
+        figure, axes = _framed("mean cost of a question", "accuracy", (min(right) - margin, max(right) + margin))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set(xlim=(0.0, 1.04 * most or 1.0))
+        looks: tuple[dict[str, Any], ...] = (
+            {"color": BLUE, "linewidth": 1.9},
+            {"color": MUTED, "linewidth": 1.2, "dashes": (4, 2.5)},
+        )
+        for look, kind in zip(looks, frontiers.values(), strict=False):
+            axes.plot([each["cost"] for each in kind], [each["accuracy"] for each in kind], **look)
+        alone = [each for kind in frontiers.values() for each in kind if len(each["models"]) == 1]
+        for each in alone:
+            axes.plot(each["cost"], each["accuracy"], "o", color=INK, markersize=4.2)
+            at = (each["cost"], each["accuracy"])
+            axes.annotate(each["models"][0][:20], at, (5, -9), textcoords="offset points", fontsize=7.5)
+        for color, plan in zip((VERMILION, MUTED), chosen.values(), strict=False):
+            axes.plot(plan["cost"], plan["accuracy"], "o", color=color, markersize=8, fillstyle="none")
+        return svg_of(figure, "cascade", "Accuracy of cascades of several models against the cost of a question")
 
 
 def _framed(x: str, y: str, limits: tuple[float, float]) -> tuple[Figure, Axes]:

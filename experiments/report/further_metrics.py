@@ -116,6 +116,46 @@ ROUTING_METRICS = (
     ),
 )
 
+_NO_CASCADE = "it is not a cascade, or there is no pair to compare it with"
+
+CASCADE_METRICS = (
+    _share(
+        "cascade_against_last",
+        "Against the last model",
+        "higher",
+        "Accuracy at thresholds chosen on other questions, less that of the last model alone.",
+        _NO_CASCADE,
+    ),
+    _share(
+        "cascade_over_random",
+        "Over as many by lot",
+        "higher",
+        "That accuracy less what drawing the model that answers by lot gives, each as often as the cascade has it.",
+        _NO_CASCADE,
+    ),
+    _share(
+        "cascade_cost_saved",
+        "Cost saved",
+        "higher",
+        "What is saved of the cost of the last model alone; every model that is asked is paid.",
+        _NO_CASCADE,
+    ),
+    _share(
+        "cascade_over_pair",
+        "Over the best pair",
+        "higher",
+        "Accuracy less that of the best of all models alone and cascades of two, planned for the same target.",
+        _NO_CASCADE,
+    ),
+    _share(
+        "cascade_saved_on_pair",
+        "Saved on the best pair",
+        "higher",
+        "What is saved of the cost of that pair; below 0 the whole chain costs more than two of its models.",
+        _NO_CASCADE,
+    ),
+)
+
 _ONE_CLASS = "all answers right, or all wrong"
 
 _ONE_WORDING = "no question was asked in several wordings"
@@ -161,6 +201,7 @@ FAILURE_METRICS = (
 FURTHER_METRICS = (
     *FAILURE_METRICS,
     *ROUTING_METRICS,
+    *CASCADE_METRICS,
     _plain("nll", "NLL", "lower", "Negative log-likelihood in nats, confidences clipped to 1e-6 from 0 and 1."),
     _plain(
         "brier_miscalibration",

@@ -17,6 +17,7 @@ from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
 from experiments.report import failures, routes, sections
+from experiments.report.cascades import cascade_section
 from experiments.report.gates import find_gate, gate_section
 from experiments.report.glossary import leading, plain, shown_metrics
 from experiments.report.pages import page_template
@@ -37,7 +38,8 @@ def write_report(
     ``meta`` is what else was measured, shown as it is: seed, resamples, date, template, task, model. It is kept with
     the title in ``report.json``, from where it comes when the report is written again without them. ``gate`` is a gate
     to show, a file or a folder that holds one; left out, it is the ``gate.json`` in the run folder or its
-    ``calibration``, if there is one. The same files give the same page, byte for byte.
+    ``calibration``, if there is one. Plans of ``candor cascade`` are shown where the folder holds them. The same files
+    give the same page, byte for byte.
 
     Raises DataError when a file is missing or broken.
     """
@@ -49,7 +51,7 @@ def write_report(
     meta = dict(meta if meta is not None else kept.get("meta", {}))
     shown = {str(key): value if isinstance(value, str | int | float) else str(value) for key, value in meta.items()}
     write_json(run_dir / META, {"title": title, "meta": shown})
-    write_text(run_dir / REPORT, _page(records, metrics, title, meta, find_gate(gate, run_dir)))
+    write_text(run_dir / REPORT, _page(run_dir, records, metrics, title, meta, find_gate(gate, run_dir)))
     return run_dir / REPORT
 
 
@@ -114,7 +116,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str, Any], gate: Path | None) -> str:
+def _page(
+    folder: Path, records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str, Any], gate: Path | None
+) -> str:
     facts = {
         "methods": f"{records['method'].nunique():,}",
         "questions": f"{records['question_id'].nunique():,}",
@@ -135,6 +139,7 @@ def _page(records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str
         spendings=spendings,
         costs=routes.pair_costs(spendings),
         gate=gate_section(gate, records),
+        cascade=cascade_section(folder, metrics),
         groups=sections.groups(records),
         manners=sections.groups(records, "manner"),
         solve_rates=sections.solve_rates(records),

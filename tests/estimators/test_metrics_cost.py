@@ -1,9 +1,8 @@
-"""Costs of routing: curves against routers simulated question by question, hulls against lots, cascades by hand."""
+"""Costs of routing: curves against routers simulated question by question, hulls against lots."""
 
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -66,54 +65,6 @@ def test_the_interval_of_a_quantile_covers_it_as_often_as_it_says():
     assert cost.quantile_interval([3.0, 1.0, 2.0], 0.5).value == 2.0
     with pytest.raises(ValueError, match="quantile is 1"):
         cost.quantile_interval([1.0], 1.0)
-
-
-def three(seed=0, n=80):
-    rng = np.random.default_rng(seed)
-    skill = rng.random(n)
-    corrects = [(rng.random(n) < p * skill + q).astype(float) for p, q in ((0.6, 0.1), (0.5, 0.3), (0.2, 0.7))]
-    confidences = [np.round(np.clip(skill + rng.normal(0, 0.2, n), 0, 1), 1) for _ in range(2)]
-    return confidences, corrects, [np.full(n, 1.0), np.full(n, 3.0), np.full(n, 20.0)]
-
-
-def test_a_cascade_is_walked_question_by_question():
-    confidences, corrects, prices = three()
-    limits = [0.5, 0.4]
-    right = spent = 0.0
-    reach = np.zeros(3)
-    for row in range(80):
-        for tier in range(3):
-            spent += prices[tier][row]
-            reach[tier] += 1
-            if tier == 2 or confidences[tier][row] >= limits[tier]:
-                right += corrects[tier][row]
-                break
-    found = cost.cascade(confidences, corrects, prices, limits)
-    assert (found.accuracy, found.cost) == (pytest.approx(right / 80), pytest.approx(spent / 80))
-    assert found.reach == pytest.approx(reach / 80)
-    with pytest.raises(ValueError, match="1 confidences, 3 verdicts"):
-        cost.cascade(confidences[:1], corrects, prices, limits)
-
-
-def test_a_cascade_of_two_is_the_cost_curve_and_the_envelope_holds_every_pair():
-    confidences, corrects, prices = three(1)
-    curve = cost.cost_curve(confidences[0], corrects[0], corrects[1], prices[0], prices[1])
-    for spent, accuracy, threshold in zip(curve.cost, curve.accuracy, curve.threshold, strict=True):
-        found = cost.cascade(confidences[:1], corrects[:2], prices[:2], [threshold])
-        assert (found.cost, found.accuracy) == (pytest.approx(spent), pytest.approx(accuracy))
-    x, y = cost.pairwise_envelope(confidences, corrects, prices)
-    assert np.all(curve.accuracy <= np.interp(curve.cost, x, y) + 1e-12)
-    for correct, price in zip(corrects, prices, strict=True):
-        assert np.interp(price[0], x, y) >= correct.mean() - 1e-12
-
-
-def test_the_chain_can_skip_nothing_but_stops_where_it_likes():
-    confidences, corrects, prices = three(2)
-    x, y = cost.chain_frontier(confidences, corrects, prices)
-    assert (x[0], y[0]) == (1.0, pytest.approx(corrects[0].mean()))
-    everything = cost.cascade(confidences, corrects, prices, [math.inf, math.inf])
-    assert everything.reach.tolist() == [1.0, 1.0, 1.0] and everything.cost == 24.0
-    assert y[-1] >= everything.accuracy - 1e-12
 
 
 def test_bad_costs_are_named():

@@ -1,0 +1,69 @@
+"""A cascade of models on the page: what was planned, what it does on other questions, and what it has to beat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.probe.tables import DataError
+from experiments.report.curves import cascade_figure
+from experiments.report.further_metrics import CASCADE_METRICS
+from experiments.report.glossary import Entry, interval_text, plain, value_text
+
+CASCADE_FILE = "cascade.json"
+
+
+def cascade_lines(plans: Mapping[str, Any]) -> list[str]:
+    """What was planned, and what it does on the test questions, in lines to read."""
+    target = plans["target"]
+    aim = f"cost <= {target['budget']:.4g}" if "budget" in target else "least cost at the last model's accuracy"
+    if target.get("tolerance"):
+        aim += f" less {100 * target['tolerance']:g} points"
+    lines = [f"planned on {plans['calibration']:,} questions for the {aim}, measured on {plans['test']:,} others"]
+    for name, plan in plans["chosen"].items():
+        steps = [
+            f"{model} answers from {limit:.6g}" if limit <= 1 else f"{model} always passes on"
+            for model, limit in zip(plan["models"], plan["thresholds"], strict=False)
+        ]
+        shares = ", ".join(f"{share:.1%} {model}" for model, share in zip(plan["models"], plan["asked"], strict=True))
+        said = [*steps, f"{plan['models'][-1]} answers the rest" if steps else f"{plan['models'][-1]} alone"]
+        lines.append(f"{name}: {'; '.join(said)}. Asked: {shares}")
+    return lines
+
+
+def cascade_section(folder: Path, metrics: Mapping[str, Mapping[str, Entry]]) -> dict[str, Any] | None:
+    """The plans in a run folder as ``lines``, a figure and a table; None without any. Raises DataError."""
+    path = folder / CASCADE_FILE
+    if not path.is_file():
+        return None
+    try:
+        plans = json.loads(path.read_text(encoding="utf-8"))
+        lines = [plain(line, 500) for line in cascade_lines(plans)]
+        svg = cascade_figure(plans["frontiers"], plans["chosen"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: not the plans of a cascade: {type(error).__name__}: {error}") from error
+    rows = []
+    for method, entries in metrics.items():
+        cells = [_cell(entries.get(key, {"value": None}), percent) for key, percent in (("accuracy", 1), ("cost", 0))]
+        for metric in CASCADE_METRICS:
+            entry = entries.get(metric.key, {"value": None})
+            bounds = interval_text(metric, entry)
+            cells.append(value_text(metric, entry["value"]) + (f" ({bounds})" if bounds else ""))
+        rows.append((plain(method, 80), cells))
+    return {
+        "lines": lines,
+        "figures": [{"method": "cascade", "svg": svg, "note": "plans of one half of the questions, on the other"}],
+        "columns": ["Method", "Accuracy", "Cost", *(f"{each.label} {each.arrow}" for each in CASCADE_METRICS)],
+        "rows": rows,
+        "meanings": [(each.label, each.meaning) for each in CASCADE_METRICS],
+    }
+
+
+def _cell(entry: Entry, percent: int) -> str:
+    if entry["value"] is None:
+        return "n/a"
+    write = (lambda value: f"{100 * value:.1f}%") if percent else (lambda value: f"{value:.4g}")
+    bounds = "" if entry.get("low") is None else f" ({write(entry['low'])}\N{EN DASH}{write(entry['high'])})"
+    return write(entry["value"]) + bounds
