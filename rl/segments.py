@@ -100,7 +100,7 @@ def segment_masks(
     for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
         if len(tokens.ends) > length:
             raise ValueError(f"completion {row} has {len(tokens.ends)} tokens, the batch is padded to {length}")
-        segments = [0] * len(tokens.ends) + [-1] * (length - len(tokens.ends))
+        segments = [SEGMENTS.index("reasoning")] * len(tokens.ends) + [-1] * (length - len(tokens.ends))
         for index, name in enumerate(SEGMENTS):
             block = completion.blocks.get(name)
             if block is not None:
