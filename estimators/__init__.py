@@ -18,6 +18,7 @@ __all__ = ["ESTIMATORS", "Confidence"]
 
 _PLACES = {
     "verbalized": "verbalized:Verbalized",
+    "prior_confidence": "verbalized:PriorConfidence",
     "expected_confidence": "expected_confidence:ExpectedConfidence",
     "confidence_token": "expected_confidence:ConfidenceToken",
     "answer_probability": "answer_span:AnswerProbability",

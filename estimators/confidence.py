@@ -75,7 +75,10 @@ class Confidence:
             raise ValueError(f"{folder}: estimator is {manifest['estimator']!r}, expected one of {', '.join(READABLE)}")
         template = json.loads((calibration / TEMPLATE).read_text(encoding="utf-8"))
         has = {name for name in (GATE, RECALIBRATION) if f"{CALIBRATION}/{name}" in manifest["files"]}
-        levels, form = template.get("levels"), {"think": "thinking", **{each: each for each in FIELDS[1:]}}
+        levels, form = (
+            template.get("levels"),
+            {each: {"think": "thinking", "prior": "prior_confidence"}.get(each, each) for each in FIELDS},
+        )
         return cls(
             estimator=manifest["estimator"],
             options=manifest["options"],

@@ -18,7 +18,7 @@ import torch
 from estimators.hidden_states import HiddenStates
 from estimators.token_statistics import TokenStatistics
 
-TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES, TEXT, CRITIC = NEEDS = (
+TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES, TEXT, CRITIC, PRIOR = NEEDS = (
     "token_statistics",
     "levels",
     "hidden_states",
@@ -26,10 +26,11 @@ TOKEN_STATISTICS, LEVELS, HIDDEN_STATES, EXTRA_PASSES, SAMPLES, TEXT, CRITIC = N
     "samples",
     "text",
     "critic",
+    "prior_confidence",
 )
 """What an estimator may need: statistics of the tokens it reads, the log-probabilities of the confidence levels among
 them, hidden states, forward passes of its own, further samples of the same question, prompts and answers as text, a
-critic's values."""
+critic's values, a template in which a confidence is stated before the answer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +60,8 @@ class Completions:
     """Temperature of the distribution over the levels that was trained, by which it is read."""
     level_positions_B: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     """Index of the token that states the level, int64; -1 where there is not exactly one."""
+    prior_B: torch.Tensor | None = None
+    """Confidence stated before the answer, float64 in [0, 1]; NaN where none was read; None: nowhere."""
     prompts: Sequence[str] = ()
     """Each prompt as text, for estimators that need it."""
     answers: Sequence[str | None] = ()

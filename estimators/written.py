@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-FIELDS = ("think", "answer", "analysis", "confidence")
+FIELDS = ("prior", "think", "answer", "analysis", "confidence")
 _TAG = re.compile(rf"<(/?)({'|'.join(FIELDS)})>")
 _DECIMAL = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _SPACE = " \t\n\r\f\v"
@@ -66,7 +66,7 @@ def read_text(
     ambiguous: set[str] = set()
     visible, thought = _outside_thinking(tags)
     places = {tag[2]: number for number, tag in enumerate(tags)}
-    for field in FIELDS[1:]:
+    for field in ("prior", "answer", "analysis", "confidence"):
         opens = [tag for tag in visible if tag[0] == field and not tag[1]]
         closes = [tag for tag in visible if tag[0] == field and tag[1]]
         if len(opens) > 1 or len(closes) > 1:

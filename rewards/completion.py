@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-SEGMENTS = ("reasoning", "answer", "analysis", "confidence")
+SEGMENTS = ("prior_confidence", "reasoning", "answer", "analysis", "confidence")
 """Names of the parts of a completion, in the order in which the template writes them."""
+STATED = ("prior_confidence", "confidence")
+"""Those of them in which a confidence is stated."""
 
 
 class ParseStatus(StrEnum):
@@ -29,6 +31,8 @@ class ParseStatus(StrEnum):
     """The confidence is a number outside [0, 1]."""
     NOT_A_LEVEL = "not_a_level"
     """The confidence is a number in [0, 1] but none of the declared levels."""
+    UNREAD_PRIOR = "unread_prior"
+    """The confidence before the answer is absent, cannot be read or does not stand before every other field."""
     MISSING_FIELD = "missing_field"
     """A required thinking or analysis field is absent or empty."""
     OUT_OF_ORDER = "out_of_order"
@@ -53,14 +57,14 @@ class Span:
 class ParsedCompletion:
     """One completion read by :class:`rewards.template.AnswerTemplate`.
 
-    ``answer`` and ``confidence`` are ``None`` where they could not be read without guessing; ``confidence`` is in
-    [0, 1]. ``status`` is the strict verdict, in lenient parsing too. ``spans`` gives the characters inside each
-    field's tags without the whitespace around them, ``blocks`` the field with its tags; both hold every declared
-    field of which there is exactly one, also where its value could not be read, so that a penalty for the value has
-    tokens to land on. ``lenient`` is true where the strict reading left a value unparsed and the lenient one read it.
-    ``abstained`` is true where the answer is the template's abstention. ``step_confidences`` are those stated in a
-    closed thought, in order, each with the characters inside its tags: in [0, 1], or ``None`` where it could not be
-    read.
+    ``answer``, ``confidence`` and ``prior_confidence`` (the one stated before the thinking and the answer) are ``None``
+    where they could not be read without guessing; confidences are in [0, 1]. ``status`` is the strict verdict, in
+    lenient parsing too. ``spans`` gives the characters inside each field's tags without the whitespace around them,
+    ``blocks`` the field with its tags; both hold every declared field of which there is exactly one, also where its
+    value could not be read, so that a penalty for the value has tokens to land on. ``lenient`` is true where the strict
+    reading left a value unparsed and the lenient one read it. ``abstained`` is true where the answer is the template's
+    abstention. ``step_confidences`` are those stated in a closed thought, in order, each with the characters inside its
+    tags: in [0, 1], or ``None`` where it could not be read.
     """
 
     answer: str | None
@@ -71,3 +75,4 @@ class ParsedCompletion:
     lenient: bool = False
     abstained: bool = False
     step_confidences: tuple[tuple[float | None, Span], ...] = ()
+    prior_confidence: float | None = None

@@ -11,6 +11,7 @@ Q confidences that the deviating completion may state.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +26,7 @@ from rewards.terms.intrinsic import GOLD_SIGNALS
 from rewards.training import TrainingFacts
 
 _EPSILON = 1e-4  # as in rl.advantages
-_ANSWERING, _STATING = ("reasoning", "answer"), ("analysis", "confidence")
+_ANSWERING, _STATING = ("reasoning", "answer"), ("prior_confidence", "analysis", "confidence")
 _ENDS = (0.001, 0.01, 0.99, 0.999)
 PROBABILITIES = np.union1d(np.linspace(0.0, 1.0, 41), _ENDS)
 """P(correct) at which deviations are looked at, (P,)."""
@@ -36,7 +37,8 @@ class Deviation:
     """A way not to do one's honest best.
 
     ``correct`` is the verdict it gets, NaN where there is none, None where it is right as often as its siblings.
-    ``confidences`` it may state, beside that of its siblings; NaN for none that can be read; None: any.
+    ``confidences`` it may state, before and after, beside those of its siblings; NaN for none that can be read; None:
+    any.
     ``decided_by`` are the segments whose tokens make it happen, ``written`` those that it has tokens in.
     """
 
@@ -50,16 +52,17 @@ class Deviation:
 
 
 _NONE, _EXTREME = (np.nan,), (0.0, 1.0)
+_BEFORE = ("prior_confidence", "reasoning")
 DEVIATIONS = (
     Deviation("wrong", 0.0, None),
     Deviation("truncated", None, (), ParseStatus.TRUNCATED, decided_by=SEGMENTS),
     Deviation("truncated", 0.0, _EXTREME, ParseStatus.TRUNCATED),
-    Deviation("truncated", 0.0, _NONE, ParseStatus.TRUNCATED, decided_by=SEGMENTS, written=("reasoning",)),
+    Deviation("truncated", 0.0, _NONE, ParseStatus.TRUNCATED, decided_by=SEGMENTS, written=_BEFORE),
     Deviation("unjudged", np.nan, _EXTREME),
     Deviation("abstained", 0.0, _EXTREME, abstained=True),
     Deviation("unparsed", None, _NONE, ParseStatus.NOT_A_NUMBER, decided_by=_STATING),
     Deviation("unparsed", 0.0, _EXTREME, ParseStatus.MISSING_ANSWER, written=("reasoning", *_STATING)),
-    Deviation("unparsed", 0.0, _NONE, ParseStatus.MISSING_ANSWER, decided_by=SEGMENTS, written=("reasoning",)),
+    Deviation("unparsed", 0.0, _NONE, ParseStatus.MISSING_ANSWER, decided_by=SEGMENTS, written=_BEFORE),
 )
 """``wrong`` on purpose; ``truncated`` by the length limit, after an honest completion, a wrong one, or within the
 thinking; ``unjudged``, where no verifier can read the answer; ``abstained``; ``unparsed`` without its confidence or
@@ -127,7 +130,7 @@ def _played(
     status = (deviation.status, *(ParseStatus.OK,) * siblings) * size
     columns = []
     for term in terms:
-        signals = {name: _signal(term, name, facts["correct"]) for name in term.signals if name != "confidence"}
+        signals = {name: _signal(term, name, facts) for name in term.signals if name != "confidence"}
         columns.append(term(Outcomes(status=status, signals=signals, **facts)).reshape(shape))
     return Played(deviation, correct_AG, stated_PG, np.stack(columns, axis=-1), chances_PA)
 
@@ -138,10 +141,13 @@ def _nearest(confidence_P: np.ndarray, levels: tuple[float, ...] | None) -> np.n
     return np.asarray(np.array(levels)[np.abs(np.subtract.outer(confidence_P, levels)).argmin(axis=1)])
 
 
-def _signal(term: Term, name: str, correct: np.ndarray) -> np.ndarray:
-    """The verdict, for a signal that is measured against the gold answer or held to be the target, with 0 for what the
-    verifier cannot judge; else one value for all: what a policy can do to its own statistics comes on top, and no audit
-    sees it."""
+def _signal(term: Term, name: str, facts: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The stated confidence, for the one before the answer; the verdict, for a signal that is measured against the gold
+    answer or held to be the target, with 0 for what the verifier cannot judge; else one value for all: what a policy
+    can do to its own statistics comes on top, and no audit sees it."""
+    correct = facts["correct"]
+    if name == "prior_confidence":
+        return facts["confidence"]
     target = isinstance(term, CalibrationTerm) and name == term.soft_signal
     if target or (name in GOLD_SIGNALS and not name.endswith("_prior")):
         return np.asarray(np.nan_to_num(correct))

@@ -31,10 +31,12 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 class LenientReading(NamedTuple):
-    """Where the answer is, what the confidence is and where; None for what is not there or ambiguous."""
+    """Where the answer is, what the confidences after and before it are and where; None for what is not there or
+    ambiguous."""
 
     answer: Block | None
     confidence: tuple[float, Block] | None
+    prior: tuple[float, Block] | None
 
 
 class _Field(NamedTuple):
@@ -51,8 +53,8 @@ def read_leniently(text: str, *, truncated: bool) -> LenientReading:
     An answer may stand in a ``\boxed{}`` instead, or where there are no tags after "Answer:"; so may a confidence. A
     confidence may lack its closing tag if nothing but the number stands before the next tag or the end, and the text
     was not cut off there (``0.8`` may be the beginning of ``0.85``). A token that ends a turn ends the completion,
-    unless nothing is answered before it. What follows the thinking is preferred to what is said in it; of a truncated
-    text, nothing is read from an unfinished thought.
+    unless nothing is answered before it. The confidence before the answer is read in tags alone. What follows the
+    thinking is preferred to what is said in it; of a truncated text, nothing is read from an unfinished thought.
     """
     tags = scan_tags(text, lenient=True)
     end = len(text)
@@ -90,7 +92,16 @@ def _read(text: str, tags: Sequence[Tag], end: int, truncated: bool) -> LenientR
         begin = None if answer is None or answer.outer.start < thinking_ends else answer.outer.start
         stated = worded_confidence(text, thinking_ends, words_end, begin)
         confidence = None if stated is None else (stated[0], Block(stated[1], stated[1]))
-    return LenientReading(answer, confidence)
+    return LenientReading(answer, confidence, _prior(text, tags, end, truncated))
+
+
+def _prior(text: str, tags: Sequence[Tag], end: int, truncated: bool) -> tuple[float, Block] | None:
+    """The confidence before the answer, which stands before the tags of all other fields."""
+    behind = (number for number, tag in enumerate(tags) if tag.field not in (TURN, TURN_END, "prior_confidence"))
+    first = next(behind, None)
+    if first is not None:
+        tags, end, truncated = tags[:first], tags[first].start, False
+    return _confidence(text, _fields(text, tags, "prior_confidence", end, truncated), end)
 
 
 def _fields(text: str, tags: Sequence[Tag], field: str, end: int, truncated: bool) -> list[_Field]:

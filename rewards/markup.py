@@ -13,8 +13,14 @@ from typing import NamedTuple
 
 from rewards.completion import Span
 
-TAG_NAMES = {"reasoning": "think", "answer": "answer", "analysis": "analysis", "confidence": "confidence"}
-"""Field -> tag. All four are reserved in every template, so that no field can hide inside another."""
+TAG_NAMES = {
+    "prior_confidence": "prior",
+    "reasoning": "think",
+    "answer": "answer",
+    "analysis": "analysis",
+    "confidence": "confidence",
+}
+"""Field -> tag. All of them are reserved in every template, so that no field can hide inside another."""
 
 WHITESPACE = " \t\n\r\f\v"
 """ASCII only: a no-break space is text, whatever ``str.strip`` thinks."""
@@ -128,7 +134,7 @@ def locate_fields(text: str, tags: Sequence[Tag]) -> Layout:
     index_at = {tag.start: index for index, tag in enumerate(tags)}
     blocks = {} if thought is None else {"reasoning": thought}
     ambiguous = {"reasoning"} if repeated else set()
-    for field in ("answer", "analysis", "confidence"):
+    for field in (each for each in TAG_NAMES if each != "reasoning"):
         opening = [tag for tag in visible if tag.field == field and not tag.closing]
         closing = [tag for tag in visible if tag.field == field and tag.closing]
         if len(opening) > 1 or len(closing) > 1:
@@ -140,4 +146,5 @@ def locate_fields(text: str, tags: Sequence[Tag]) -> Layout:
             nested = tags[index_at[opening[0].start] + 1 : index_at[closing[0].start]]
             if nested:
                 ambiguous |= {field, *(tag.field for tag in nested)}
-    return Layout({field: block for field, block in blocks.items() if field not in ambiguous}, frozenset(ambiguous))
+    found = {field: blocks[field] for field in TAG_NAMES if field in blocks and field not in ambiguous}
+    return Layout(found, frozenset(ambiguous))

@@ -21,7 +21,7 @@ from rewards.outcomes import Outcomes
 from rewards.safety import Flaw, Safety
 from rewards.schedule import RAW, SCALINGS, TermSchedule
 from rewards.scoring_rules import Scheme, constant_scheme
-from rewards.terms import ADVANTAGES, TERMS, Term
+from rewards.terms import ADVANTAGES, TERMS, PriorConfidenceTerm, Term
 from rewards.terms.intrinsic import C2GSPGTerm
 from rewards.training import TrainingFacts
 
@@ -182,8 +182,16 @@ class Rubric:
 
     @property
     def calibrates(self) -> tuple[bool, ...]:
-        """For each of the K terms, whether what it pays depends on the stated confidence."""
+        """For each of the K terms, whether what it pays depends on the confidence stated after the answer."""
         return tuple(_depends_on_confidence(term.scheme()) for term in self.terms)
+
+    @property
+    def pays_for(self) -> tuple[str | None, ...]:
+        """For each of the K terms, the field whose stated confidence it holds to a target, None where there is none."""
+        return tuple(
+            "prior_confidence" if isinstance(term, PriorConfidenceTerm) else "confidence" if calibrates else None
+            for term, calibrates in zip(self.terms, self.calibrates, strict=True)
+        )
 
     def audit(self, step: int | None = None) -> Audit:
         """Audit what the weights at a step pay, over the confidences that can be stated.
@@ -207,7 +215,8 @@ class Rubric:
     def safety(self, step: int | None = None) -> Safety:
         """The weights at a step, as they are trained."""
         scalings = tuple(schedule.scaling for schedule in self.schedules)
-        return Safety(self.terms, self.weights_at(step), scalings, self.facts, self.calibrates)
+        stating = tuple(field is not None for field in self.pays_for)
+        return Safety(self.terms, self.weights_at(step), scalings, self.facts, stating)
 
     def flaws(self, step: int | None = None) -> tuple[Flaw, ...]:
         """What pays at a step and should not, each with the changes that would cure it; none if the rubric is safe.

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rewards.audit import Audit, audit
+from rewards.completion import STATED
 from rewards.deviations import PROBABILITIES, Deviation, Played, earned, on_segment, play
 from rewards.scoring_rules import Scheme, constant_scheme
 from rewards.terms import AccuracyTerm, Term
@@ -56,8 +57,8 @@ class Flaw:
 
 @dataclass(frozen=True, eq=False)
 class Safety:
-    """A rubric at one step of its schedules: its ``terms``, ``weights`` (K,), the scalings of their own, and how it is
-    trained."""
+    """A rubric at one step of its schedules: its ``terms``, ``weights`` (K,), the scalings of their own, how it is
+    trained, and which terms hold a stated confidence to a target (``calibrates``)."""
 
     terms: tuple[Term, ...]
     weights: np.ndarray
@@ -99,7 +100,7 @@ class Safety:
     def _trained(self, deviation: Deviation) -> list[str]:
         """The segments that decide on a deviation, have tokens in it and are trained on."""
         trained = [each for each in deviation.decided_by if each in deviation.written]
-        return [each for each in trained if each == "confidence" or self.facts.trained_tokens == "all"]
+        return [each for each in trained if each in STATED or self.facts.trained_tokens == "all"]
 
     def _gains(self, rows: list[tuple[Played, np.ndarray]], event: str) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each way to deviate and each segment that decides on it, the advantages (P,) and by term (P, K)."""

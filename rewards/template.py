@@ -1,6 +1,6 @@
 """The answer template: tells a model how to answer, and is the only parser of what it answers.
 
-    <think>...</think><answer>...</answer><analysis>...</analysis><confidence>...</confidence>
+    <prior>...</prior><think>...</think><answer>...</answer><analysis>...</analysis><confidence>...</confidence>
 
 The strict reading is for training. It reads a field only where exactly one reading is possible, and never guesses:
 
@@ -12,7 +12,8 @@ The strict reading is for training. It reads a field only where exactly one read
   ``</think>`` is the reasoning;
 - a confidence is an ASCII decimal such as ``0.85``, ``1``, ``.5`` or ``1.``, in [0, 1]. An exponent, a plus sign, a
   percent sign, ``nan`` and ``inf`` are NOT_A_NUMBER; a negative number is OUT_OF_RANGE (``-0`` is 0). With declared
-  levels it must be one of them, letter by letter;
+  levels it must be one of them, letter by letter. The one before the answer, ``<prior>``, is read in the same way; it
+  is read only where it stands before every other field, so that the opening ``<think>`` may then not be missing;
 - a field the template does not declare is extra text;
 - where the confidence is a token, one of two marks (``<CN>`` sure, ``<UN>`` unsure) stands behind the answer, outside
   of every field; several are DUPLICATE, and one inside the thinking or the answer is their text;
@@ -23,23 +24,22 @@ The strict reading is for training. It reads a field only where exactly one read
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus, Span
+from rewards.completion import SEGMENTS, ParsedCompletion, ParseStatus
+from rewards.decimals import STAKE, read_decimal, read_stakes
 from rewards.lenient import read_leniently
 from rewards.marks import MARKS, check_marks, locate_mark
-from rewards.markup import TAG_NAMES, WHITESPACE, Block, locate_fields, scan_tags, trimmed, without_unfinished_thought
+from rewards.markup import TAG_NAMES, WHITESPACE, Block, locate_fields, scan_tags, without_unfinished_thought
 from rewards.nearest import nearest
 
-_DECIMAL = re.compile(r"-?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
-_STAKE = re.compile(r"<(/?)stake>")
 _CHOICES = {
     "thinking": ("none", "optional", "required"),
     "analysis": ("none", "optional", "required"),
     "confidence": ("none", "required", "token"),
     "step_confidences": ("none", "optional"),
+    "prior_confidence": ("none", "required"),
 }
 
 
@@ -52,12 +52,14 @@ class AnswerTemplate:
     order, such as ("0.0", "0.5", "1.0"); of a token the marks, the one for 0 first, :data:`MARKS` if left out.
     ``abstain`` is the answer that declines to answer, letter by letter, such as "I don't know"; None offers none.
     ``step_confidences`` may be "none" or "optional": confidences stated at steps of the thinking (DualStake, arXiv
-    2609.00935). A step of the thinking ends with one of ``step_separators`` and has ``step_min_tokens`` to
-    ``step_max_tokens`` tokens: what confidence of a step is read over; the parser does not look at it.
+    2609.00935). ``prior_confidence`` may be "none" or "required": a confidence stated before the thinking and the
+    answer, of the question alone (CALIBER, arXiv 2606.24281), one of the ``levels`` where there are any. A step of the
+    thinking ends with one of ``step_separators`` and has ``step_min_tokens`` to ``step_max_tokens`` tokens: what
+    confidence of a step is read over; the parser does not look at it.
 
     Raises ValueError for another choice; for levels that are fewer than two, no decimals in [0, 1] or not strictly
-    increasing; for an abstention that could not be read back; for stakes without thinking; for separators and lengths
-    of steps that cannot be.
+    increasing; for a confidence before the answer beside marks; for an abstention that could not be read back; for
+    stakes without thinking; for separators and lengths of steps that cannot be.
 
     >>> template = AnswerTemplate()
     >>> parsed = template.parse("<think>2 + 2</think> <answer> 4 </answer> <confidence>0.9</confidence>")
@@ -71,6 +73,7 @@ class AnswerTemplate:
     levels: tuple[str, ...] | None = None
     abstain: str | None = None
     step_confidences: str = "none"
+    prior_confidence: str = "none"
     step_separators: tuple[str, ...] = ("\n\n",)
     step_min_tokens: int = 1
     step_max_tokens: int = 512
@@ -85,6 +88,11 @@ class AnswerTemplate:
             raise ValueError(
                 f"AnswerTemplate.step_confidences is {self.step_confidences!r}, but the template has no thinking"
             )
+        if self.prior_confidence != "none" and self.confidence == "token":
+            raise ValueError(
+                f"AnswerTemplate.prior_confidence is {self.prior_confidence!r}, a decimal in tags, but the "
+                "confidence is a token; expected confidence 'required' or 'none' beside it"
+            )
         self._check_abstain()
         self._check_steps()
         if self.confidence == "token" and self.levels is None:
@@ -95,12 +103,12 @@ class AnswerTemplate:
         if not listed or not all(isinstance(level, str) for level in self.levels):
             raise ValueError(f"AnswerTemplate.levels is {self.levels!r}, expected a list of strings (quoted, in YAML)")
         object.__setattr__(self, "levels", tuple(self.levels))
-        if self.confidence == "none":
+        if self.confidence == self.prior_confidence == "none":
             raise ValueError(f"AnswerTemplate.levels is {self.levels!r}, but the template has no confidence")
         if self.confidence == "token":
             check_marks(self.levels)
             return
-        bad = [level for level in self.levels if level.startswith("-") or _probability(level)[0] is None]
+        bad = [level for level in self.levels if level.startswith("-") or read_decimal(level)[0] is None]
         if bad:
             raise ValueError(f"AnswerTemplate.levels holds {bad}, expected decimals in [0, 1]")
         values = [float(level) for level in self.levels]
@@ -123,14 +131,14 @@ class AnswerTemplate:
 
     def instructions(self) -> str:
         """Return the text that tells a model how to answer, for the prompt."""
+        kind = "a decimal number from 0 to 1" if self.levels is None else f"one of: {', '.join(self.levels)}"
         contents = {
+            "prior_confidence": f"the probability that you will answer this correctly, before you begin, {kind}",
             "reasoning": "your reasoning, step by step",
             "answer": "your final answer and nothing else",
             "analysis": "how the answer could be wrong, and how sure you are",
-            "confidence": "the probability that your answer is correct, a decimal number from 0 to 1",
+            "confidence": f"the probability that your answer is correct, {kind}",
         }
-        if self.levels is not None:
-            contents["confidence"] = f"the probability that your answer is correct, one of: {', '.join(self.levels)}"
         fields = [(field, choice) for field, choice in self._fields() if choice != "token"]
         lines = [
             "Answer in exactly this format: every tag once, in this order, and no text outside the tags.",
@@ -150,14 +158,20 @@ class AnswerTemplate:
         return "\n".join(lines)
 
     def render(
-        self, answer: str, confidence: str | None = None, thinking: str | None = None, analysis: str | None = None
+        self,
+        answer: str,
+        confidence: str | None = None,
+        thinking: str | None = None,
+        analysis: str | None = None,
+        prior: str | None = None,
     ) -> str:
-        """Return a completion with these contents, which :meth:`parse` reads as OK.
+        """Return a completion with these contents, which :meth:`parse` reads as OK; ``prior`` is the first confidence.
 
         Raises ValueError where no such completion exists: a required field is missing, an undeclared one is given, or
         a content would be read differently.
         """
         contents = {"reasoning": thinking, "answer": answer, "analysis": analysis, "confidence": confidence}
+        contents["prior_confidence"] = prior
         mark = confidence if self.confidence == "token" else None
         contents |= {} if mark is None else {"confidence": None}
         written = [(TAG_NAMES[field], contents[field]) for field in SEGMENTS if contents[field] is not None]
@@ -186,7 +200,9 @@ class AnswerTemplate:
         answer = _content(text, blocks.get("answer"))
         stated = _content(text, blocks.get("confidence"))
         confidence, problem = self._confidence(stated)
-        step_confidences, stray = self._step_confidences(text, blocks.get("reasoning"))
+        first = next((tag.start for tag in tags if tag.field != "prior_confidence"), len(text))
+        prior = self._prior(text, blocks, first)
+        staked, stray = read_stakes(text if self.step_confidences != "none" else "", blocks.get("reasoning"))
         status = ParseStatus.OK
         if truncated:
             status = ParseStatus.TRUNCATED
@@ -196,6 +212,8 @@ class AnswerTemplate:
             status = ParseStatus.MISSING_ANSWER
         elif problem is not None:
             status = problem
+        elif prior is None and "prior_confidence" in declared:
+            status = ParseStatus.UNREAD_PRIOR
         elif any(
             choice == "required" and _content(text, blocks.get(field)) is None for field, choice in self._fields()
         ):
@@ -207,21 +225,24 @@ class AnswerTemplate:
 
         guessed = False
         wanted = declared.get("confidence") == "required" and confidence is None
-        if lenient and (answer is None or wanted):
+        prior_wanted = "prior_confidence" in declared and prior is None
+        if lenient and (answer is None or wanted or prior_wanted):
             reading = read_leniently(text, truncated=truncated)
             if answer is None and reading.answer is not None:
                 blocks["answer"], guessed = reading.answer, True
                 answer = _content(text, reading.answer)
             if wanted and reading.confidence is not None:
                 (confidence, blocks["confidence"]), guessed = reading.confidence, True
+            if prior_wanted and reading.prior is not None:
+                (prior, blocks["prior_confidence"]), guessed = reading.prior, True
         spans = {field: block.inner for field, block in blocks.items()}
         outer = {field: block.outer for field, block in blocks.items()}
         abstained = answer is not None and answer == self.abstain
-        return ParsedCompletion(answer, confidence, status, spans, outer, guessed, abstained, step_confidences)
+        return ParsedCompletion(answer, confidence, status, spans, outer, guessed, abstained, staked, prior)
 
     def _fields(self) -> Iterator[tuple[str, str]]:
         """The declared fields in their order, each with "optional" or "required"."""
-        choices = (self.thinking, "required", self.analysis, self.confidence)
+        choices = (self.prior_confidence, self.thinking, "required", self.analysis, self.confidence)
         return ((field, choice) for field, choice in zip(SEGMENTS, choices, strict=True) if choice != "none")
 
     def _check_abstain(self) -> None:
@@ -229,7 +250,7 @@ class AnswerTemplate:
             return
         if not isinstance(self.abstain, str) or not self.abstain or self.abstain != self.abstain.strip(WHITESPACE):
             raise ValueError(f"AnswerTemplate.abstain is {self.abstain!r}, expected a text without space around it")
-        if scan_tags(self.abstain) or _STAKE.search(self.abstain) or "\n" in self.abstain:
+        if scan_tags(self.abstain) or STAKE.search(self.abstain) or "\n" in self.abstain:
             raise ValueError(f"AnswerTemplate.abstain is {self.abstain!r}, expected one line without tags")
 
     def _check_steps(self) -> None:
@@ -246,20 +267,6 @@ class AnswerTemplate:
                 f"{self.step_max_tokens}"
             )
 
-    def _step_confidences(self, text: str, thought: Block | None) -> tuple[tuple[tuple[float | None, Span], ...], bool]:
-        """The stakes in a closed thought, and whether there are any tags of stakes elsewhere."""
-        if self.step_confidences == "none":
-            return (), False
-        tags = list(_STAKE.finditer(text))
-        start, end = (0, 0) if thought is None else (thought.inner.start, thought.inner.end)
-        inside = [tag for tag in tags if start <= tag.start() and tag.end() <= end]
-        stated = []
-        for opening, closing in itertools.pairwise(inside):
-            if not opening[1] and closing[1]:
-                span = trimmed(text, opening.end(), closing.start())
-                stated.append((_probability(text[span.start : span.end])[0], span))
-        return tuple(stated), len(inside) < len(tags)
-
     def _confidence(self, stated: str | None) -> tuple[float | None, ParseStatus | None]:
         if self.confidence == "none":
             return None, None
@@ -267,17 +274,19 @@ class AnswerTemplate:
             return None, ParseStatus.MISSING_CONFIDENCE
         if self.confidence == "token":
             return (self.level_values or ())[(self.levels or MARKS).index(stated)], None
-        value, problem = _probability(stated)
+        return self._decimal(stated)
+
+    def _prior(self, text: str, blocks: dict[str, Block], first: int) -> float | None:
+        """The confidence before the answer, where it ends before the ``first`` tag of any other field."""
+        block = blocks.get("prior_confidence")
+        stated = _content(text, block)
+        return None if block is None or stated is None or block.outer.end > first else self._decimal(stated)[0]
+
+    def _decimal(self, stated: str) -> tuple[float | None, ParseStatus | None]:
+        value, problem = read_decimal(stated)
         if value is not None and self.levels is not None and stated not in self.levels:
             return None, ParseStatus.NOT_A_LEVEL
         return value, problem
-
-
-def _probability(stated: str) -> tuple[float | None, ParseStatus | None]:
-    if not _DECIMAL.fullmatch(stated):
-        return None, ParseStatus.NOT_A_NUMBER
-    value = float(stated) + 0.0  # adding zero turns -0.0 into 0.0
-    return (value, None) if 0.0 <= value <= 1.0 else (None, ParseStatus.OUT_OF_RANGE)
 
 
 def _content(text: str, block: Block | None) -> str | None:

@@ -7,25 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estimators.token_statistics import model_logits
+from rewards.completion import STATED
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
+from rewards.scoring_rules import Scheme
 from rewards.template import AnswerTemplate
+from rewards.terms import PriorConfidenceTerm
 from rl.losses import expected_reward_loss, level_entropy, mass_hinge
 from rl.rollout import VerifiedRollout
 from rl.segments import confidence_token, first_token, level_token_ids
 
 
 class ConfidenceLoss:
-    """Expected calibration reward of the confidence token, read off the policy's own forward pass.
+    """Expected calibration reward of the token that states a confidence, read off the policy's own forward pass.
 
-    Raises ValueError where the template declares no levels, a level is not one token of the tokenizer, or the rubric
-    has no calibration term.
+    ``field`` is where it is stated, one of :data:`rewards.completion.STATED`; the terms are those of the rubric that
+    pay for it. Raises ValueError where the template declares no levels or a level is not one token of the tokenizer.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class ConfidenceLoss:
         template: AnswerTemplate,
         rubric: Rubric,
         temperature: float,
+        field: str = "confidence",
     ) -> None:
         if template.levels is None:
             raise ValueError(
@@ -43,17 +48,13 @@ class ConfidenceLoss:
             )
         ids = level_token_ids(tokenizer, template.levels)
         self._level_ids = frozenset(ids)
-        self._indices = [index for index, calibrates in enumerate(rubric.calibrates) if calibrates]
+        self.field = field
+        self._indices = [index for index, each in enumerate(rubric.pays_for) if each == field]
         self._terms = [rubric.terms[index] for index in self._indices]
-        if not self._terms:
-            raise ValueError(
-                "trainer.confidence_loss_weight: no term of the rubric rewards the stated confidence "
-                f"({', '.join(rubric.names)})"
-            )
         values = np.array(template.level_values)
         self._rewards = [
             tuple(torch.tensor(side(values), dtype=torch.float32) for side in (scheme.right, scheme.wrong))
-            for scheme in (term.scheme() for term in self._terms)
+            for scheme in map(_rule, self._terms)
         ]
         # What a token that is not a level earns, which leaves the confidence unparsed.
         self._unparsed = [term.unparsed for term in self._terms]
@@ -94,9 +95,9 @@ class ConfidenceLoss:
         positions = []
         for row, ids in enumerate(completion_ids_BT.tolist()):
             parsed, decoded = rollout.parsed[row], rollout.decoded[row]
-            token = confidence_token(parsed, decoded, ids, self._level_ids)
-            span = parsed.spans.get("confidence")
-            if token is None and parsed.confidence is None and span is not None and span.start < span.end:
+            token = confidence_token(parsed, decoded, ids, self._level_ids, self.field)
+            span = parsed.spans.get(self.field)
+            if token is None and getattr(parsed, self.field) is None and span is not None and span.start < span.end:
                 token = first_token(span.start, decoded)
             seen = token is not None and ids[token] >= 0
             positions.append(token if seen and known_B[row] else -1)
@@ -114,6 +115,11 @@ class ConfidenceLoss:
             yield
         finally:
             self._positions_B = None
+
+    def losses(self, inputs: dict[str, Any], weights_K: torch.Tensor, *coefficients: float) -> torch.Tensor:
+        """Losses (B,) of a batch that holds the positions and targets of the field, by the weights of the rubric."""
+        positions_B, targets_BC = inputs[f"{self.field}_positions"], inputs[f"{self.field}_targets"]
+        return self(positions_B, targets_BC, weights_K[self._indices].to(positions_B.device), *coefficients)
 
     def __call__(
         self,
@@ -149,3 +155,29 @@ class ConfidenceLoss:
             )
             total_B = total_B + weights_C[term] * losses_B * known_B
         return total_B
+
+
+def closed_forms(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    template: AnswerTemplate,
+    rubric: Rubric,
+    temperature: float,
+) -> list[ConfidenceLoss]:
+    """One loss for each field in which a confidence is stated that a term of the rubric holds to a target.
+
+    Raises ValueError where there is none, and as :class:`ConfidenceLoss` does.
+    """
+    fields = [field for field in STATED if field in rubric.pays_for]
+    if not fields:
+        raise ValueError(
+            "trainer.confidence_loss_weight: no term of the rubric rewards the stated confidence "
+            f"({', '.join(rubric.names)})"
+        )
+    return [ConfidenceLoss(policy, tokenizer, template, rubric, temperature, field) for field in fields]
+
+
+def _rule(term: Any) -> Scheme:
+    """What a term pays at each confidence of its field, were its target 1 and 0."""
+    rule: Scheme = term.rule() if isinstance(term, PriorConfidenceTerm) else term.scheme()
+    return rule

@@ -30,7 +30,7 @@ class Credit:
 def divides_a_rule(rubric: Rubric, scaling: str) -> bool:
     """Whether a term that pays by the confidence is divided by the standard deviation of its group."""
     by_group = [(each.scaling or scaling) in ("group", "gdpo") for each in rubric.schedules]
-    return any(group and calibrates for group, calibrates in zip(by_group, rubric.calibrates, strict=True))
+    return any(group and field for group, field in zip(by_group, rubric.pays_for, strict=True))
 
 
 def parts_are_apart(credit: str, scaling: str) -> bool:

@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,12 +39,12 @@ from transformers import PreTrainedModel
 from trl import GRPOTrainer
 
 from estimators.estimator import Estimator
-from rewards.completion import SEGMENTS
+from rewards.completion import SEGMENTS, STATED
 from rewards.pessimism import mixed_groups
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 from rewards.verifiers.verifier import Verifier
-from rl.closed_form import ConfidenceLoss
+from rl.closed_form import ConfidenceLoss, closed_forms
 from rl.config import CalibratedGRPOConfig
 from rl.credit import Credit, credited_advantages, divides_a_rule, parts_are_apart, unread_credit
 from rl.difficulty import DifficultySampler, EpochShuffleSampler
@@ -117,9 +117,9 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
             reward_model=reward_model,
         )
         self._reader.check_visible(args)
-        self._confidence_loss: ConfidenceLoss | None = None
+        self._closed_forms: list[ConfidenceLoss] = []
         if args.confidence_loss_weight:
-            self._confidence_loss = ConfidenceLoss(policy, self.processing_class, template, rubric, self.temperature)
+            self._closed_forms = closed_forms(policy, self.processing_class, template, rubric, self.temperature)
         self._norm_steps = args.gradient_norm_steps
         reason = unmeasurable(self, apart=self._parts_are_apart()) if self._norm_steps else None
         if reason:
@@ -216,34 +216,33 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         """
         ids_BT = output["completion_ids"]
         weights_K = self._weights().to(ids_BT.device)
-        for name in ("confidence", "answer"):
+        for name in (*STATED, "answer"):
             mask_BT = field_mask(scored.rollout.parsed, scored.rollout.decoded, name, ids_BT.size(1))
             output[f"{name}_mask"] = mask_BT.to(ids_BT.device)
         if self.args.kl_mask != "all":
             answer = self.args.kl_mask == "answer"
-            output["held"] = output["answer_mask"] if answer else ~output["confidence_mask"]
-        closed_form = self._confidence_loss
-        if closed_form is not None:
-            weights_K[closed_form.term_indices] = 0.0
+            stated = output["confidence_mask"] | output["prior_confidence_mask"]
+            output["held"] = output["answer_mask"] if answer else ~stated
+        for each in self._closed_forms:
+            weights_K[each.term_indices] = 0.0
             # Completions masked as truncated are not trained on: the model does not see their tokens.
             seen_BT = ids_BT.masked_fill(output["completion_mask"] == 0, -1)
-            targets_BC = closed_form.targets(scored.outcomes)[local].to(ids_BT.device)
-            output["confidence_targets"] = targets_BC
-            output["confidence_positions"] = closed_form.positions(scored.rollout, seen_BT, targets_BC)
+            targets_BC = each.targets(scored.outcomes)[local].to(ids_BT.device)
+            output[f"{each.field}_targets"] = targets_BC
+            output[f"{each.field}_positions"] = each.positions(scored.rollout, seen_BT, targets_BC)
         trained_mask_BT = self._trained_mask(output, scored)
         output["tool_mask"] = trained_mask_BT  # TRL's name for the tokens that its loss takes
         trained = (trained_mask_BT * output["completion_mask"]).sum()  # what some loss types are a mean over
         output["num_items_in_batch"] = self.accelerator.gather(trained).sum()
         advantages_BPT, advantages_N = self._credit(output, scored, weights_K, local)
-        if closed_form is not None:
-            unread_B = output["confidence_positions"] < 0
+        for each in self._closed_forms:
+            unread_B = output[f"{each.field}_positions"] < 0
             price_K = self._weights().to(ids_BT.device) * self.args.confidence_loss_weight
-            advantages_BPT[:, 1] += unread_credit(
-                *self._facts(output, scored), closed_form.term_indices, price_K, unread_B, local
-            )
+            facts = self._facts(output, scored)
+            advantages_BPT[:, 1] += unread_credit(*facts, each.term_indices, price_K, unread_B, local)
         if self.args.trained_tokens == "confidence" and self.args.kl_mask != "all":
             # The other tokens earn nothing and are held by the KL.
-            advantages_BPT *= self._segment_masks(output, scored)[:, [SEGMENTS.index("confidence")]]
+            advantages_BPT *= self._stated_mask(output, scored).unsqueeze(1)
         if self.args.group_filter == "mixed":
             kept_N = torch.tensor(mixed_groups(scored.outcomes.correct, scored.outcomes.group)).to(advantages_N)
             self._to_log["filter/kept"].append(kept_N.mean().item())
@@ -264,13 +263,16 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         start reaches it, which would hold it to the confidences that the run is there to change.
         """
         trained_mask_BT = torch.ones_like(output["completion_mask"])
-        if self._confidence_loss is not None:
+        for each in self._closed_forms:
             columns_T = torch.arange(trained_mask_BT.size(1), device=trained_mask_BT.device)
-            trained_mask_BT *= columns_T != output["confidence_positions"].unsqueeze(1)
+            trained_mask_BT *= columns_T != output[f"{each.field}_positions"].unsqueeze(1)
         if self.args.trained_tokens == "confidence" and self.args.kl_mask == "all":
-            confidence_BT = self._segment_masks(output, scored)[:, SEGMENTS.index("confidence")]
-            trained_mask_BT *= confidence_BT.to(trained_mask_BT.dtype)
+            trained_mask_BT *= self._stated_mask(output, scored).to(trained_mask_BT.dtype)
         return trained_mask_BT
+
+    def _stated_mask(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
+        """Mask (B, T) of the segments in which this rank's completions state a confidence."""
+        return self._segment_masks(output, scored)[:, [SEGMENTS.index(name) for name in STATED]].sum(dim=1)
 
     def _segment_masks(self, output: dict[str, Any], scored: Scored) -> torch.Tensor:
         """Masks (B, S, T) of this rank's completions."""
@@ -281,7 +283,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         self, output: dict[str, Any], scored: Scored, weights_K: torch.Tensor, local: slice
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Advantages (B, P, T) of this rank in their parts, and one number a completion (N,) of the global batch."""
-        calibrates_K = torch.tensor(self.rubric.calibrates, device=weights_K.device)
+        calibrates_K = torch.tensor([field is not None for field in self.rubric.pays_for], device=weights_K.device)
         return credited_advantages(*self._facts(output, scored), weights_K, calibrates_K, local)
 
     def _facts(self, output: dict[str, Any], scored: Scored) -> tuple[Credit, torch.Tensor, torch.Tensor]:
@@ -329,7 +331,7 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         due = self._norm_steps and self.state.global_step % self._norm_steps == 0
         if not due or self._step % self.current_gradient_accumulation_steps:
             return
-        closed = partial(self._in_closed_form, inputs) if self._confidence_loss is not None else None
+        closed = partial(self._in_closed_form, inputs) if self._closed_forms else None
         for name, norm in part_norms(self, model, inputs, partial(self._reading, inputs), closed).items():
             norms = self.accelerator.gather(torch.tensor(norm, device=self.accelerator.device))
             self._to_log[f"grad_norm/{name}"].append(norms.mean().item())
@@ -339,11 +341,11 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         with self._reading(inputs):
             loss = super()._compute_loss(model, self._loss_pass.inputs)
         metrics = self._to_log
-        if self._confidence_loss is not None:
+        if self._closed_forms:
             in_closed_form, losses_B = self._in_closed_form(inputs)
             loss = loss + in_closed_form
             metrics["confidence_loss"].append(self.accelerator.gather(losses_B.detach()).mean().item())
-            masses = self._confidence_loss.masses
+            masses = torch.cat([each.masses for each in self._closed_forms])
             mass, count = self._summed(torch.stack([masses.sum(), torch.ones_like(masses).sum()]))
             metrics["calibration/level_mass"].append(mass / count if count else float("nan"))
         for name, value in self._loss_pass.metrics(self._summed, inputs.get("ref_per_token_logps")).items():
@@ -354,18 +356,18 @@ class CalibratedGRPOTrainer(GuardedTrainer, GRPOTrainer):
         """Each number added up over all ranks."""
         return self.accelerator.reduce(values.double(), reduction="sum").tolist()
 
+    @contextmanager
     def _reading(self, inputs: dict[str, Any]):
         """Context manager: the policy's forward is read where the closed form needs it."""
-        if self._confidence_loss is None:
-            return nullcontext()
-        return self._confidence_loss.reading(inputs["confidence_positions"], inputs["prompt_ids"].size(1))
+        with ExitStack() as stack:
+            for each in self._closed_forms:
+                stack.enter_context(each.reading(inputs[f"{each.field}_positions"], inputs["prompt_ids"].size(1)))
+            yield
 
     def _in_closed_form(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss (scalar) of the calibration terms in closed form, and that of each completion (B,) unweighted."""
-        closed_form, positions_B = self._confidence_loss, inputs["confidence_positions"]
-        weights_C = self._weights()[closed_form.term_indices].to(positions_B.device)
-        coefficients = self._entropy_coef(), self.args.level_mass_coef
-        losses_B = closed_form(positions_B, inputs["confidence_targets"], weights_C, *coefficients)
+        weights_K, coefficients = self._weights(), (self._entropy_coef(), self.args.level_mass_coef)
+        losses_B = sum(each.losses(inputs, weights_K, *coefficients) for each in self._closed_forms)
         return self.args.confidence_loss_weight * (losses_B * self._completion_weights(inputs)).sum(), losses_B
 
     def _completion_weights(self, inputs: dict[str, Any]) -> torch.Tensor:

@@ -73,7 +73,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
                 f"trainer.value_model: {args.value_model!r} takes {'a' if critic is None else 'no'} model as its critic"
             )
         super().__init__(model, rubric=rubric, args=args, **arguments)
-        closed = [] if self._confidence_loss is None else self._confidence_loss.term_indices
+        closed = [index for each in self._closed_forms for index in each.term_indices]
         live = [index for index, weight in enumerate(rubric.weights) if weight and index not in closed]
         if not live:
             raise ValueError(
@@ -88,7 +88,7 @@ class CalibratedPPOTrainer(CalibratedGRPOTrainer):
             [[float(term in terms) for term in range(len(rubric.names))] for terms in by_segments.values()]
         )
         # Which streams, the KL's behind them, are of correctness, of calibration and of the KL.
-        calibrating = [all(rubric.calibrates[term] for term in terms) for terms in by_segments.values()]
+        calibrating = [all(rubric.pays_for[term] for term in terms) for terms in by_segments.values()]
         streams_of = [1 if each else 0 for each in calibrating] + [2] * bool(args.kl_in_reward)
         self._parts_PR = torch.nn.functional.one_hot(torch.tensor(streams_of), 3).T
         streams = ["+".join(rubric.names[index] for index in terms) for terms in by_segments.values()]

@@ -100,7 +100,7 @@ def segment_masks(
     for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
         if len(tokens.ends) > length:
             raise ValueError(f"completion {row} has {len(tokens.ends)} tokens, the batch is padded to {length}")
-        segments = [0] * len(tokens.ends) + [-1] * (length - len(tokens.ends))
+        segments = [SEGMENTS.index("reasoning")] * len(tokens.ends) + [-1] * (length - len(tokens.ends))
         for index, name in enumerate(SEGMENTS):
             block = completion.blocks.get(name)
             if block is not None:
@@ -131,15 +131,19 @@ def tokens_inside(start: int, end: int, decoded: DecodedCompletion) -> list[int]
 
 
 def confidence_token(
-    parsed: ParsedCompletion, decoded: DecodedCompletion, ids: Sequence[int], level_ids: Collection[int]
+    parsed: ParsedCompletion,
+    decoded: DecodedCompletion,
+    ids: Sequence[int],
+    level_ids: Collection[int],
+    field: str = "confidence",
 ) -> int | None:
     """Index of the token that states a completion's confidence; None where no confidence was read or not by one level.
 
-    ``ids`` are the completion's tokens, ``level_ids`` those of the template's levels.
+    ``ids`` are the completion's tokens, ``level_ids`` those of the template's levels, ``field`` where it is stated.
     """
-    if parsed.confidence is None:
+    if getattr(parsed, field) is None:
         return None
-    span = parsed.spans["confidence"]
+    span = parsed.spans[field]
     levels = [index for index in tokens_inside(span.start, span.end, decoded) if ids[index] in level_ids]
     return levels[0] if len(levels) == 1 else None
 
@@ -149,7 +153,7 @@ def field_mask(
 ) -> torch.Tensor:
     """Mask (B, T), bool, of the tokens that write a field's content, without its tags; none where it was not read.
 
-    ``field`` is "answer" or "confidence".
+    ``field`` is "answer", "confidence" or "prior_confidence".
     """
     mask = np.zeros((len(parsed), length), dtype=bool)
     for row, (completion, tokens) in enumerate(zip(parsed, decoded, strict=True)):
@@ -220,7 +224,10 @@ def as_completions(
     if levels is not None:
         found = [confidence_token(*each, levels.ids) for each in zip(parsed, decoded, ids, strict=True)]
         places = [-1 if place is None else place for place in found]
-    stated = [math.nan if each.confidence is None else each.confidence for each in parsed]
+    stated, prior = (
+        [math.nan if getattr(each, field) is None else getattr(each, field) for each in parsed]
+        for field in ("confidence", "prior_confidence")
+    )
     steps_BT, reasoning_BT = _steps(parsed, decoded, length, rules or StepRules())
     return Completions(
         prompt_ids=prompt_ids,
@@ -235,6 +242,7 @@ def as_completions(
         level_values=() if levels is None else levels.values,
         level_temperature=1.0 if levels is None else levels.temperature,
         level_positions_B=torch.tensor(places, dtype=torch.long),
+        prior_B=torch.tensor(prior, dtype=torch.float64),
         prompts=prompts,
         answers=[each.answer for each in parsed],
     )

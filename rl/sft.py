@@ -78,7 +78,8 @@ def sft_rows(rows: Sequence[dict[str, Any]], template: AnswerTemplate, seed: int
             continue
         thinking = None if template.thinking == "none" else row.get("solution")
         confidence = None if template.confidence == "none" else generator.choices(levels, habit)[0]
-        text = template.render(row.get("demonstration", row["answer"]), confidence, thinking=thinking)
+        prior = None if template.prior_confidence == "none" else generator.choices(levels, habit)[0]
+        text = template.render(row.get("demonstration", row["answer"]), confidence, thinking=thinking, prior=prior)
         chat = not isinstance(row["prompt"], str)
         completion = [{"role": "assistant", "content": text}] if chat else text
         pairs.append({"prompt": row["prompt"], "completion": completion})

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estimators import ESTIMATORS
-from estimators.estimator import LEVELS, TOKEN_STATISTICS, Completions, Estimator, read_by
+from estimators.estimator import LEVELS, PRIOR, TOKEN_STATISTICS, Completions, Estimator, read_by
 from estimators.token_statistics import TokenStatistics, completion_statistics
 from rewards.completion import ParsedCompletion
 from rewards.markup import TAG_NAMES
@@ -33,7 +33,7 @@ from rl.segments import DecodedCompletion, LevelTokens, as_completions, first_to
 
 _NGRAM = 4
 
-READABLE = frozenset({TOKEN_STATISTICS, LEVELS})
+READABLE = frozenset({TOKEN_STATISTICS, LEVELS, PRIOR})
 """What training knows of its own completions: estimators that need no more are signals."""
 ESTIMATED = tuple(name for name, kind in ESTIMATORS.items() if kind.needs <= READABLE)
 MODEL_SIGNALS = (REWARD_MODEL,)
@@ -67,7 +67,6 @@ def _stakes(parsed: ParsedCompletion) -> list[float]:
 TEXT_SIGNALS: dict[str, Callable[[ParsedCompletion, Sequence[int], str], float]] = {
     "repetition": lambda parsed, ids, gold: repeated_ngrams(ids),
     "step_confidence": lambda parsed, ids, gold: sum(_stakes(parsed)) / len(_stakes(parsed)),
-    "prior_confidence": lambda parsed, ids, gold: _stakes(parsed)[0],
     "token_f1": lambda parsed, ids, gold: token_f1(gold=gold, answer=parsed.answer or ""),
 }
 """Signals that need no model, from a completion, its ids and its gold."""
@@ -94,7 +93,7 @@ class SignalReader:
     ``temperature`` is the one that the policy samples at. Passes of the reader's own take ``batch_size`` completions at
     a time, all at once where it is left out. Raises ValueError for a name that is not a signal, for an estimator that
     needs further samples or passes of its own, for one that needs confidence levels where the template has none of
-    one token each, and for "reward_model" without one.
+    one token each or a confidence before the answer that it does not have, and for "reward_model" without one.
     """
 
     def __init__(
@@ -126,6 +125,8 @@ class SignalReader:
             name: (options or {}).get(name) or ESTIMATORS[name]() for name in names if name in ESTIMATED
         }
         needs = frozenset[str]().union(*(each.needs for each in self._estimators.values()))
+        if PRIOR in needs and template.prior_confidence == "none":
+            raise ValueError("rubric: prior_confidence needs task.template.prior_confidence: required")
         self._levels = LevelTokens.of(tokenizer, template, temperature) if LEVELS in needs else None
         self._rules = step_rules(template)
         self._statistics: GenerationStatistics | None = None

@@ -2,10 +2,9 @@
 
 A recipe has the sections ``task model rubric estimators trainer monitors probe`` and may say ``extends: OTHER`` (a
 shipped recipe, or a file beside it), whose sections it then changes key by key; of several, ``extends: [METHOD,
-SIZE]``, each changes those before it. On the command line
-``trainer.learning_rate=3e-4`` changes one key; the value is read as YAML, and ``null`` takes the key away. The
-``trainer`` section takes any field of TRL's configuration by its own name. Every error names the key, the value, what
-was allowed and the nearest right name.
+SIZE]``, each changes those before it. On the command line ``trainer.learning_rate=3e-4`` changes one key; the value is
+read as YAML, and ``null`` takes the key away. The ``trainer`` section takes any field of TRL's configuration by its own
+name. Every error names the key, the value, what was allowed and the nearest right name.
 """
 
 from __future__ import annotations
@@ -255,16 +254,17 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
 
 def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
     """Raise ConfigError where a template lacks what an estimator needs, or a probe would read no probability."""
-    from estimators.estimator import CRITIC, HIDDEN_STATES, LEVELS, TEXT, TOKEN_STATISTICS
+    from estimators.estimator import CRITIC, HIDDEN_STATES, LEVELS, PRIOR, TEXT, TOKEN_STATISTICS
 
     signals = [name for name in recipe.rubric.signals if name in ESTIMATORS]
     for name in dict.fromkeys((*estimators, *signals)):
         needs = ESTIMATORS[name].needs
         if LEVELS in needs and recipe.template.levels is None:
             raise ConfigError(f"estimators.{name}: needs task.template.levels, a known set of confidences")
+        if PRIOR in needs and recipe.template.prior_confidence == "none":
+            raise ConfigError(f"estimators.{name}: needs task.template.prior_confidence, set it to 'required'")
         of_probe = set() if name in signals else {TEXT, HIDDEN_STATES, CRITIC}
-        given = {TOKEN_STATISTICS, LEVELS} | of_probe
-        if beyond := needs - given:
+        if beyond := needs - {TOKEN_STATISTICS, LEVELS, PRIOR} - of_probe:
             raise ConfigError(f"estimators.{name}: needs {', '.join(sorted(beyond))}, which a recipe does not give")
     probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]
     readable = list(dict.fromkeys((VERBALIZED, *probabilities)))

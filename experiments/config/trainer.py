@@ -13,6 +13,7 @@ from typing import Any
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.errors import ConfigError
 from experiments.schema import checked_fields, known_keys, number_of, one_of
+from rewards.completion import STATED
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
 
@@ -80,10 +81,10 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
     if checked.get("vllm_mode"):
         one_of("trainer.vllm_mode", checked["vllm_mode"], ("server", "colocate"))
     if checked.get("trained_tokens") == "confidence":
-        if template.confidence == "none":
+        if template.confidence == template.prior_confidence == "none":
             raise ConfigError("trainer.trained_tokens: 'confidence' needs one, task.template.confidence is 'none'")
         weighted = zip(rubric.segments, rubric.weights, strict=True)
-        if not any(weight and "confidence" in segments for segments, weight in weighted):
+        if not any(weight and set(STATED) & set(segments) for segments, weight in weighted):
             raise ConfigError(
                 "trainer.trained_tokens: 'confidence' leaves nothing to train, no term of the rubric is credited to "
                 "the confidence; add one, such as rubric.log.weight=0.1"
@@ -93,7 +94,7 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
             raise ConfigError(
                 "trainer.confidence_loss_weight: the closed form needs task.template.levels, a known set of confidences"
             )
-        if not rubric.weights[list(rubric.calibrates)].any():
+        if not any(weight and field for weight, field in zip(rubric.weights, rubric.pays_for, strict=True)):
             raise ConfigError(
                 "trainer.confidence_loss_weight: has nothing to take in closed form, no term of the rubric depends on "
                 "the confidence; add one, such as rubric.brier.weight=1"

@@ -25,7 +25,7 @@ from rewards.terms.length import OverlongTerm, RepetitionTerm, TruncatedTerm
 from rewards.terms.preference import CAPOTerm, RewardModelTerm, RLSFTerm
 from rewards.terms.step_confidence import PriorConfidenceTerm, StepConfidenceTerm
 
-__all__ = ["ADVANTAGES", "TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "Term"]
+__all__ = ["ADVANTAGES", "TERMS", "AccuracyTerm", "BrierTerm", "FormatTerm", "PriorConfidenceTerm", "Term"]
 
 
 class Term(Protocol):

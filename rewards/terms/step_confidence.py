@@ -1,4 +1,4 @@
-"""Rewards for confidences stated in the thinking: at single steps, or before there is an answer."""
+"""Rewards for confidences stated before there is an answer: at single steps of the thinking, or before all of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from rewards.outcomes import Outcomes
-from rewards.scoring_rules import Scheme, check_range, constant_scheme
+from rewards.scoring_rules import Scheme, brier_scheme, check_range, constant_scheme
 from rewards.terms.calibration import success_rates
 from rewards.terms.intrinsic import read_signal
 
@@ -69,8 +69,9 @@ class PriorConfidenceTerm:
     the group, which is the mean correctness over the siblings that could be judged, its own included. What it knows of
     the answer that it then gives belongs into the confidence after it (``brier``, target "own").
 
-    ``prior_confidence`` is the first stake of the thinking (``task.template.step_confidences``), a token of the
-    reasoning, which is what this is credited to.
+    It is a field of its own before all others (``task.template.prior_confidence``), to which this is credited: what
+    follows it decides on the group's success rate, and must not earn by it. :meth:`rule` and :meth:`targets` are what
+    the closed form takes, where it is one token of the template's levels.
 
     Returns (N,) float in [-1, 0], NaN where none of the group could be judged. By parse status: the same under every
     status; where no such confidence was read, -1, the worst, so that leaving it out never pays. Source: arXiv
@@ -90,13 +91,26 @@ class PriorConfidenceTerm:
     needs_group: ClassVar[bool] = True
     signals: ClassVar[tuple[str, ...]] = ("prior_confidence",)
     reward_range: ClassVar[str] = "[-1, 0]"
-    segments: tuple[str, ...] = ("reasoning",)
+    unparsed: ClassVar[float] = -1.0
+    """What a confidence that could not be read earns: the worst value of the rule."""
+    segments: tuple[str, ...] = ("prior_confidence",)
+
+    def targets(self, outcomes: Outcomes) -> np.ndarray:
+        """The success rate of each completion's group, (N,) in [0, 1], NaN where none of it could be judged."""
+        return success_rates(outcomes)
+
+    def rule(self) -> Scheme:
+        """What it pays at each confidence before the answer, were the target 1 and 0."""
+        return brier_scheme()
 
     def __call__(self, outcomes: Outcomes) -> np.ndarray:
-        stated_N = read_signal(outcomes, "prior_confidence", self.name)
-        rate_N = success_rates(outcomes)
-        reward_N = -rate_N * (1.0 - stated_N) ** 2 - (1.0 - rate_N) * stated_N**2
-        return np.where(np.isnan(rate_N), np.nan, np.where(np.isnan(stated_N), -1.0, reward_N))
+        stated_N, rate_N, rule = (
+            read_signal(outcomes, "prior_confidence", self.name),
+            self.targets(outcomes),
+            self.rule(),
+        )
+        reward_N = rate_N * rule.right(stated_N) + (1.0 - rate_N) * rule.wrong(stated_N)
+        return np.where(np.isnan(rate_N), np.nan, np.where(np.isnan(stated_N), self.unparsed, reward_N))
 
     def scheme(self) -> Scheme:
         """Nothing at any confidence stated after the answer, nor for the own verdict but for its share in the group."""

@@ -89,17 +89,17 @@ class RunFacts:
     def of(cls, rubric: Rubric, scaling: str, *, closed_form: bool) -> RunFacts:
         """Read it off a rubric, the trainer's scaling and whether calibration is taken in closed form."""
         calibrating, graded, scaled = [], [], []
-        rows = zip(rubric.terms, rubric.weights.tolist(), rubric.schedules, rubric.calibrates, strict=True)
-        for term, weight, schedule, calibrates in rows:
+        rows = zip(rubric.terms, rubric.weights.tolist(), rubric.schedules, rubric.pays_for, strict=True)
+        for term, weight, schedule, field in rows:
             if not weight:
                 continue
-            if calibrates:
+            if field == "confidence":
                 calibrating.append(term.name)
-            if calibrates and closed_form:
+            if field and closed_form:
                 continue
             if term.signals or _tells_right_from_wrong(term.scheme()):
                 graded.append(term.name)
-            if calibrates and (schedule.scaling or scaling) in ("group", "gdpo"):
+            if field and (schedule.scaling or scaling) in ("group", "gdpo"):
                 scaled.append(term.name)
         return cls(tuple(calibrating), tuple(graded), tuple(scaled))
 

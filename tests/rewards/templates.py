@@ -32,5 +32,8 @@ UNSURE = AnswerTemplate(abstain="I don't know")
 STAKED = AnswerTemplate(analysis="optional", step_confidences="optional")
 
 
+FORESEEN = AnswerTemplate(prior_confidence="required")
+
+
 def tagged(answer: str = "7", confidence: str = "0.9") -> str:
     return f"<answer>{answer}</answer><confidence>{confidence}</confidence>"

@@ -24,7 +24,7 @@ def test_a_span_runs_forward_from_zero(start: int, end: int) -> None:
 
 
 def test_segments_are_in_template_order() -> None:
-    assert SEGMENTS == ("reasoning", "answer", "analysis", "confidence")
+    assert SEGMENTS == ("prior_confidence", "reasoning", "answer", "analysis", "confidence")
 
 
 def test_parsed_completion_survives_the_gather_between_ranks() -> None:

@@ -37,4 +37,5 @@ def test_leaving_it_out_never_pays_and_groups_are_apart() -> None:
 def test_it_stands_beside_the_confidence_after_the_answer() -> None:
     rubric = Rubric.from_config({"accuracy": {}, "brier": {}, "prior_confidence": {"weight": 0.5}})
     assert rubric.calibrates == (False, True, False)
-    assert rubric.segments[2] == ("reasoning",)
+    assert rubric.pays_for == (None, "confidence", "prior_confidence")
+    assert rubric.segments[2] == ("prior_confidence",)

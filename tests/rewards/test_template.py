@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rewards.completion import SEGMENTS, ParseStatus
 from rewards.template import AnswerTemplate
-from tests.rewards.templates import ANALYSED, FULL, LEVELS, PLAIN, SILENT, STAKED, TERSE, UNSURE, S, tagged
+from tests.rewards.templates import ANALYSED, FORESEEN, FULL, LEVELS, PLAIN, SILENT, STAKED, TERSE, UNSURE, S, tagged
 
 # (template, completion, status, answer, confidence), all read strictly
 STRICT = [
@@ -64,6 +64,7 @@ STRICT = [
     (PLAIN, "<answer>7</answer>", S.MISSING_CONFIDENCE, "7", None),
     (PLAIN, "<answer>7</answer><confidence>0.9", S.MISSING_CONFIDENCE, "7", None),
     (PLAIN, "<answer>7</answer><confidence></confidence>", S.MISSING_CONFIDENCE, "7", None),
+    (FORESEEN, tagged(), S.UNREAD_PRIOR, "7", 0.9),
     (FULL, "<answer>7</answer><analysis>n</analysis><confidence>0.9</confidence>", S.MISSING_FIELD, "7", 0.9),
     (FULL, "<think>t</think><answer>7</answer><analysis> </analysis><confidence>1</confidence>",
      S.MISSING_FIELD, "7", 1.0),
@@ -131,7 +132,7 @@ fragments = st.lists(
 ).map("".join)
 
 
-templates = st.sampled_from([PLAIN, ANALYSED, FULL, TERSE, SILENT, LEVELS, UNSURE, STAKED])
+templates = st.sampled_from([PLAIN, ANALYSED, FORESEEN, FULL, TERSE, SILENT, LEVELS, UNSURE, STAKED])
 
 
 @pytest.mark.parametrize(("template", "text", "status", "answer", "confidence"), STRICT)
@@ -177,7 +178,7 @@ def test_spans_and_blocks_are_the_characters_of_each_field() -> None:
     contents = {name: text[span.start : span.end] for name, span in parsed.spans.items()}
     blocks = {name: text[span.start : span.end] for name, span in parsed.blocks.items()}
     assert contents == {"reasoning": "t", "answer": "7", "analysis": "né", "confidence": "0.9"}
-    assert tuple(blocks) == SEGMENTS
+    assert tuple(blocks) == SEGMENTS[1:]
     assert blocks["reasoning"] == "<think> t\n</think>"
     assert blocks["confidence"] == "<confidence>\t0.9</confidence>"
 

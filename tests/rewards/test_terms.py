@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.completion import ParseStatus
+from rewards.completion import SEGMENTS, ParseStatus
 from rewards.outcomes import Outcomes
 from rewards.template import AnswerTemplate
 from rewards.terms import TERMS, AccuracyTerm, BrierTerm, FormatTerm, Term
@@ -28,7 +28,7 @@ def test_every_term_is_credited_to_what_it_judges() -> None:
     # Swapping the first two is a real defect of a public release: it trains reasoning on calibration.
     assert AccuracyTerm().segments == ("reasoning", "answer")
     assert BrierTerm().segments == ("confidence", "analysis")
-    assert FormatTerm().segments == ("reasoning", "answer", "analysis", "confidence")
+    assert FormatTerm().segments == SEGMENTS
 
 
 def test_terms_are_listed_under_their_own_name_and_cannot_change() -> None:

@@ -12,7 +12,7 @@ import torch
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric
 from rewards.verifiers.verifier import Verdict
-from rl.closed_form import ConfidenceLoss
+from rl.closed_form import ConfidenceLoss, closed_forms
 from rl.rollout import VerifiedRollout
 from rl.segments import decode_completion
 from tests.factories import make_outcomes
@@ -184,7 +184,7 @@ def test_a_batch_in_parts_has_the_same_mean(loaded: Any, policy: Any) -> None:
 
 def test_a_rubric_without_a_calibration_term_is_refused(loaded: Any, policy: Any) -> None:
     with pytest.raises(ValueError, match=r"confidence_loss_weight: no term .* stated confidence \(accuracy, format\)"):
-        loss_of(loaded, policy, rubric_of(format={}))
+        closed_forms(*loaded, policy.template, rubric_of(format={}), 1.0)
 
 
 # -- through the trainer -----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from rewards.completion import SEGMENTS, STATED
 from rewards.deviations import PROBABILITIES, Played, earned, on_segment, play
 from rewards.rubric import Rubric
 from rewards.terms.intrinsic import GOLD_SIGNALS
@@ -61,6 +62,10 @@ ROWS: list[tuple[dict[str, Any], dict[str, Any], str | None, tuple[float, float]
     ({**RLCR, "rlsf": {"signal": "confidence"}}, {}, "wrong", (0, 0.725)),
     ({"capo": {}}, {}, None, (0, 0)),
     ({**RLCR, "capo": {}}, SEGMENT, None, (0, 0)),
+    ({**RLCR, "prior_confidence": {}}, {}, None, (0, 0)),
+    ({**RLCR, "prior_confidence": {"weight": 3.0}}, SEGMENT, None, (0, 0)),
+    ({"accuracy": {}, "prior_confidence": {}}, {"closed_form": True}, None, (0, 0)),
+    ({"accuracy": {}, "prior_confidence": {}}, {"trained_tokens": "confidence"}, None, (0, 0)),
 ]  # fmt: skip
 
 
@@ -73,12 +78,13 @@ def simulated(rubric: Rubric, played: Played, p: float, segment: str) -> tuple[f
         correct[:, 0] = deviation.correct
     status = (deviation.status, *("ok",) * (size - 1)) * GROUPS
     verdict = np.nan_to_num(correct.ravel())
-    prior = {"reference_probability_prior": np.zeros_like(verdict)}
+    stated = np.tile(played.stated_PG[at], GROUPS)
+    prior = {"reference_probability_prior": np.zeros_like(verdict), "prior_confidence": stated}
     signals = {name: verdict if name in GOLD_SIGNALS else np.full_like(verdict, -0.5) for name in rubric.signals}
     matrix = rubric.score(
         make_outcomes(
             correct.ravel(),
-            np.tile(played.stated_PG[at], GROUPS),
+            stated,
             status,
             group=np.repeat(np.arange(GROUPS), size),
             abstained=np.tile([deviation.abstained, *(False,) * (size - 1)], GROUPS),
@@ -86,7 +92,7 @@ def simulated(rubric: Rubric, played: Played, p: float, segment: str) -> tuple[f
         )
     )
     facts = rubric.facts
-    closed_K = np.array(rubric.calibrates) & facts.closed_form
+    closed_K = np.array([field is not None for field in rubric.pays_for]) & facts.closed_form
     weights_K = torch.tensor(np.where(closed_K, 0.0, matrix.weights))
     rewards_NK = torch.tensor(matrix.values)
     inside = "group" if facts.scaling == "gdpo" else None
@@ -116,8 +122,8 @@ def by_advantage(rubric: Rubric) -> list[tuple[Played, str, np.ndarray]]:
         earned_PK = earned(played, safety.live, safety.scalings, facts)
         deviation = played.deviation
         for segment in deviation.decided_by:
-            trained = facts.trained_tokens == "all" or segment == "confidence"
-            if trained and set(deviation.written) == {"reasoning", "answer", "analysis", "confidence"}:
+            trained = facts.trained_tokens == "all" or segment in STATED
+            if trained and set(deviation.written) == set(SEGMENTS):
                 rows.append((played, segment, on_segment(earned_PK, deviation, segment, rubric.terms, facts.credit)))
     return rows
 

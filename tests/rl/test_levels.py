@@ -65,8 +65,8 @@ def test_a_confidence_that_is_no_level_is_read_where_it_stands(make_trainer: Any
         optimizer.zero_grad()
         mass().backward()
         optimizer.step()
-        before = before or trainer._confidence_loss.masses.mean().item()
-    assert trainer._confidence_loss.masses.mean().item() > min(before + 0.1, 0.9)
+        before = before or trainer._closed_forms[0].masses.mean().item()
+    assert trainer._closed_forms[0].masses.mean().item() > min(before + 0.1, 0.9)
 
 
 @pytest.mark.parametrize("method", ["grpo", "ppo"])

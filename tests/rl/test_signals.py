@@ -27,7 +27,7 @@ from rl.signals import (
 from tests.rl.written import (
     ANSWER_SIGNALS,
     ELSEWHERE,
-    STAKES,
+    STATED_BEFORE,
     Written,
     by_hand,
     encode,
@@ -37,7 +37,7 @@ from tests.rl.written import (
     policy_of,
 )
 
-TEMPLATE = AnswerTemplate(analysis="optional", step_confidences="optional")
+TEMPLATE = AnswerTemplate(analysis="optional", step_confidences="optional", prior_confidence="required")
 
 
 READ = tuple(name for name in SIGNALS if name not in ("expected_confidence", "confidence_token", *ELSEWHERE))
@@ -48,7 +48,7 @@ COMPLETION_SIGNALS = ("mean_log_prob", "entropy", "self_certainty")
 
 
 COMPLETIONS: list[Written] = [
-    ("<answer>", "the answer", "</answer><confidence>0.85</confidence>", "the answer", True),
+    ("<prior>0.25</prior><answer>", "the answer", "</answer><confidence>0.85</confidence>", "the answer", True),
     ("<think>so <stake>0.5</stake> it is<stake>0.75</stake></think><answer> ", "42", " </answer>", "17.5", True),
     ("<think>漢😀 漢😀 漢😀 漢😀</think>\n<answer>", "漢字😀", "</answer><confidence>.5</confidence>", "漢 día", True),
     ("no answer at all, <stake>0.5</stake>", None, "", "42", True),
@@ -153,8 +153,8 @@ def test_every_signal_is_that_of_a_plain_forward_pass(how: str, multiple: int, t
     assert_by_hand(values, model, tokenizer)
     for name, read_B in values.items():
         known = read_B[~read_B.isnan()]
-        assert known.unique().numel() > 1 or name in STAKES, f"{name} is not the same everywhere"
-        unanswered = name in (*ANSWER_SIGNALS, *STAKES, "verbalized")
+        assert known.unique().numel() > 1 or name in STATED_BEFORE, f"{name} is not the same everywhere"
+        unanswered = name in (*ANSWER_SIGNALS, *STATED_BEFORE, "verbalized")
         assert read_B[NO_ANSWER].isnan() == unanswered, name
     assert values["reference_probability"][NO_ANSWER] == 0.0
     assert values["reference_probability"][BLANK_GOLD].isnan()

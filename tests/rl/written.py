@@ -24,7 +24,7 @@ from rl.signals import (
 from tests.factories import tiny_model
 
 ANSWER_SIGNALS = tuple(name for name in ESTIMATED if name.startswith("answer_"))
-STAKES = ("step_confidence", "prior_confidence")
+STATED_BEFORE = ("step_confidence", "prior_confidence")
 
 
 # What stands before the answer, the answer, what stands behind it; the gold; whether it ends by itself.
@@ -124,7 +124,7 @@ def by_hand(
         "mean_max_probability": ranked[:, -1].mean(),
     }
     values |= dict.fromkeys(
-        [*ANSWER_SIGNALS, *STAKES, "expected_confidence", "confidence_token", "verbalized"], math.nan
+        [*ANSWER_SIGNALS, *STATED_BEFORE, "expected_confidence", "confidence_token", "verbalized"], math.nan
     )
     stated = re.search(r"<confidence>([\d.]+)</confidence>", before + (answer or "") + after)
     if stated is not None:
@@ -162,7 +162,9 @@ def by_hand(
         values["reference_probability"] = 0.0
     stakes = [float(each.split("</stake>")[0]) for each in before.split("</think>")[0].split("<stake>")[1:]]
     if "</think>" in before and stakes:
-        values["step_confidence"], values["prior_confidence"] = sum(stakes) / len(stakes), stakes[0]
+        values["step_confidence"] = sum(stakes) / len(stakes)
+    if prior := re.match(r"<prior>(.*)</prior>", before):
+        values["prior_confidence"] = float(prior[1])
     ngrams = Counter(tuple(ids[i : i + 4]) for i in range(len(ids) - 3))
     values["repetition"] = sum(count - 1 for count in ngrams.values()) / max(1, ngrams.total())
     stated, wanted = ([word for word in (text or "").split() if word != "the"] for text in (answer, gold))
