@@ -204,9 +204,10 @@ def stream_rewards(
 
     Reasoning, answer, answer, confidence, end; accuracy pays 1 on the answer's last token:
 
-    >>> masks = torch.tensor([[[1, 0, 0, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]]).float()
+    >>> fields = [[0, 0, 0, 0, 0], [1, 0, 0, 0, 1], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
+    >>> masks = torch.tensor([fields]).float()
     >>> one = torch.ones(1, 1)
-    >>> rewards, reach = stream_rewards(one, one[0], one, torch.tensor([[1.0, 1.0, 0.0, 0.0]]), masks)
+    >>> rewards, reach = stream_rewards(one, one[0], one, torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0]]), masks)
     >>> rewards.tolist(), reach.tolist()
     ([[[0.0, 0.0, 1.0, 0.0, 0.0]]], [[[1.0, 1.0, 1.0, 0.0, 0.0]]])
     """

@@ -56,7 +56,7 @@ def rewards_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("term", ratio=1)
     for name in ("range", "proper", "safe"):
         table.add_column(name, no_wrap=True)
-    table.add_column("credited to", width=len("confidence,"))
+    table.add_column("credited to", width=len("prior_confidence"))
     table.add_column("arXiv", no_wrap=True)
     for entry in entries:
         term = Text(entry["name"], style="bold")

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ("rubric.brier.wieght=1", "rubric.brier.wieght is not an option of brier; expected one of weight, "),
         (
             "estimators.answer_probabilty={}",
-            "estimators.answer_probabilty: unknown key, allowed: verbalized, expected_confidence, ",
+            "estimators.answer_probabilty: unknown key, allowed: verbalized, prior_confidence, ",
         ),
         (
             "estimators.answer_probability.reductoin=min",

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import wandb
 import yaml
 
 from experiments.ablation.plan import plan
@@ -114,6 +115,7 @@ def test_a_study_trains_chooses_measures_and_draws(
     out = tmp_path / "out"
     said: list[str] = []
     summary = ablate(load_study(path), out, jobs=2, say=said.append)
+    wandb.teardown()  # or this process would keep WANDB_DIR
     rows = pd.read_parquet(out / "results.parquet")
     brier = rows[rows["metric"] == "brier"]
     assert len(brier) == 3 * 4, "two settings to choose and one run to report, at steps 0, 2, 4 and the end"
@@ -136,6 +138,7 @@ def test_a_study_trains_chooses_measures_and_draws(
     trained = {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")}
     assert len(trained) == 3 * 3
     ablate(load_study(path), out, jobs=1, say=said.append)
+    wandb.teardown()
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == trained
 
 

@@ -151,7 +151,7 @@ def test_a_confidence_is_restored_by_what_the_policy_gets_right(
     frame = pd.read_parquet(tmp_path / "run" / "annotated.parquet")
     rates = frame.groupby("question_id")["correct"].transform("mean")
     pd.testing.assert_series_equal(frame["target"], rates, check_names=False)
-    assert set(frame["learnt"]) <= {"confidence", "nothing: not read, or nothing to say of it"}
+    assert set(frame["learnt"]) <= {"answer and confidence", "nothing: not read, or nothing to say of it"}
     assert unknown(tmp_path / "run") == []
 
 

@@ -266,7 +266,7 @@ def signals_of_a_split_policy(policy: Path, out: Path) -> None:
     rank = torch.distributed.get_rank()
     unsplit, tokenizer = load_policy(policy, attn_implementation="eager")
     preferring = RewardModel(as_reward_model(unsplit, tokenizer, seed=0))
-    template = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"))
+    template = AnswerTemplate(levels=("0.0", "0.25", "0.5", "0.75", "1.0"), prior_confidence="required")
     texts = LONG[rank]
     ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in texts]
     decoded = tuple(decode_completion(tokenizer, each) for each in ids)

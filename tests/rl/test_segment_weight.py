@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rewards.completion import SEGMENTS
+from rewards.completion import SEGMENTS, STATED
 from rewards.rubric import Rubric
 from rl.advantages import segment_advantages
 from rl.config import CalibratedGRPOConfig
@@ -20,8 +20,10 @@ from rl.ppo_config import CalibratedPPOConfig
 from tests.rl.scripted import COMPLETIONS, ROWS, scored
 from tests.rl.test_grpo_routes import LOSS_TYPES, token_gradients
 
-CREDIT_KS = torch.tensor([[1.0, 1, 1, 0], [0, 0, 0, 1]])
-"""Correctness on all but the confidence, calibration on the confidence."""
+CREDIT_KS = torch.tensor(
+    [[name not in STATED for name in SEGMENTS], [name == "confidence" for name in SEGMENTS]]
+).float()
+"""Correctness on all but the confidences, calibration on the one after the answer."""
 
 
 def completion_of(reasoning: int, answer: int, confidence: int) -> torch.Tensor:

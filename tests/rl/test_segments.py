@@ -221,7 +221,7 @@ def test_a_field_holds_the_tokens_whose_bytes_overlap_its_block(seed: int) -> No
     start = 0
     for column, token in enumerate(TOKENIZER.convert_ids_to_tokens(encode(text))):
         end = start + len(token)  # a byte is one character of a byte-level token
-        segment = 0
+        segment = SEGMENTS.index("reasoning")
         for index, name in enumerate(SEGMENTS):
             if name in parsed.blocks:
                 low, high = (len(text[:at].encode()) for at in (parsed.blocks[name].start, parsed.blocks[name].end))
@@ -229,7 +229,7 @@ def test_a_field_holds_the_tokens_whose_bytes_overlap_its_block(seed: int) -> No
         expected_ST[segment, column] = 1
         start = end
     assert start == len(text.encode())
-    expected_ST[0, len(encode(text))] = 1
+    expected_ST[SEGMENTS.index("reasoning"), len(encode(text))] = 1
     assert torch.equal(masks_ST, expected_ST)
 
 
@@ -260,7 +260,7 @@ def test_fields_that_are_missing_or_unreadable() -> None:
     assert parsed.confidence is None
     assert unreadable_ST[SEGMENTS.index("confidence")].sum() > 0, "the penalty for it has tokens to land on"
     _, decoded, none_ST = read("no field at all")
-    assert none_ST[0].sum() == len(decoded.ends)
+    assert none_ST[SEGMENTS.index("reasoning")].sum() == len(decoded.ends)
 
 
 def test_a_truncated_completion_keeps_its_whole_fields() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,23 @@ def outcomes_of(table: pd.DataFrame, lengths: list[int]) -> Outcomes:
 def test_a_step_is_trained_with_the_term_and_its_breakdown_is_written(
     name: str, make_trainer: Any, dictate: Any, tokenizer: Any
 ) -> None:
+    template, completions = TEMPLATE, COMPLETIONS
+    if name == "prior_confidence":
+        template = replace(TEMPLATE, prior_confidence="required")
+        priors = itertools.cycle(template.levels or ())
+        completions = [f"<prior>{prior}</prior>{text}" for prior, text in zip(priors, COMPLETIONS, strict=False)]
+        tokenizer = character_tokenizer(template)
     config = {name: {"weight": 0.5, **OPTIONS.get(name, {})}}
     rubric = Rubric.from_config({"accuracy": {}, **config}, allow_hackable=True)
     term = rubric.terms[rubric.names.index(name)]
     trainer = make_trainer(
-        rubric=rubric, template=TEMPLATE, model=tiny_model(vocabulary=tokenizer, **SHAPE),
+        rubric=rubric, template=template, model=tiny_model(vocabulary=tokenizer, **SHAPE),
         tokenizer=tokenizer, rows=[ROW] * 8,
         reward_model=preferring(tiny_model(vocabulary=tokenizer, **SHAPE), tokenizer) if name == REWARD_MODEL else None,
         max_steps=1, num_generations=GROUP, max_completion_length=LENGTH, credit="segment", log_completions=True,
         num_completions_to_print=0, learning_rate=0.1, optim="sgd",
     )  # fmt: skip
-    ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in COMPLETIONS]
+    ids = [[*tokenizer.encode(each, add_special_tokens=False), tokenizer.eos_token_id] for each in completions]
     ids = [each[:LENGTH] for each in ids]
     dictate(trainer.model, ids)
     batches, score = [], trainer._generate_and_score_completions
