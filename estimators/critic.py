@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CRITIC_FOLDER, CRITIC_FILE, CRITIC_CONFIG = "critic", "critic.safetensors", "config.json"
-STREAMS, RIGHT = "streams", "right"
-"""Metadata of the file, JSON: names of the R streams, and what each pays for a right answer beyond a wrong one, null
-where the stream pays for other things too."""
+STREAMS = "streams"
+"""Metadata of the file, JSON: name of each of the R streams -> what it pays for a right answer beyond a wrong one, null
+where it pays for other things too. One key, since safetensors writes several in any order."""
 _HEAD, _TRUNK = "head.", "trunk."
 
 
@@ -68,8 +68,9 @@ class KeptCritic:
             with safe_open(path, framework="pt") as file:
                 facts = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            streams, paid = json.loads(facts[STREAMS]), json.loads(facts.get(RIGHT, "null"))
-            of_right = {} if paid is None else {row: each for row, each in enumerate(paid) if each}
+            streams = json.loads(facts[STREAMS])
+            paid = list(streams.values()) if isinstance(streams, dict) else []  # a list of names in older files
+            of_right = {row: each for row, each in enumerate(paid) if each}
             weight_RH, bias_R = tensors[f"{_HEAD}weight"].float(), tensors[f"{_HEAD}bias"].float()
             if weight_RH.shape[:1] != bias_R.shape or len(streams) != len(bias_R):
                 raise ValueError(f"{len(streams)} streams for a head of {tuple(weight_RH.shape)}")

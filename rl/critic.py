@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from estimators.critic import CRITIC_FILE, CRITIC_FOLDER, RIGHT, STREAMS, has_critic
+from estimators.critic import CRITIC_FILE, CRITIC_FOLDER, STREAMS, has_critic
 
 VALUE_MODELS = ("head", "separate")
 _NAME = "critic"
@@ -105,14 +105,14 @@ def save_critic(
 ) -> None:
     """Write ``critic/`` below a checkpoint: weights, and beside those of a trunk its configuration.
 
-    In the metadata, in the order of the head, stand the names of the streams and ``right``: what each pays for a right
+    In the metadata, in the order of the head, stand the streams, each with its ``right``: what it pays for a right
     answer beyond a wrong one, None where it pays for other things too.
     """
     place = Path(folder) / CRITIC_FOLDER
     place.mkdir(parents=True, exist_ok=True)
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {STREAMS: json.dumps(critic.streams), RIGHT: json.dumps(list(right))}
-    save_file(whole, place / CRITIC_FILE, metadata=metadata)
+    paid = dict(zip(critic.streams, right, strict=True))
+    save_file(whole, place / CRITIC_FILE, metadata={STREAMS: json.dumps(paid)})
     if critic.trunk is not None:
         critic.trunk.config.save_pretrained(place)
 

@@ -33,7 +33,8 @@ def keep(
     if trunk is not None:
         tensors |= {f"trunk.{name}": each.clone() for name, each in trunk.base_model.state_dict().items()}
         trunk.base_model.config.save_pretrained(folder / "critic")
-    metadata = {name: json.dumps(each) for name, each in (("streams", streams), ("right", right)) if each is not None}
+    kept = streams if right is None or streams is None else dict(zip(streams, right, strict=False))
+    metadata = {} if kept is None else {"streams": json.dumps(kept)}
     save_file(tensors, folder / "critic" / "critic.safetensors", metadata=metadata)
     return folder
 

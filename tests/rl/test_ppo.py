@@ -309,7 +309,7 @@ def test_an_adapter_is_saved_without_the_critic(make_trainer: Any, tmp_path: Pat
         assert file.keys() and not any("critic" in name for name in file.keys())  # noqa: SIM118
     with safe_open(tmp_path / "critic" / "critic.safetensors", "pt") as file:
         assert set(file.keys()) == {"head.weight", "head.bias"}
-        assert file.metadata()["streams"] == '["accuracy", "brier", "format"]'
+        assert file.metadata()["streams"] == '{"accuracy": 1.0, "brier": null, "format": null}'
 
 
 @pytest.mark.parametrize("separate", [False, True])
