@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.export.sources import Sources
-from experiments.report.glossary import METRICS, interval_text, plain, value_text
+from experiments.report.glossary import METRICS, cell_text, plain
 
 _HEAD = """\
 ---
@@ -87,12 +87,7 @@ def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         "| --- |" + " --- |" * len(shown),
     ]
     for name, entries in metrics.items():
-        cells = []
-        for metric in shown:
-            entry = entries.get(metric.key, {"value": None})
-            bounds = interval_text(metric, entry)
-            cells.append(value_text(metric, entry["value"]) + (f" ({bounds})" if bounds else ""))
-        lines.append(f"| {plain(name, 60)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {plain(name, 60)} | " + " | ".join(cell_text(metric, entries) for metric in shown) + " |")
     return "\n".join(lines)
 
 

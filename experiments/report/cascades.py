@@ -10,7 +10,7 @@ from typing import Any
 from experiments.probe.tables import DataError
 from experiments.report.curves import cascade_figure
 from experiments.report.further_metrics import CASCADE_METRICS
-from experiments.report.glossary import Entry, interval_text, plain, value_text
+from experiments.report.glossary import Entry, cell_text, plain
 
 CASCADE_FILE = "cascade.json"
 
@@ -47,10 +47,7 @@ def cascade_section(folder: Path, metrics: Mapping[str, Mapping[str, Entry]]) ->
     rows = []
     for method, entries in metrics.items():
         cells = [_cell(entries.get(key, {"value": None}), percent) for key, percent in (("accuracy", 1), ("cost", 0))]
-        for metric in CASCADE_METRICS:
-            entry = entries.get(metric.key, {"value": None})
-            bounds = interval_text(metric, entry)
-            cells.append(value_text(metric, entry["value"]) + (f" ({bounds})" if bounds else ""))
+        cells += [cell_text(metric, entries) for metric in CASCADE_METRICS]
         rows.append((plain(method, 80), cells))
     return {
         "lines": lines,

@@ -155,6 +155,17 @@ def interval_text(metric: Metric, entry: Entry) -> str:
     return f"{factor * low:.{digits}f}\N{EN DASH}{factor * high:.{digits}f}"
 
 
+def cell_text(metric: Metric, entries: Mapping[str, Entry]) -> str:
+    """A metric among the entries of a method as a cell of a table: the value, and its bounds in brackets if it has any.
+
+    >>> cell_text(METRICS[0], {METRICS[0].key: {"value": 0.74, "low": 0.7, "high": 0.78}}), cell_text(METRICS[0], {})
+    ('74.0% (70.0–78.0)', 'n/a')
+    """
+    entry = entries.get(metric.key, {"value": None})
+    bounds = interval_text(metric, entry)
+    return value_text(metric, entry["value"]) + (f" ({bounds})" if bounds else "")
+
+
 def unparsed_share(entries: Mapping[str, Entry]) -> float:
     """Share of a method's confidences that could not be read; 0 where that is not known."""
     return entries.get("unparsed", {}).get("value") or 0.0

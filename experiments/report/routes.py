@@ -15,7 +15,7 @@ from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve,
 from experiments.probe.measure import clusters
 from experiments.report.curves import cost_figure, risk_figure, routing_figure
 from experiments.report.further_metrics import ROUTING_METRICS
-from experiments.report.glossary import METRICS, Entry, interval_text, leading, plain, value_text
+from experiments.report.glossary import METRICS, Entry, cell_text, interval_text, leading, plain, value_text
 
 Metrics = Mapping[str, Mapping[str, Entry]]
 
@@ -141,14 +141,7 @@ def gap_table(metrics: Metrics) -> dict[str, Any] | None:
     ]
     if not kept:
         return None
-    rows = []
-    for method, entries in metrics.items():
-        cells = []
-        for metric in kept:
-            entry = entries.get(metric.key, {"value": None})
-            bounds = interval_text(metric, entry)
-            cells.append(value_text(metric, entry["value"]) + (f" ({bounds})" if bounds else ""))
-        rows.append((plain(method, 80), cells))
+    rows = [(plain(method, 80), [cell_text(metric, entries) for metric in kept]) for method, entries in metrics.items()]
     columns = ["Method", *(f"{metric.label} {metric.arrow}" for metric in kept)]
     return {"columns": columns, "rows": rows, "meanings": [(each.label, each.meaning) for each in kept]}
 
