@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.ablation.plots import effect_figure, trade_figure
-from experiments.ablation.summary import ROUTED, cell, edges_in_words, seeds_of, setting_in_words, shown_metrics
+from experiments.ablation.summary import ROUTED
+from experiments.ablation.tables import (
+    control_rows,
+    difference_rows,
+    edges_in_words,
+    reading_rows,
+    shown_metrics,
+    variant_rows,
+)
 from experiments.report.glossary import METRICS
 from experiments.report.pages import page_template
 from rl.files import write_text
@@ -23,22 +31,15 @@ def write_page(name: str, summary: Mapping[str, Any], out: Path) -> Path:
     """Write ``report.html`` of a study into its folder, with the learning curves that are there; returns its path."""
     labels = {each.key: f"{each.label} {each.arrow}" for each in METRICS}
     metrics = shown_metrics(summary["variants"])
-    columns = [labels[metric] for metric in metrics]
-    variants = [
-        (each, [setting_in_words(row), seeds_of(row), *(cell(row, metric) for metric in metrics)])
-        for each, row in summary["variants"].items()
-    ]
-    differences = [
-        (each, [seeds_of(row), *(cell(row, metric, signed=True) for metric in metrics)])
-        for each, row in summary["differences"].items()
-    ]
     curves = out / CURVES
     page = page_template("study.html.j2", "experiments.ablation").render(
         name=name,
         baseline=summary["baseline"],
-        columns=columns,
-        variants=variants,
-        differences=differences,
+        columns=[labels[metric] for metric in metrics],
+        variants=variant_rows(summary),
+        differences=difference_rows(summary),
+        readings=reading_rows(summary),
+        controls=control_rows(summary),
         edges=edges_in_words(summary),
         trades=[
             (f"Accuracy against {labels[metric]}", _embedded(trade_figure(summary["variants"], metric)))

@@ -35,7 +35,7 @@ def chosen_setting(study: Study, tried: Sequence[Sequence[Run]]) -> dict[str, An
 
 def _loss(metric: str, run: Run) -> float:
     """What is lowest for the best setting: the metric of the last checkpoint that was measured on the way."""
-    last = run.measures[-2][metric]
+    last = run.curve[-1][metric]
     if last is None:  # undefined, as the AUROC of one class
         return math.inf
     higher = next(each.better for each in METRICS if each.key == metric) == "higher"
@@ -46,7 +46,7 @@ def write_results(runs: Mapping[str, Sequence[Run]], path: Path) -> None:
     """Write one row for each value that was measured; ``runs`` are those of each role, selection and reporting.
 
     ``setting`` is JSON; the last step has a row of the validation split and one of the test split. A value that is not
-    defined is NaN.
+    defined is NaN. Each other way to read the final policy's confidence has a row of the test split too.
     """
     rows = [
         {

@@ -12,25 +12,36 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from experiments.ablation.page import write_page
 from experiments.ablation.plots import save_curves
 from experiments.ablation.results import chosen_setting, write_results
 from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, check_models, measured_by, planned_run
-from experiments.ablation.summary import ROUTED, markdown_summary, summarize
+from experiments.ablation.summary import SHOWN, summarize
+from experiments.ablation.tables import markdown_summary
 from experiments.ablation.trackers import publish, tracked_as, trackers_of
-from experiments.config.recipe import load_recipe
+from experiments.config.recipe import Recipe, load_recipe
 from experiments.errors import RunError
 from experiments.files import without_nan, writable
 from experiments.launch.jobs import UNSUBMITTED, open_executor, run_jobs
+from experiments.probe.checkpoint import other_estimators, probe_checkpoint
+from experiments.probe.measure import measure
+from experiments.probe.records import write_records
+from experiments.routing.large import large_answers, with_large
 from experiments.train import KEPT_RECIPE, check_folder, train
+from rewards.verifiers.verifier import Verifier
 from rl.files import write_json, write_text
 
 _LOG, _JOBS = "log.txt", ".jobs"
+RECORDS = "records.parquet"
+"""In a run's folder: its final policy's answers to the test questions, with each of their confidences."""
+_METHOD = "probe"
 
 
 def ablate(
@@ -70,7 +81,7 @@ def ablate(
     summary = without_nan(summarize(study, chosen, reporting, [*selecting, *reported]))
     write_json(out / "summary.json", summary)
     write_text(out / "summary.md", markdown_summary(summary))
-    curves = {name: [run.measures[:-1] for run in runs if run.done] for name, runs in reporting.items()}
+    curves = {name: [run.curve for run in runs if run.done] for name, runs in reporting.items()}
     curves = {name: each for name, each in curves.items() if each}
     if curves:
         for path in save_curves(curves, MEASURED, out):
@@ -119,30 +130,36 @@ def _train_and_measure(run: Run) -> None:
 
 
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
-    from experiments.probe.checkpoint import probe_checkpoint
-    from experiments.probe.measure import measure
-    from experiments.routing.large import large_answers, with_large
-
+    """The recipe's confidence at every checkpoint, by step, then all that can be read off the final policy."""
     on_test, on_validation = measured_by(run)
     checkpoints = sorted(run.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    places: list[tuple[int, str | Path, Any]] = [(0, on_test.model.path, on_validation)]
-    places += [(int(path.name.rpartition("-")[2]), path, on_validation) for path in checkpoints]
-    places.append((places[-1][0], final, on_test))
-    measures = []
+    places: list[tuple[int, str | Path]] = [(0, on_test.model.path)]
+    places += [(int(path.name.rpartition("-")[2]), path) for path in checkpoints]
     with on_test.task.open_verifier() as verifier:
         large = large_answers(on_test, verifier) if on_test.probe.escalate_to is not None else None
-        for step, path, recipe in places:
-            last = recipe is on_test
-            records = probe_checkpoint(
-                path,
-                recipe,
-                "probe",
-                verifier,
-                confidence=recipe.probe.confidence,
-            )
-            if last and large is not None:
-                records = with_large(records, large)
-            found = measure(records, resamples=2)["probe"]
-            entry = {"step": step, "split": recipe.probe.split, "method": recipe.probe.confidence}
-            measures.append(entry | {key: found[key]["value"] for key in (*MEASURED, ROUTED) if key in found})
-    return measures
+        measures = []
+        for step, path in places:
+            measures += _measured(step, _probed(path, on_validation, verifier), on_validation)
+        records = _probed(final, on_test, verifier, others=other_estimators(on_test))
+    if large is not None:
+        records = with_large(records, large)
+    write_records(records, run.folder / RECORDS)
+    return measures + _measured(places[-1][0], records, on_test)
+
+
+def _probed(path: str | Path, recipe: Recipe, verifier: Verifier, others: Sequence[str] = ()) -> pd.DataFrame:
+    confidence = recipe.probe.confidence
+    return probe_checkpoint(path, recipe, _METHOD, verifier, confidence=confidence, others=others, sampled=False)
+
+
+def _measured(step: int, records: pd.DataFrame, recipe: Recipe) -> list[dict[str, Any]]:
+    """An entry for each way in which the completions' confidence was read, that of the recipe first."""
+    return [
+        {
+            "step": step,
+            "split": recipe.probe.split,
+            "method": method.removeprefix(f"{_METHOD}_") if method != _METHOD else recipe.probe.confidence,
+            **{key: found[key]["value"] for key in SHOWN if key in found},
+        }
+        for method, found in measure(records, resamples=2).items()
+    ]

@@ -179,8 +179,26 @@ class Run:
 
     @property
     def measures(self) -> list[dict[str, Any]]:
-        """One entry a measured checkpoint, by step; the last one, with ``split`` test, is the final policy."""
+        """One entry a measured checkpoint, by step, then one for each way to read the final policy's confidence.
+
+        The first of these has the ``method`` of those before it, the recipe's.
+        """
         return json.loads((self.folder / MEASURES).read_text(encoding="utf-8"))
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """The entries of the checkpoints, by step."""
+        return self._own()[:-1]
+
+    @property
+    def final(self) -> dict[str, dict[str, Any]]:
+        """Method -> the entry of the final policy, with ``split`` test, the recipe's method first."""
+        measures, last = self.measures, len(self._own()) - 1
+        return {entry["method"]: entry for entry in measures[last:]}
+
+    def _own(self) -> list[dict[str, Any]]:
+        measures = self.measures
+        return [entry for entry in measures if entry["method"] == measures[0]["method"]]
 
     @property
     def done(self) -> bool:

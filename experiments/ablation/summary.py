@@ -30,7 +30,9 @@ def summarize(
 
     ``variants``: name -> ``setting``, its ``edges``, and for each metric ``value``, the mean over the reporting seeds,
     ``low`` and ``high``, its 95% t-interval (None for one seed), ``median`` and ``seeds`` (seed -> value).
-    ``differences``: name -> metric -> the same of its differences to the ``baseline``, seed by seed.
+    ``differences``: name -> metric -> the same of its differences to the ``baseline``, seed by seed. ``readings``: name
+    -> method -> metric -> the same, for each other way in which the final policies' confidence was read; ``controls``:
+    such a method -> name -> metric -> the differences of the variant's own reading to the baseline's by that method.
     ``effects``: key -> its value -> metric -> the same of the mean over the variants with that value.
     ``failures``: the runs among ``runs`` that failed, and why.
     """
@@ -38,13 +40,17 @@ def summarize(
     variants: dict[str, Any] = {}
     for name, setting in chosen.items():
         edges = [] if setting is None else [asdict(edge) for edge in study.edges(setting)]
-        found = {metric: over_seeds(values) for metric, values in measured[name].items()}
-        variants[name] = {"setting": setting, "edges": edges, **found}
+        variants[name] = {"setting": setting, "edges": edges, **_over_seeds(measured[name])}
     reference = measured.get(study.baseline or "", {})
     differences = {
-        name: {metric: paired(values[metric], reference[metric]) for metric in values if metric in reference}
+        name: _differences(values, reference)
         for name, values in measured.items()
         if reference and name != study.baseline
+    }
+    readings = {name: _other_readings(each) for name, each in reporting.items()}
+    controls = {
+        method: {name: _differences(values, control) for name, values in measured.items() if name != study.baseline}
+        for method, control in readings.get(study.baseline or "", {}).items()
     }
     failures = [
         {
@@ -62,18 +68,45 @@ def summarize(
         "baseline": study.baseline,
         "variants": variants,
         "differences": differences,
+        "readings": {
+            name: {method: _over_seeds(values) for method, values in methods.items()}
+            for name, methods in readings.items()
+        },
+        "controls": controls,
         "effects": main_effects(study, measured),
         "failures": failures,
     }
 
 
 def _by_metric(runs: Sequence[Run]) -> dict[str, dict[int, float | None]]:
-    ends = {run.seed: run.measures[-1] for run in runs if run.done}
+    return _of_entries({run.seed: next(iter(run.final.values())) for run in runs if run.done})
+
+
+def _other_readings(runs: Sequence[Run]) -> dict[str, dict[str, dict[int, float | None]]]:
+    """Method -> metric -> seed -> value, for the methods by which all the runs were read besides the recipe's own."""
+    finals = {run.seed: run.final for run in runs if run.done}
+    methods = list(next(iter(finals.values()), {}))[1:]
+    return {
+        method: _of_entries({seed: final[method] for seed, final in finals.items()})
+        for method in methods
+        if all(method in final for final in finals.values())
+    }
+
+
+def _of_entries(ends: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[int, float | None]]:
     return {
         metric: {seed: end[metric] for seed, end in ends.items()}
         for metric in SHOWN
         if ends and all(metric in end for end in ends.values())
     }
+
+
+def _over_seeds(values: Mapping[str, BySeed]) -> dict[str, Any]:
+    return {metric: over_seeds(by_seed) for metric, by_seed in values.items()}
+
+
+def _differences(values: Mapping[str, BySeed], reference: Mapping[str, BySeed]) -> dict[str, Any]:
+    return {metric: paired(values[metric], reference[metric]) for metric in values if metric in reference}
 
 
 def over_seeds(values: BySeed, bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, Any]:
@@ -139,72 +172,3 @@ def _mean_of(variants: Sequence[Mapping[str, BySeed]]) -> dict[str, Any]:
                 means[seed] = fmean(defined)
         found[metric] = over_seeds(means)
     return found
-
-
-def setting_in_words(row: Mapping[str, Any]) -> str:
-    """The setting that was chosen for a variant, each value at an end of what was tried marked as that."""
-    if row["setting"] is None:
-        return "none: a run of each failed"
-    ends = {edge["key"]: f" ({edge['end']} tried)" for edge in row["edges"]}
-    said = [f"{key.rpartition('.')[2]} {value}{ends.get(key, '')}" for key, value in row["setting"].items()]
-    return ", ".join(said) or "\N{EN DASH}"
-
-
-def edges_in_words(summary: Mapping[str, Any]) -> list[str]:
-    """A line for each chosen value that is the lowest or the highest of those tried."""
-    return [
-        f"{name}: {edge['key']} {edge['value']} is the {edge['end']} that was tried; a better one may lie beyond"
-        for name, row in summary["variants"].items()
-        for edge in row["edges"]
-    ]
-
-
-def shown_metrics(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The metrics that any row has, in the order in which they are shown."""
-    return [metric for metric in SHOWN if any(metric in row for row in rows.values())]
-
-
-def cell(row: Mapping[str, Any], metric: str, *, signed: bool = False) -> str:
-    """Mean and interval of a metric in a row, a dash where there is none."""
-    found = row.get(metric)
-    if found is None or found["value"] is None:
-        return "\N{EN DASH}"
-    form = "+.3f" if signed else ".3f"
-    joined = " to " if signed else "-"
-    ends = "" if found["low"] is None else f" ({found['low']:{form}}{joined}{found['high']:{form}})"
-    return f"{found['value']:{form}}{ends}"
-
-
-def seeds_of(row: Mapping[str, Any]) -> int:
-    """How many seeds a row's values are the mean of."""
-    return max((len(row[metric]["seeds"]) for metric in SHOWN if metric in row), default=0)
-
-
-def markdown_summary(summary: Mapping[str, Any]) -> str:
-    """The summary as tables: means and 95% t-intervals, differences to the baseline, failures."""
-    rows = summary["variants"]
-    metrics = shown_metrics(rows)
-    lines = [
-        f"| variant | setting | seeds | {' | '.join(metrics)} |",
-        f"| --- | --- | --- |{' --- |' * len(metrics)}",
-    ]
-    for name, row in rows.items():
-        cells = [setting_in_words(row), str(seeds_of(row)), *(cell(row, each) for each in metrics)]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    if summary["differences"]:
-        lines += [
-            "",
-            f"| less `{summary['baseline']}` | seeds | {' | '.join(metrics)} |",
-            f"| --- | --- |{' --- |' * len(metrics)}",
-        ]
-        for name, row in summary["differences"].items():
-            cells = [str(seeds_of(row)), *(cell(row, each, signed=True) for each in metrics)]
-            lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    if summary["failures"]:
-        lines += [
-            "",
-            "Failed:",
-            "",
-            *(f"- `{each['folder']}`: {each['error']}" for each in summary["failures"]),
-        ]
-    return "\n".join(lines) + "\n"

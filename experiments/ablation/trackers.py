@@ -16,7 +16,8 @@ import pandas as pd
 
 from experiments.ablation.plots import trade_figure
 from experiments.ablation.study import Run
-from experiments.ablation.summary import ROUTED, setting_in_words, shown_metrics
+from experiments.ablation.summary import ROUTED
+from experiments.ablation.tables import setting_in_words, shown_metrics
 from experiments.config.recipe import Recipe
 from experiments.errors import RunError
 

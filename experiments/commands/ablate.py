@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the study and print its summary."""
     from experiments.ablation.run import ablate
     from experiments.ablation.study import load_study
-    from experiments.ablation.summary import edges_in_words, markdown_summary
+    from experiments.ablation.tables import edges_in_words, markdown_summary
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")

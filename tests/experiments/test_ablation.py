@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,8 @@ from experiments.ablation.page import write_page
 from experiments.ablation.plots import effect_figure, not_dominated
 from experiments.ablation.run import ablate
 from experiments.ablation.study import MEASURED, Run, Selection, Study, Variant, in_a_name, load_study, planned_run
-from experiments.ablation.summary import edges_in_words, main_effects, markdown_summary, over_seeds, paired
+from experiments.ablation.summary import main_effects, over_seeds, paired
+from experiments.ablation.tables import edges_in_words, markdown_summary
 from experiments.ablation.trackers import publish, tracked_as
 from experiments.cli import main
 from experiments.config.recipe import load_recipe
@@ -38,11 +39,14 @@ Value = Callable[[Run, str, int], float | None]
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Value], list[Run]]:
-    """Puts measures in the place of trainings; a value of None at step 2 is a training that fails. The runs started."""
+def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Run]]:
+    """Puts measures in the place of trainings; a value of None at step 2 is a training that fails. The runs started.
+
+    ``others`` are methods by which the final policy is read besides.
+    """
     started: list[Run] = []
 
-    def install(value: Value) -> list[Run]:
+    def install(value: Value, others: Sequence[str] = ()) -> list[Run]:
         def run_jobs(_: Any, __: Any, runs: list[Run], *, jobs: int, go_on: bool) -> Iterator[tuple[Run, str | None]]:
             assert go_on
             for run in runs:
@@ -56,6 +60,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Value], list[Run]]:
                     entry = {"step": step, "split": split, "method": "verbalized"}
                     keys = ("accuracy", "brier", "ece", "auroc")
                     entries.append(entry | {key: value(run, f"{split}/{key}", step) for key in keys})
+                for other in others:
+                    read = {key: value(run, f"{other}/{key}", 2) for key in keys}
+                    entries.append({"step": 2, "split": "test", "method": other, **read})
                 run.folder.mkdir(parents=True, exist_ok=True)
                 write_json(run.folder / "measures.json", entries)
                 yield run, None
@@ -86,7 +93,7 @@ def rate(run: Run) -> float:
 
 
 def test_a_setting_is_chosen_by_the_mean_over_selecting_seeds_on_validation_alone(
-    tmp_path: Path, measured: Callable[[Value], list[Run]]
+    tmp_path: Path, measured: Callable[..., list[Run]]
 ) -> None:
     """Seed 8 alone would take the first rate, the test questions the second; the mean on validation the last."""
     by_seed = {8: [0.9, 0.1, 0.6], 9: [0.1, 0.1, 0.6]}
@@ -121,7 +128,7 @@ def test_edges_are_of_numbers_that_differ() -> None:
 
 
 def test_a_failed_run_ends_no_other_and_is_tried_again_only_where_asked(
-    tmp_path: Path, measured: Callable[[Value], list[Run]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, measured: Callable[..., list[Run]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = {("a", 4e-4, 8), ("b", 1e-4, 1)}
 
@@ -159,7 +166,7 @@ def test_a_failed_run_ends_no_other_and_is_tried_again_only_where_asked(
 
 
 def test_a_variant_of_which_everything_failed_is_shown_without_values(
-    tmp_path: Path, measured: Callable[[Value], list[Run]]
+    tmp_path: Path, measured: Callable[..., list[Run]]
 ) -> None:
     measured(lambda run, *_: None if run.variant == "a" else 0.5)
     summary = ablate(study(tmp_path / "s.yaml", baseline="a", **RATES), tmp_path / "out", say=lambda _: None)
@@ -167,7 +174,7 @@ def test_a_variant_of_which_everything_failed_is_shown_without_values(
     assert "| `a` | none: a run of each failed | 0 | \N{EN DASH}" in markdown_summary(summary)
 
 
-def test_results_have_one_row_a_value(tmp_path: Path, measured: Callable[[Value], list[Run]]) -> None:
+def test_results_have_one_row_a_value(tmp_path: Path, measured: Callable[..., list[Run]]) -> None:
     measured(lambda run, key, _: None if key.endswith("auroc") else 0.1 * run.seed)
     ablate(study(tmp_path / "s.yaml", **RATES), tmp_path / "out", say=lambda _: None)
     rows = pd.read_parquet(tmp_path / "out" / "results.parquet")
@@ -180,9 +187,7 @@ def test_results_have_one_row_a_value(tmp_path: Path, measured: Callable[[Value]
     assert (at["value"] == 0.2).all() and {"trainer.learning_rate"} == set(json.loads(at["setting"].iloc[0]))
 
 
-def test_differences_are_paired_by_seed_and_worked_by_hand(
-    tmp_path: Path, measured: Callable[[Value], list[Run]]
-) -> None:
+def test_differences_are_paired_by_seed_and_worked_by_hand(tmp_path: Path, measured: Callable[..., list[Run]]) -> None:
     """Seeds differ by far more than variants do: paired, the difference is plain; unpaired it would be lost."""
     gain = {0: 0.01, 1: 0.02, 2: 0.03}
     measured(lambda run, *_: 0.3 * run.seed + (gain[run.seed] if run.variant == "b" else 0.0))
@@ -194,6 +199,33 @@ def test_differences_are_paired_by_seed_and_worked_by_hand(
     assert found["low"] < 0.0 < summary["variants"]["b"]["brier"]["low"] + 0.1, "not cut off at zero"
     assert "| less `a` | seeds | accuracy |" in markdown_summary(summary)
     assert "+0.020 (-0.005 to +0.045)" in markdown_summary(summary)
+
+
+def test_other_readings_of_the_final_policies_are_the_controls_of_the_baseline(
+    tmp_path: Path, measured: Callable[..., list[Run]]
+) -> None:
+    """The baseline's confidence is mapped after the fact: that is what another variant's has to beat, by hand .1."""
+    mapped = {0: 0.3, 1: 0.35, 2: 0.4}
+
+    def value(run: Run, key: str, _: int) -> float:
+        if key == "temperature/brier":
+            return mapped[run.seed]
+        return mapped[run.seed] - 0.1 if run.variant == "b" and key == "test/brier" else 0.5
+
+    measured(value, others=("temperature",))
+    out = tmp_path / "out"
+    summary = ablate(study(tmp_path / "s.yaml", baseline="a"), out, say=lambda _: None)
+    assert summary["variants"]["a"]["brier"]["value"] == 0.5
+    assert summary["readings"]["a"]["temperature"]["brier"]["value"] == pytest.approx(0.35)
+    assert set(summary["readings"]["b"]) == {"temperature"} and list(summary["controls"]) == ["temperature"]
+    found = summary["controls"]["temperature"]["b"]["brier"]
+    assert [found["value"], found["low"], found["high"]] == pytest.approx([-0.1] * 3)
+    said = markdown_summary(summary)
+    assert "| `b` | temperature | 3 | 0.500 (0.500-0.500) |" in said
+    assert "| less `a` | read by | seeds | accuracy |" in said and "| `b` | temperature | 3 | +0.000" in said
+    rows = pd.read_parquet(out / "results.parquet")
+    assert rows.groupby("method").size().to_dict() == {"verbalized": 2 * 3 * 3 * 4, "temperature": 2 * 3 * 4}
+    assert "Against other readings of a" in (out / "report.html").read_text()
 
 
 def test_differences_take_the_seeds_that_both_have() -> None:
@@ -330,6 +362,8 @@ def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
         "baseline": "a",
         "variants": {"a": row, "b": row},
         "differences": {"b": values},
+        "readings": {"a": {hostile: values}},
+        "controls": {hostile: {"b": values}},
         "effects": {"model.path": {"$x": values, "y" * 80: values}},
         "failures": [failure],
     }

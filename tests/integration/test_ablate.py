@@ -21,13 +21,14 @@ import yaml
 from experiments.ablation.plan import plan
 from experiments.ablation.run import ablate
 from experiments.ablation.study import load_study
-from experiments.ablation.summary import markdown_summary
+from experiments.ablation.tables import markdown_summary
 from experiments.cli import main
 from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
 from experiments.launch.shapes import shape_of
 
 ROOT = Path(__file__).parents[2]
+METHODS = ["answer_probability", "answer_probability_isotonic"]
 TWO_RATES = {"grid": {"trainer.learning_rate": [1e-4, 1e-3]}}
 
 
@@ -106,7 +107,12 @@ def test_a_study_trains_chooses_measures_and_draws(
     path = write(
         tmp_path / "tiny.yaml",
         variants={"whole": {"recipe": recipe, "set": {"trainer.credit": "sequence"}}},
-        set={"trainer.report_to": "wandb"},
+        set={
+            "trainer.report_to": "wandb",
+            "estimators.answer_probability": {},
+            "probe.recalibrate": {"answer_probability": ["isotonic"]},
+            "probe.recalibration_size": 40,
+        },
         grid={"trainer.learning_rate": [1e-9, 1e-2]},
         select={"seeds": [7]},
         seeds=[0],
@@ -117,11 +123,16 @@ def test_a_study_trains_chooses_measures_and_draws(
     summary = ablate(load_study(path), out, jobs=2, say=said.append)
     wandb.teardown()  # or this process would keep WANDB_DIR
     rows = pd.read_parquet(out / "results.parquet")
-    brier = rows[rows["metric"] == "brier"]
+    others = rows[(rows["metric"] == "brier") & (rows["method"] != "verbalized")]
+    assert set(others["method"]) == set(METHODS) and len(others) == 3 * 2
+    brier = rows[(rows["metric"] == "brier") & (rows["method"] == "verbalized")]
     assert len(brier) == 3 * 4, "two settings to choose and one run to report, at steps 0, 2, 4 and the end"
     assert set(brier[brier["role"] == "selection"]["seed"]) == {7}
     assert set(brier[brier["role"] == "reporting"]["seed"]) == {0}
+    kept = pd.concat([pd.read_parquet(path) for path in out.glob("whole/*/seed-0/records.parquet")])
+    assert len(kept) == 40 * 3 and set(kept["method"]) == {"probe", *(f"probe_{each}" for each in METHODS)}
     row = summary["variants"]["whole"]
+    assert list(summary["readings"]["whole"]) == METHODS
     judged = brier[(brier["role"] == "selection") & (brier["step"] == 4) & (brier["split"] == "validation")]
     assert json.loads(judged.loc[judged["value"].idxmin(), "setting"]) == row["setting"]
     assert [edge["end"] for edge in row["edges"]] in (["lowest"], ["highest"]), "both of two values are ends"
