@@ -126,12 +126,8 @@ def _counted(completions: Completions, count: Callable[[str, str | None], float 
 
 
 @dataclass(frozen=True)
-class CorpusPair:
-    """Documents of a corpus in which the answer stands beside an entity of the question, at least 0 (QuCo-RAG).
-
-    Not valid without an entity or an answer, and where the answer is yes or no. Raises ValueError where ``index`` is
-    not the folder of an index.
-    """
+class CorpusCount:
+    """A count of documents in a corpus, at least 0. Raises ValueError where ``index`` is not the folder of an index."""
 
     needs: ClassVar[frozenset[str]] = frozenset({TEXT})
     is_probability: ClassVar[bool] = False
@@ -149,6 +145,15 @@ class CorpusPair:
     def reads(self, completions: Completions) -> torch.Tensor:
         """No token's statistics."""
         return nothing(completions)
+
+
+@dataclass(frozen=True)
+class CorpusPair(CorpusCount):
+    """Documents of a corpus in which the answer stands beside an entity of the question, at least 0 (QuCo-RAG).
+
+    Not valid without an entity or an answer, and where the answer is yes or no. Raises ValueError where ``index`` is
+    not the folder of an index.
+    """
 
     def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
         """The number of documents (B,)."""
@@ -159,28 +164,11 @@ class CorpusPair:
 
 
 @dataclass(frozen=True)
-class CorpusEntity:
+class CorpusEntity(CorpusCount):
     """Documents of a corpus that name an entity of the question, their mean, at least 0, before any answer (QuCo-RAG).
 
     Not valid without an entity. Raises ValueError where ``index`` is not the folder of an index.
     """
-
-    needs: ClassVar[frozenset[str]] = frozenset({TEXT})
-    is_probability: ClassVar[bool] = False
-    bounds: ClassVar[tuple[float, float]] = (0.0, math.inf)
-    higher_is_surer: ClassVar[bool] = True
-    cost: ClassVar[str] = "a look-up in a corpus index"
-    source: ClassVar[str] = "arXiv 2512.19134"
-    index: str
-    """Folder that ``candor corpus build`` has written."""
-
-    def check(self) -> None:
-        """Raise ValueError where ``index`` is not the folder of an index."""
-        _opened(self.index)
-
-    def reads(self, completions: Completions) -> torch.Tensor:
-        """No token's statistics."""
-        return nothing(completions)
 
     def __call__(self, completions: Completions, statistics: TokenStatistics) -> Estimate:
         """The number of documents (B,)."""
