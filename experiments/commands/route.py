@@ -15,6 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
     parser.add_argument("outcomes", type=Path, metavar="FILE", help="table of prompt, correct, large_correct")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
+    parser.add_argument("--method", help="whose answers, where the records have those of several policies")
     parser.add_argument("--test-share", type=float, default=0.5, metavar="S", help="share that is measured on (0.5)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split and the bootstrap (default 0)")
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not 0.0 < options.test_share < 1.0:
         raise ConfigError(f"--test-share: {options.test_share} is not between 0 and 1")
-    outcomes = read_outcomes(options.outcomes)
+    outcomes = read_outcomes(options.outcomes, options.method)
     out = writable(options.out)
     records = routed_records(outcomes, TfidfVectors, test_share=options.test_share, seed=options.seed)
     write_records(records, out / "records.parquet")

@@ -8,23 +8,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from experiments.errors import DataError
+from experiments.errors import ConfigError, DataError
 from experiments.probe.records import as_records
 from experiments.probe.routed import in_half
 from experiments.probe.tables import read_table
 from experiments.routing.routers import ROUTERS, Embedding
+from experiments.schema import one_of
 
 SMALL, LARGE = ("correct", "small_correct", "weak_correct"), ("large_correct", "strong_correct")
 FEWEST = 20
 """Questions that either part has to have."""
 
 
-def read_outcomes(path: str | Path) -> pd.DataFrame:
+def read_outcomes(path: str | Path, method: str | None = None) -> pd.DataFrame:
     """Read outcomes of a pair: ``prompt`` (or ``problem``), ``correct`` and ``large_correct``, each 0 or 1.
 
     The small model's verdict may also be named ``small_correct`` or ``weak_correct``, the large one's
     ``strong_correct``. Taken where present: ``question_id`` (else the row number), ``group``, and, from the records of
-    a probe, ``method`` with ``confidence``. Rows without one of the verdicts are left out. Raises DataError.
+    a probe, ``method`` with ``confidence``. Rows without one of the verdicts are left out, and those of methods whose
+    answers are not those of ``method``. Raises DataError, and ConfigError where there is no such method, or none is
+    named and the answers of the methods differ.
     """
     table = read_table(path)
     table.require([("prompt", "problem"), SMALL, LARGE], ("question_id", "group", "confidence", "method"))
@@ -45,7 +48,20 @@ def read_outcomes(path: str | Path) -> pd.DataFrame:
     judged = frame[frame["correct"].notna() & frame["large_correct"].notna()]
     if judged.empty:
         raise DataError(f"{path}: no row has a verdict of both models")
-    return judged.reset_index(drop=True)
+    return _answers_of(judged.reset_index(drop=True), method, path)
+
+
+def _answers_of(outcomes: pd.DataFrame, method: str | None, path: str | Path) -> pd.DataFrame:
+    """The rows of a method and of those that have its verdicts on its questions: other confidences in its answers."""
+    names = outcomes["method"].drop_duplicates().tolist()
+    chosen = names[0] if method is None else one_of("--method", method, names)
+    verdicts = outcomes[outcomes["method"] == chosen].drop_duplicates("question_id").set_index("question_id")["correct"]
+    own = (verdicts.reindex(outcomes["question_id"]).to_numpy() == outcomes["correct"].to_numpy()).astype(bool)
+    alike = own | (outcomes["method"] == chosen).to_numpy()
+    same = [str(name) for name, agrees in pd.Series(alike).groupby(outcomes["method"]) if agrees.all()]
+    if method is None and len(same) < len(names):
+        raise ConfigError(f"{path} has answers of several policies, name a method by --method: {', '.join(names)}")
+    return outcomes[outcomes["method"].isin(same)].reset_index(drop=True)
 
 
 def routed_records(
@@ -53,7 +69,7 @@ def routed_records(
 ) -> pd.DataFrame:
     """The records table of every router on the test questions, after fitting on the others; a method a router.
 
-    The confidences that the outcomes bring, of the same completions, are methods beside them, on the same questions.
+    The confidences that the outcomes bring are methods beside them, on the same questions.
     Raises DataError where a part has fewer than ``FEWEST`` questions.
     """
     first = outcomes[outcomes["method"] == outcomes["method"].iloc[0]]
@@ -70,9 +86,8 @@ def routed_records(
         router.fit(train["prompt"].tolist(), train["correct"].to_numpy(), train["large_correct"].to_numpy())
         said = np.clip(router(test["prompt"].tolist()), 0.0, 1.0)
         frames.append(test.assign(method=name, confidence=said, confidence_source="computed"))
-    verdicts = questions.set_index("question_id")["correct"]
     for name, rows in outcomes[outcomes["confidence"].notna()].groupby("method", sort=False):
         mine = rows[rows["question_id"].isin(test["question_id"])]
-        if (verdicts.reindex(mine["question_id"]).to_numpy() == mine["correct"].to_numpy()).all() and len(mine):
+        if len(mine):
             frames.append(mine.assign(method=str(name), confidence_source="recorded"))
     return as_records(pd.concat(frames, ignore_index=True))

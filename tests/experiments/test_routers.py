@@ -113,7 +113,7 @@ def test_routers_are_measured_on_questions_that_they_were_not_fitted_on(tmp_path
     assert again.equals(records)
 
 
-def test_a_confidence_of_other_completions_is_no_rival(tmp_path: Path) -> None:
+def test_a_confidence_of_other_completions_is_no_rival(tmp_path: Path, refusal: Refusal) -> None:
     prompts, small, large = pair(100)
     rows = [
         {"question_id": f"q{n}", "prompt": prompts[n], "large_correct": large[n], "method": method,
@@ -122,8 +122,13 @@ def test_a_confidence_of_other_completions_is_no_rival(tmp_path: Path) -> None:
     ]  # fmt: skip
     path = tmp_path / "records.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    records = routed_records(read_outcomes(path), TfidfVectors)
+    records = routed_records(read_outcomes(path, "computed"), TfidfVectors)
     assert set(records["method"]) == {*ROUTERS, "stated", "computed"}
+    assert set(read_outcomes(path, "other")["method"]) == {"other"}
+    unclear = refusal.command("route", path, "--out", tmp_path / "out")
+    assert unclear.endswith("has answers of several policies, name a method by --method: stated, computed, other")
+    unknown = refusal.command("route", path, "--method", "statd", "--out", tmp_path / "out")
+    assert unknown == "--method: 'statd' is not one of stated, computed, other (did you mean stated?)"
 
 
 def test_what_cannot_be_routed_is_refused(tmp_path: Path, refusal: Refusal) -> None:
