@@ -18,9 +18,9 @@ import pytest
 import wandb
 import yaml
 
-from experiments.ablation.plan import plan
+from experiments.ablation.plan import in_words, plan
 from experiments.ablation.run import ablate
-from experiments.ablation.study import load_study
+from experiments.ablation.study import load_study, study_names
 from experiments.ablation.tables import markdown_summary
 from experiments.cli import main
 from experiments.config.recipe import load_recipe
@@ -174,6 +174,16 @@ def test_a_dry_run_says_what_a_study_takes_and_runs_nothing(
     found = plan(load_study(study), out)
     parameters = shape_of(load_recipe(recipe).model.path)[0].parameters
     assert found.disk == 10 * parameters * (2 * 12 + 4), "two checkpoints with their optimizer, and the final weights"
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_shipped_study_can_be_planned(name: str) -> None:
+    study = load_study(name, ["probe.size=20", "probe.escalate_to=null"])
+    assert study.name == name and study.baseline in study.variants
+    found = plan(study, Path("absent"))
+    assert found.tuning == len(study.variants) * len(study.settings()) * len(study.select.seeds)
+    assert (found.disk is None) == (name == "smollm2"), "its policy is trained first"
+    assert ("disk: not known" in in_words(found)) == (name == "smollm2")
 
 
 def test_the_study_of_terms_has_its_cells() -> None:
