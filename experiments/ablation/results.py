@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.ablation.study import Run, Study
+from experiments.ablation.study import REWARD, Run, Study
 from experiments.report.glossary import METRICS
 from rl.files import replacing
 
@@ -34,12 +34,14 @@ def chosen_setting(study: Study, tried: Sequence[Sequence[Run]]) -> dict[str, An
 
 
 def _loss(metric: str, run: Run) -> float:
-    """What is lowest for the best setting: the metric of the last checkpoint that was measured on the way."""
-    last = run.curve[-1][metric]
-    if last is None:  # undefined, as the AUROC of one class
+    """What is lowest for the best setting, of the last checkpoint that was measured on the way."""
+    last = run.curve[-1]
+    if metric == REWARD:
+        return last["brier"] - last["accuracy"]
+    if last[metric] is None:  # undefined, as the AUROC of one class
         return math.inf
     higher = next(each.better for each in METRICS if each.key == metric) == "higher"
-    return -last if higher else last
+    return -last[metric] if higher else last[metric]
 
 
 def write_results(runs: Mapping[str, Sequence[Run]], path: Path) -> None:

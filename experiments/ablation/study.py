@@ -26,6 +26,9 @@ from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, rea
 from rewards.nearest import nearest
 
 MEASURED = ("accuracy", "brier", "ece", "auroc")
+REWARD = "accuracy_less_brier"
+"""RLCR's reward without its format: safe to choose by, as no answer that is wrong on purpose earns by it. By the Brier
+score or the ECE alone, a setting that unlearns to answer, and says so, is best."""
 CURVE_SIZE = 1000
 """Validation questions at each measured checkpoint."""
 MEASURES, FAILURE = "measures.json", "failure.json"
@@ -46,7 +49,7 @@ class Variant:
 class Selection:
     """How a variant's setting is chosen: by the mean of ``metric`` over ``seeds`` at the last measured checkpoint."""
 
-    metric: str = "brier"
+    metric: str = REWARD
     seeds: list[int] = field(default_factory=list)
 
 
@@ -90,7 +93,7 @@ class Study:
         for where, values in self._places():
             for key in RESERVED & values.keys():
                 raise ConfigError(f"study.{where}.{key}: is set by the study itself, from seeds and every")
-        one_of("study.select.metric", self.select.metric, MEASURED)
+        one_of("study.select.metric", self.select.metric, (REWARD, *MEASURED))
         self._check_seeds()
         if self.baseline is not None:
             one_of("study.baseline", self.baseline, self.variants)

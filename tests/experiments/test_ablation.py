@@ -116,6 +116,24 @@ def test_a_setting_is_chosen_by_the_mean_over_selecting_seeds_on_validation_alon
     assert len(started) == 2 * (3 * 2 + 3), "what is done is not run again"
 
 
+def test_a_setting_that_unlearns_to_answer_and_says_so_is_not_chosen(
+    tmp_path: Path, measured: Callable[..., list[Run]]
+) -> None:
+    """Right on 6% at confidence 0 has a Brier score of .06; right on 64% with a Brier score of .2 is worth more."""
+
+    def value(run: Run, key: str, _: int) -> float:
+        collapsed = rate(run) == 4e-4
+        return {"accuracy": 0.06 if collapsed else 0.64, "brier": 0.06 if collapsed else 0.2}.get(
+            key.split("/")[-1], 0.5
+        )
+
+    measured(value)
+    for select, chosen in (({"seeds": [8]}, 1e-4), ({"metric": "brier", "seeds": [8]}, 4e-4)):
+        made = study(tmp_path / "s.yaml", **{**RATES, "select": select})
+        summary = ablate(made, tmp_path / str(chosen), say=lambda _: None)
+        assert summary["variants"]["b"]["setting"] == {"trainer.learning_rate": chosen}
+
+
 def test_edges_are_of_numbers_that_differ() -> None:
     grid = {"a.n": [3, 1, 2], "a.word": ["x", "y"], "a.flag": [False, True], "a.one": [5]}
     made = Study({"v": Variant("rlvr")}, [0], grid=grid, select=Selection(seeds=[9]))

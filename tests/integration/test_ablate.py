@@ -133,8 +133,9 @@ def test_a_study_trains_chooses_measures_and_draws(
     assert len(kept) == 40 * 3 and set(kept["method"]) == {"probe", *(f"probe_{each}" for each in METHODS)}
     row = summary["variants"]["whole"]
     assert list(summary["readings"]["whole"]) == METHODS
-    judged = brier[(brier["role"] == "selection") & (brier["step"] == 4) & (brier["split"] == "validation")]
-    assert json.loads(judged.loc[judged["value"].idxmin(), "setting"]) == row["setting"]
+    own = rows[(rows["role"] == "selection") & (rows["step"] == 4) & (rows["split"] == "validation")]
+    judged = own.pivot(index="setting", columns="metric", values="value")
+    assert json.loads((judged["accuracy"] - judged["brier"]).idxmax()) == row["setting"]
     assert [edge["end"] for edge in row["edges"]] in (["lowest"], ["highest"]), "both of two values are ends"
     test = brier[(brier["role"] == "reporting") & (brier["split"] == "test")]
     assert list(test["value"]) == [row["brier"]["value"]] and row["brier"]["low"] is None
@@ -188,8 +189,8 @@ def test_every_shipped_study_can_be_planned(name: str) -> None:
 
 def test_the_study_of_terms_has_its_cells() -> None:
     study = load_study("terms", ["probe.size=20", "probe.escalate_to=null"])
-    assert len(study.variants) == 12 and len(study.settings()) == 3 and len(study.seeds) == 3
-    assert plan(study, Path("absent")).tuning == 36
+    assert len(study.variants) == 12 and len(study.settings()) == 4 and len(study.seeds) == 3
+    assert plan(study, Path("absent")).tuning == 48
 
 
 def test_a_folder_with_a_run_of_other_settings_is_refused(recipe: str, tmp_path: Path) -> None:
