@@ -106,19 +106,22 @@ def leading(metrics: Mapping[str, Mapping[str, Entry]]) -> list[str]:
     """The methods that a page leads with, in their order: all of up to six; else three, and the page folds the rest.
 
     First come those that are no other reading of another one, as ``candor_verbalized`` is of ``candor``, then the
-    others, each by the Brier score; what has none comes last.
+    others, each by its accuracy less its Brier score: by the latter alone, a policy that answers nothing right and says
+    so leads. What has none comes last.
 
     >>> scores = {"warm": 0.8, "rlvr": 0.3, "rlvr_isotonic": 0.2, "rlvr_platt": 0.21, "candor": 0.1, "candor_a": 0.3}
-    >>> leading({each: {"brier": {"value": score}} for each, score in scores.items()} | {"candor_b": {}})
-    ['warm', 'rlvr', 'candor']
+    >>> rows = {name: {"brier": {"value": score}, "accuracy": {"value": 0.6}} for name, score in scores.items()}
+    >>> mute = {"brier": {"value": 0.05}, "accuracy": {"value": 0.05}}
+    >>> leading(rows | {"candor_b": {}, "mute": mute})
+    ['rlvr', 'candor', 'mute']
     """
     if len(metrics) <= MOST_OPEN:
         return list(metrics)
 
     def rank(method: str) -> tuple[bool, float]:
-        score = metrics[method].get("brier", {}).get("value")
+        accuracy, score = (metrics[method].get(key, {}).get("value") for key in ("accuracy", "brier"))
         reading = any(method.startswith(f"{other}_") for other in metrics)
-        return reading, float("inf") if score is None else score
+        return reading, float("inf") if accuracy is None or score is None else score - accuracy
 
     first = sorted(metrics, key=rank)[:LEADING]
     return [method for method in metrics if method in first]
