@@ -38,7 +38,7 @@ class Limits:
 
 def build_app(chat: Chat, limits: Limits) -> FastAPI:
     """The application that serves ``chat``; ``chat``'s engines outlive it."""
-    app = FastAPI(title="candor", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="candor", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     decider, name, started = Decider(chat.small), chat.small.model.name, int(time.time())
     at_once = 0
 
