@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from trl import DPOConfig, RewardConfig
@@ -15,6 +16,14 @@ AMONG = ("different", "equally_right", "all")
 VERDICT = "verdict"
 """The feedback that is no self-feedback: right before wrong, the control."""
 
+# What a key says, where configurations differ in its default.
+_PER_QUESTION = {"help": "Answers to each training question."}
+_TEMPERATURE = {"help": "Temperature that answers are sampled at; 0: greedy, one answer a question."}
+_TRAINED = {
+    "help": "Whose answers' tokens are learnt beside the confidence: those of right answers (Self-REF's mask), of all, "
+    "or of none, with which the answers go: weights are shared, and nothing holds them."
+}
+
 
 @dataclass
 class OwnAnswersConfig:
@@ -27,12 +36,8 @@ class OwnAnswersConfig:
             "again. Left out, the policy answers the task's training questions itself."
         },
     )
-    answers_per_question: int = field(
-        default=1, metadata={"help": "Answers to each training question; several are sampled."}
-    )
-    answers_temperature: float = field(
-        default=0.0, metadata={"help": "Temperature that they are sampled at; 0: greedy, one answer a question."}
-    )
+    answers_per_question: int = field(default=1, metadata=_PER_QUESTION)
+    answers_temperature: float = field(default=0.0, metadata=_TEMPERATURE)
     answers_max_tokens: int = field(default=256, metadata={"help": "Tokens of an answer, at most."})
     answers_batch_size: int = field(default=250, metadata={"help": "Questions that are answered at a time."})
 
@@ -44,16 +49,15 @@ class OwnAnswersConfig:
         if not 0.0 <= self.answers_temperature < float("inf"):
             raise ValueError(f"trainer.answers_temperature: {self.answers_temperature} is not from 0 up and finite")
 
+    def check_one_of(self, name: str, allowed: Sequence[str]) -> None:
+        """Raise ValueError where a key has none of the values that it may have."""
+        if getattr(self, name) not in allowed:
+            raise ValueError(f"trainer.{name}: {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+
 
 @dataclass
 class _JudgedConfig(OwnAnswersConfig, CalibratedSFTConfig):
-    trained_answers: str = field(
-        default="right",
-        metadata={
-            "help": "Whose answers' tokens are learnt beside the confidence: those of right answers (Self-REF's mask), "
-            "of all, or of none."
-        },
-    )
+    trained_answers: str = field(default="right", metadata=_TRAINED)
 
     def __post_init__(self) -> None:
         self.check_answers()
@@ -62,10 +66,7 @@ class _JudgedConfig(OwnAnswersConfig, CalibratedSFTConfig):
                 f"trainer.answers_per_question: {self.answers_per_question} greedy answers are the same; set "
                 "trainer.answers_temperature above 0"
             )
-        if self.trained_answers not in TRAINED_ANSWERS:
-            raise ValueError(
-                f"trainer.trained_answers: {self.trained_answers!r} is not one of {', '.join(TRAINED_ANSWERS)}"
-            )
+        self.check_one_of("trained_answers", TRAINED_ANSWERS)
         super().__post_init__()
 
 
@@ -91,17 +92,9 @@ class SelfRefConfig(_JudgedConfig):
 class RecalibrateConfig(_JudgedConfig):
     """TRL's ``SFTConfig`` for a stated confidence that is restored after reinforcement learning (arXiv 2603.06604)."""
 
-    answers_per_question: int = field(default=8, metadata={"help": "Answers to each training question, sampled."})
-    answers_temperature: float = field(
-        default=1.0, metadata={"help": "Temperature that they are sampled at; 0: greedy, one answer a question."}
-    )
-    trained_answers: str = field(
-        default="all",
-        metadata={
-            "help": "Whose answers' tokens are learnt beside the confidence: those of right answers, of all, or of "
-            "none, with which the answers go: weights are shared, and nothing holds them."
-        },
-    )
+    answers_per_question: int = field(default=8, metadata=_PER_QUESTION)
+    answers_temperature: float = field(default=1.0, metadata=_TEMPERATURE)
+    trained_answers: str = field(default="all", metadata=_TRAINED)
     confidence_target: str = field(
         default="question",
         metadata={
@@ -112,10 +105,7 @@ class RecalibrateConfig(_JudgedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.confidence_target not in CONFIDENCE_TARGETS:
-            raise ValueError(
-                f"trainer.confidence_target: {self.confidence_target!r} is not one of {', '.join(CONFIDENCE_TARGETS)}"
-            )
+        self.check_one_of("confidence_target", CONFIDENCE_TARGETS)
         if self.confidence_target == "question" and self.answers_per_question < 2 and self.own_answers is None:
             raise ValueError(
                 "trainer.confidence_target: 'question' needs several answers to each, set trainer.answers_per_question "
@@ -161,10 +151,7 @@ class _PreferenceConfig(OwnAnswersConfig):
     def check_pairs(self) -> None:
         """Raise ValueError for what makes no pairs."""
         self.check_answers()
-        if self.answers_decoding not in DECODINGS:
-            raise ValueError(
-                f"trainer.answers_decoding: {self.answers_decoding!r} is not one of {', '.join(DECODINGS)}"
-            )
+        self.check_one_of("answers_decoding", DECODINGS)
         if self.answers_decoding == "sampled" and not self.answers_temperature:
             raise ValueError(
                 "trainer.answers_temperature: 0 samples the same answer again and again; set it above 0, or "
@@ -179,8 +166,7 @@ class _PreferenceConfig(OwnAnswersConfig):
             raise ValueError(
                 f"trainer.answers_per_question: {self.answers_per_question} is below 2, nothing to compare"
             )
-        if self.pairs_among not in AMONG:
-            raise ValueError(f"trainer.pairs_among: {self.pairs_among!r} is not one of {', '.join(AMONG)}")
+        self.check_one_of("pairs_among", AMONG)
         if self.feedback == VERDICT and self.pairs_among == "equally_right":
             raise ValueError("trainer.pairs_among: 'equally_right' leaves no pairs to feedback: verdict")
         if self.pairs_per_question < 1:
@@ -194,7 +180,7 @@ class _PreferenceConfig(OwnAnswersConfig):
 class SelfFeedbackDPOConfig(_PreferenceConfig, GuardConfig, DPOConfig):
     """TRL's ``DPOConfig`` for :mod:`rl.self_feedback`."""
 
-    answers_per_question: int = field(default=10, metadata={"help": "Answers to each training question, compared."})
+    answers_per_question: int = field(default=10, metadata=_PER_QUESTION)
     rounds: int = field(
         default=1,
         metadata={"help": "How often the policy answers anew and is trained on, max_steps each time."},
@@ -211,7 +197,7 @@ class SelfFeedbackDPOConfig(_PreferenceConfig, GuardConfig, DPOConfig):
 class SelfFeedbackRewardConfig(_PreferenceConfig, GuardConfig, RewardConfig):
     """TRL's ``RewardConfig`` for :mod:`rl.self_feedback`."""
 
-    answers_per_question: int = field(default=10, metadata={"help": "Answers to each training question, compared."})
+    answers_per_question: int = field(default=10, metadata=_PER_QUESTION)
 
     def __post_init__(self) -> None:
         self.check_pairs()

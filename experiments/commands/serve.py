@@ -36,12 +36,12 @@ def run(options: argparse.Namespace) -> int:
     """Serve until interrupted."""
     try:
         import fastapi  # noqa: F401
-        import uvicorn
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise ConfigError(f"serve: {error.name} is not installed; pip install 'candor-rl[serve]'") from error
     key = _key(options.key_variable, "--key-variable")
     _check(options, key)
-    from experiments.serve.app import Limits, build_app
+    from experiments.serve.app import Limits, build_app, build_server
     from experiments.serve.asking import open_small
     from experiments.serve.chat import Chat
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         endpoint = open_large(large, small.model, batch=options.batch)
     app = build_app(Chat(small, endpoint), Limits(options.max_body, options.max_waiting, key))
     print(f"{small.model.name}: http://{options.host}:{listening.getsockname()[1]}/v1", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_keep_alive=30)).run(sockets=[listening])
+    build_server(app).run(sockets=[listening])
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,22 @@ NOT_PARTS = ("step", "prompt", "completion", "answer", "confidence", "correct", 
 def write_live(run: str | Path, *, refresh_s: int | None = None) -> Path:
     """Write ``live.html`` into a training run's folder; returns its path. ``refresh_s`` is None once it is done.
 
-    Raises ConfigError for a folder without metrics.
+    Raises ConfigError for a folder without metrics, and for one that cannot be read or written.
     """
     run = Path(run)
     if not (run / METRICS_FILE).is_file():
         raise ConfigError(f"report: {run} holds no {METRICS_FILE}; expected the folder of a training run")
-    records = _lines(run / METRICS_FILE)
-    steps = [int(each["step"]) for each in records if isinstance(each.get("step"), int)]
-    last = max(steps, default=0)
-    page = page_template("live.html.j2").render(
+    try:
+        write_text(run / PAGE, _page(run, refresh_s))
+    except OSError as error:
+        raise ConfigError(f"report: {PAGE} of {run} cannot be written: {error.strerror}") from error
+    return run / PAGE
+
+
+def _page(run: Path, refresh_s: int | None) -> str:
+    records = [each for each in _lines(run / METRICS_FILE) if isinstance(each.get("step"), int)]
+    last = max((each["step"] for each in records), default=0)
+    return page_template("live.html.j2").render(
         title=plain(run.resolve().name, 80),
         refresh=refresh_s,
         step=f"{last:,}",
@@ -64,8 +72,6 @@ def write_live(run: str | Path, *, refresh_s: int | None = None) -> Path:
         heldout=_heldout(run, last),
         completions=_completions(run, last),
     )
-    write_text(run / PAGE, page)
-    return run / PAGE
 
 
 def watch(run: str | Path, every_s: int, told: Callable[[Path], None]) -> None:
@@ -85,14 +91,17 @@ def watch(run: str | Path, every_s: int, told: Callable[[Path], None]) -> None:
 
 
 def _state(run: Path) -> list[tuple[str, int, int]]:
-    found = [run / METRICS_FILE, run / ALARMS_FILE, *heldout_tables(run), *completion_tables(run)]
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in found if path.is_file()]
+    found = []
+    for path in (run / METRICS_FILE, run / ALARMS_FILE, *heldout_tables(run), *completion_tables(run)):
+        with suppress(OSError):  # a table that the run has just deleted
+            found.append((str(path), path.stat().st_size, path.stat().st_mtime_ns))
+    return found
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a JSON-lines file; one that is being written is left out."""
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             content = json.loads(line)
         except ValueError:
@@ -115,22 +124,31 @@ def _curves(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return figures
 
 
+def _newest(tables: Sequence[Path], last: int) -> tuple[int, pd.DataFrame] | None:
+    """Step and content of the newest table up to the step ``last``; one that is deleted or cut off is passed over."""
+    for path in reversed(tables):
+        with suppress(OSError, ValueError):
+            if step_of(path) <= last:
+                return step_of(path), pd.read_parquet(path)
+    return None
+
+
 def _heldout(run: Path, last: int) -> dict[str, Any] | None:
-    found = [path for path in heldout_tables(run) if step_of(path) <= last]
-    if not found:
+    newest = _newest(heldout_tables(run), last)
+    if newest is None:
         return None
-    confidence, correct, parsed = judged(pd.read_parquet(found[-1]))
+    confidence, correct, parsed = judged(newest[1])
     if not len(confidence):
         return None
-    note = f"step {step_of(found[-1]):,}, {len(correct):,} questions, {100 * correct.mean():.1f}% right"
+    note = f"step {newest[0]:,}, {len(correct):,} questions, {100 * correct.mean():.1f}% right"
     return {"note": note, "svg": reliability_figure("heldout", confidence, correct, parsed)}
 
 
 def _completions(run: Path, last: int) -> dict[str, Any] | None:
-    found = [path for path in completion_tables(run) if step_of(path) <= last]
-    if not found:
+    newest = _newest(completion_tables(run), last)
+    if newest is None:
         return None
-    table = pd.read_parquet(found[-1])
+    step, table = newest
     parts = [name for name in table.columns if name not in NOT_PARTS]
     rows = []
     for _, row in table.head(ROWS_SHOWN).iterrows():
@@ -139,7 +157,7 @@ def _completions(run: Path, last: int) -> dict[str, Any] | None:
         cells = [texts[1], *facts, plain(row.get("verdict", ""), 40), *(_number(row[name]) for name in parts)]
         rows.append((texts[0], cells))
     columns = ["Prompt", "Completion", "Confidence", "Correct", "Verdict", *(plain(name, 40) for name in parts)]
-    return {"step": f"{step_of(found[-1]):,}", "columns": columns, "rows": rows}
+    return {"step": f"{step:,}", "columns": columns, "rows": rows}
 
 
 def _text(value: Any) -> str:

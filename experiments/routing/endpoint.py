@@ -97,12 +97,15 @@ class Endpoint:
                 raise
         return replies
 
-    def ask(self, prompt: Any) -> Reply:
-        """The reply to one prompt, a text or a list of messages. Raises RunError."""
+    def ask(self, prompt: Any, **parameters: Any) -> Reply:
+        """The reply to one prompt, a text or a list of messages. Raises RunError.
+
+        ``parameters`` are those of this request alone, before the section's.
+        """
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if self.section.system is not None:
             messages = [{"role": "system", "content": self.section.system}, *messages]
-        request = {"model": self.section.model, "messages": messages, **self.section.parameters}
+        request = {"model": self.section.model, "messages": messages, **self.section.parameters, **parameters}
         problem, started = "", perf_counter()
         for attempt in range(self.section.retries + 1):
             pause = min(0.5 * 2**attempt, LONGEST_PAUSE_S)

@@ -8,6 +8,7 @@ threshold chosen on other questions (:func:`deployed`). The tie-safe rate with i
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from estimators.metrics import auroc
@@ -30,6 +32,25 @@ class Routed:
     threshold: float
     rate: float
     accuracy: float
+
+
+def by_methods(records: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """The rows of a probe by a method, or by the product of the confidences that several gave the same answers.
+
+    One row a question, by ``question_id``. A product in [0, 1] is there to be ranked by and is not calibrated, even
+    where its factors are. Raises ValueError for a method that is not there and for methods of other answers.
+
+    >>> rows = {"method": ["a", "b"], "question_id": [1, 1], "completion": "2", "confidence": [0.5, 0.8]}
+    >>> by_methods(pd.DataFrame(rows), ["a", "b"])["confidence"].tolist()
+    [0.4]
+    """
+    parts = [records[records["method"] == each].set_index("question_id") for each in methods]
+    for method, part in zip(methods, parts, strict=True):
+        if part.empty:
+            raise ValueError(f"no method {method!r}, only {', '.join(records['method'].unique())}")
+        if not part["completion"].equals(parts[0]["completion"]):
+            raise ValueError(f"{method!r} is of other answers than {methods[0]!r}")
+    return parts[0].assign(confidence=math.prod(part["confidence"] for part in parts))
 
 
 def at_quantiles(confidence: ArrayLike, small_correct: ArrayLike, large_correct: ArrayLike) -> list[Routed]:

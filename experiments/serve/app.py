@@ -14,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experiments.serve.chat import Chat
 from experiments.serve.decisions import Decider
@@ -25,20 +27,27 @@ from experiments.serve.errors import ApiError, bad
 from experiments.serve.wire import chat_request, parse_json
 
 RETRY_S = 1
+GRACE_S = 20
+"""Seconds that a server which is told to end gives to what it is answering."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of a body, requests that are answered or wait at once, and the key that each has to bring, if any."""
+    """Bytes of a body, requests that are answered or wait at once, and the key that each has to bring, if any.
+
+    ``arrival_s`` is how many seconds a body may take to arrive.
+    """
 
     body: int = 2**20
     waiting: int = 512
     key: str | None = None
+    arrival_s: float = 60.0
 
 
 def build_app(chat: Chat, limits: Limits) -> FastAPI:
     """The application that serves ``chat``; ``chat``'s engines outlive it."""
-    app = FastAPI(title="candor", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="candor", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_middleware(EndedInForm)
     decider, name, started = Decider(chat.small), chat.small.model.name, int(time.time())
     at_once = 0
 
@@ -66,10 +75,14 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
         check_key(request)
         check_place()
         body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > limits.body:
-                raise ApiError(413, f"the body is larger than {limits.body:,} bytes", code="request_too_large")
+        try:
+            async with asyncio.timeout(limits.arrival_s):
+                async for piece in request.stream():
+                    body += piece
+                    if len(body) > limits.body:
+                        raise ApiError(413, f"the body is larger than {limits.body:,} bytes", code="request_too_large")
+        except TimeoutError as error:
+            raise ApiError(408, f"the body did not arrive within {limits.arrival_s:g} seconds") from error
         content = parse_json(bytes(body))
         model = content.get("model")
         if isinstance(model, str) and model and model != name:
@@ -139,6 +152,36 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
         return await decided(request, decider.decisions)
 
     return app
+
+
+class EndedInForm:
+    """ASGI middleware: a request that an ending server cancels is told so, where its reply has not begun."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if scope["type"] != "http":
+                raise
+            error = ApiError(503, "the server is ending")
+            if not begun:
+                await JSONResponse(error.body, error.status)(scope, receive, send)
+
+
+def build_server(app: FastAPI, *, grace_s: int = GRACE_S) -> uvicorn.Server:
+    """A server of the application that, told to end, ends after ``grace_s`` at most, whoever still sends or waits."""
+    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=30, timeout_graceful_shutdown=grace_s)
+    return uvicorn.Server(config)
 
 
 async def while_there(request: Request, answering: Awaitable[dict[str, Any]]) -> dict[str, Any]:

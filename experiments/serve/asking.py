@@ -20,7 +20,7 @@ from experiments.serve.engine import Answer, Engine
 from experiments.serve.errors import ApiError, bad
 from experiments.serve.rows import Row
 from experiments.serve.wire import ChatRequest
-from rewards.completion import ParsedCompletion
+from rewards.completion import ParsedCompletion, ParseStatus
 from rl.checkpoint import read_temperature, read_template
 from rl.rollout import encode_prompt
 
@@ -100,7 +100,12 @@ class Small:
         if read is not None or estimator == VERBALIZED:
             source = STATED if estimator == VERBALIZED else MEASURED
             return self.confidence.of_value(read, source, "" if read is not None else "no confidence was stated")
-        return self.confidence(text=answer.generation.decoded.text, truncated=not answer.generation.decoded.finished)
+        decoded = answer.generation.decoded
+        reading = self.confidence(text=decoded.text, truncated=not decoded.finished)
+        status = self.model.parsed(answer).status
+        told = "" if status is ParseStatus.OK else f": {status.replace('_', ' ')}"
+        reading["reason"] = f"{estimator} could not be read{told}"
+        return reading
 
 
 def open_small(folder: Path, name: str | None, *, batch: int, max_tokens: int | None) -> Small:

@@ -77,15 +77,17 @@ class Chat:
         return Outcome(content, reason, usage, said | {"answered_by": self.large_name, "small": small}, None)
 
     async def _escalated(self, request: ChatRequest) -> tuple[str, str, int]:
-        """Text, reason of the end and number of tokens of the large model's answer."""
+        """Text, reason of the end and number of tokens of the large model's greedy answer, ended as was asked."""
         try:
             if isinstance(self.large, Endpoint):
-                reply = await asyncio.to_thread(self.large.ask, [dict(each) for each in request.messages])
+                ends = {"max_tokens": request.max_tokens, "stop": list(request.stop) or None}
+                parameters = {name: value for name, value in ends.items() if value is not None}
+                messages = [dict(each) for each in request.messages]
+                reply = await asyncio.to_thread(self.large.ask, messages, **parameters)
                 return reply.text, "length" if reply.truncated else "stop", reply.tokens or 0
             assert self.large is not None
-            row = self.large.row(
-                ChatRequest(model=self.large.name, messages=request.messages, max_tokens=request.max_tokens)
-            )
+            asked = ChatRequest(self.large.name, request.messages, max_tokens=request.max_tokens, stop=request.stop)
+            row = self.large.row(asked)
             try:
                 await asyncio.wrap_future(self.large.engine.submit(row))
             except asyncio.CancelledError:

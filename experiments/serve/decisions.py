@@ -88,7 +88,7 @@ def _kind(each: Mapping[str, Any], where: str, allowed: Sequence[str]) -> str:
 
 
 def _question(where: str, name: str, predicate: bool, each: Mapping[str, Any], options: Any) -> Question:
-    instructions = each.get("instructions") or ""
+    instructions = "" if each.get("instructions") is None else each["instructions"]
     if not isinstance(instructions, str):
         raise bad(f"{where}.instructions", "expected a text")
     if predicate and not PREDICATE.fullmatch(instructions.strip()):

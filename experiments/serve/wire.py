@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -45,13 +44,14 @@ class ChatRequest:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """A body as an object. Raises ApiError for anything else, NaN and infinity among it."""
+    """A body as an object. Raises ApiError for anything else, NaN, infinity and halves of characters among it."""
 
     def no_number(name: str) -> Any:
         raise ValueError(f"{name} is not a number of JSON")
 
     try:
         content = json.loads(body, parse_constant=no_number)
+        json.dumps(content, ensure_ascii=False).encode()  # "\\ud800" is valid JSON and not a text
     except (ValueError, RecursionError) as error:
         raise bad(None, f"the body is not valid JSON: {str(error)[:200]}") from error
     if not isinstance(content, dict):
@@ -68,13 +68,14 @@ def chat_request(body: Mapping[str, Any]) -> ChatRequest:
         if name not in (*KNOWN, *IGNORED, *NEUTRAL):
             raise bad(name, f"unknown parameter{nearest(name, KNOWN)}", "unknown_parameter")
     for name, neutral in NEUTRAL.items():
-        if body.get(name) not in (None, neutral):
-            raise bad(name, f"{json.dumps(body[name])[:80]} is not offered here", "unsupported_parameter")
+        value = body.get(name)
+        if value is not None and (value != neutral or isinstance(value, bool)):  # True == 1
+            raise bad(name, f"{json.dumps(value)[:80]} is not offered here", "unsupported_parameter")
     stop = body.get("stop")
-    stops = [stop] if isinstance(stop, str) else stop or []
+    stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(each, str) and each for each in stops):
         raise bad("stop", "expected a text or up to four, none of them empty")
-    options = body.get("stream_options") or {}
+    options = {} if body.get("stream_options") is None else body["stream_options"]
     if not isinstance(options, dict) or (options and not body.get("stream")):
         raise bad("stream_options", "expected an object, and stream: true")
     logprobs, likeliest = flag(body, "logprobs"), number(body, "top_logprobs", None, 0, LIKELIEST, whole=True)
@@ -106,12 +107,16 @@ def messages(given: Any, param: str) -> tuple[dict[str, str], ...]:
         if not isinstance(each, dict) or each.get("role") not in ROLES:
             raise bad(where, f"expected an object whose role is one of {', '.join(ROLES)}")
         content = each.get("content")
-        if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
-            content = "".join(str(part.get("text", "")) for part in content)
+        if isinstance(content, list) and all(_is_text_part(part) for part in content):
+            content = "".join(part["text"] for part in content)
         if not isinstance(content, str):
             raise bad(f"{where}.content", "expected a text; no other content can be read here")
         read.append({"role": each["role"], "content": content})
     return tuple(read)
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def text(body: Mapping[str, Any], name: str) -> str:
@@ -138,7 +143,7 @@ def number(
     if value is None:
         return default
     right = isinstance(value, int) or (isinstance(value, float) and not whole)
-    if isinstance(value, bool) or not right or not math.isfinite(value) or not low <= value <= high:
+    if isinstance(value, bool) or not right or not low <= value <= high:
         kind = "a whole number" if whole else "a number"
         raise bad(name, f"{str(value)[:40]} found, expected {kind} from {low:g} to {high:g}")
     return float(value) if not whole else value

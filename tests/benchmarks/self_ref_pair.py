@@ -1,8 +1,9 @@
 """Self-REF against its baselines on the embedded pair: calibration, routing and rejection, with intervals.
 
 ``python tests/benchmarks/self_ref_pair.py NAME=PROBE:METHOD ... --reject NAME=CHECKPOINT:ESTIMATOR ...`` prints two
-tables: of the records that probes of one set of questions have left (``PROBE/records.parquet``), by method, and of
-questions of ``arithmetic`` from which a number is gone. ``--against NAME`` adds paired differences of AUROC to it.
+tables: of the records that probes of one set of questions have left (``PROBE/records.parquet``), by method or by the
+product of several (``METHOD*METHOD``), and of questions of ``arithmetic`` from which a number is gone. ``--against
+NAME`` adds paired differences of AUROC to it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from experiments.config.models import find_model, open_policy
 from experiments.probe.estimates import estimate_generations
 from experiments.probe.generate import Policy, generate
 from experiments.probe.records import read_records
-from experiments.routing.self_ref import at_quantiles, deployed, least_rate, rejection, rejection_questions
+from experiments.routing.self_ref import at_quantiles, by_methods, deployed, least_rate, rejection, rejection_questions
 from experiments.tasks import Arithmetic
 from rl.checkpoint import read_temperature, read_template
 
@@ -40,8 +41,7 @@ def main() -> None:
     for each in options.probes:
         name, _, place = each.partition("=")
         folder, _, method = place.rpartition(":")
-        frame = read_records(Path(folder) / "records.parquet")
-        frames[name] = frame[frame["method"] == method].set_index("question_id")
+        frames[name] = by_methods(read_records(Path(folder) / "records.parquet"), method.split("*"))
     for name, frame in frames.items():
         show_routing(name, frame, options.tolerance)
     reference = frames.get(options.against)

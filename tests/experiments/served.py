@@ -92,4 +92,5 @@ def serve(answer: Answer = str) -> Iterator[Served]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join()
+        thread.join(10)
+        assert not thread.is_alive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -73,6 +74,38 @@ def test_a_run_is_watched_until_it_is_done(tmp_path: Path) -> None:
     mark_complete(run / "final", 5)
     thread.join(20)
     assert not thread.is_alive() and "done" in page.read_text() and seen == [page]
+
+
+def test_what_is_cut_off_or_damaged_is_passed_over(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", steps=6)
+    for folder, name in (("heldout", "heldout"), ("completions", "completions")):
+        (run / folder / f"{name}_00005.parquet").write_bytes(b"PAR1 and no more")
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"reward": 9.0}\n[]\n{"step": null, "reward": 1}\n{"step": 7, "note": "\xe2\x82')
+    text = write_live(run).read_text()
+    assert "step 2, 2 questions" in text and "step 4" in text and "<dd>6</dd>" in text
+    (run / "metrics.jsonl").write_text("")  # begun again
+    assert "<dd>0</dd>" in write_live(run).read_text()
+
+
+def test_watching_ends_in_one_line(
+    tmp_path: Path, refusal: Refusal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(tmp_path / "run")
+    monkeypatch.setattr("experiments.report.live.time", SimpleNamespace(sleep=lambda _: shutil.rmtree(run)))
+    assert "holds no metrics.jsonl" in refusal.command("report", "--watch", run)
+    assert not run.exists()
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.report.live.time", SimpleNamespace(sleep=interrupt))
+    again = a_run(run)
+    assert main(["report", "--watch", str(again)]) == 130
+    assert capsys.readouterr().err.strip() == "candor: interrupted"
+    (again / "live.html").unlink()
+    (again / "live.html").mkdir()
+    assert "cannot be written: Is a directory" in refusal.command("report", "--watch", again)
 
 
 def _until(there: Any) -> None:

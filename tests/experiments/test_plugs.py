@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,21 @@ from tests.experiments.test_serve import ask, served
 
 README = Path(__file__).resolve().parents[2] / "experiments" / "README.md"
 SNIPPETS = re.findall(r"^```py\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_fetched() -> Iterator[None]:
+    """LiteLLM asks the network for prices as it is imported, LangChain's tracing wherever the environment says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+        patch.setenv("LANGSMITH_TRACING", "false")
+        patch.setenv("OPENAI_API_KEY", "none")  # which RouteLLM wants when it is imported
+        yield
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    """Skips before anything is trained and served for a plug that is not installed."""
+    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +55,6 @@ def decisions(url: str, exported: Exported) -> dict[str, str]:
 
 def run(package: str, *changes: tuple[str, str]) -> dict[str, Any]:
     """The names that the snippet which imports ``package`` leaves, with texts of it changed."""
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
     (snippet,) = [each for each in SNIPPETS if f"import {package}" in each or f"from {package}" in each]
     for old, new in changes:
         assert old in snippet
@@ -56,8 +68,14 @@ def test_no_snippet_is_longer_than_thirty_lines() -> None:
     assert len(SNIPPETS) == 4 and all(len(each.splitlines()) <= 30 for each in SNIPPETS)
 
 
-def test_routellm(url: str, decisions: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, "OPENAI_API_KEY", "none")  # which it wants when it is imported
+def test_no_snippet_waits_for_ever() -> None:
+    """A client's own limit is ten minutes, three times over."""
+    asking = [each for each in SNIPPETS if "openai.OpenAI(" in each]
+    assert len(asking) == 3 and all(each.count("openai.OpenAI(") == each.count("timeout=60") for each in asking)
+
+
+@needs("routellm")
+def test_routellm(url: str, decisions: dict[str, str]) -> None:
     names = run("routellm", ("http://127.0.0.1:8000/v1", url))
     router, pair = names["router"], SimpleNamespace(strong="strong", weak="weak")
     threshold = names["calibrate_threshold"](router, list(decisions), 0.5)
@@ -67,6 +85,7 @@ def test_routellm(url: str, decisions: dict[str, str], monkeypatch: pytest.Monke
     assert router.calculate_strong_win_rate(next(iter(decisions))) == pytest.approx(1 - reply.candor["confidence"])
 
 
+@needs("litellm")
 def test_litellm(url: str, decisions: dict[str, str]) -> None:
     with endpoint(lambda prompt: f"large {prompt}") as large:
         names = run("litellm", ("http://127.0.0.1:8000/v1", url), ("http://127.0.0.1:8001/v1", large.url))
@@ -76,14 +95,17 @@ def test_litellm(url: str, decisions: dict[str, str]) -> None:
             assert (said == f"large {prompt}") == (decision == "escalate"), (prompt, said)
 
 
+@needs("litellm")
 def test_litellm_as_a_gateway_keeps_the_confidence(url: str, decisions: dict[str, str]) -> None:
-    litellm = pytest.importorskip("litellm")
+    import litellm
+
     messages = [{"role": "user", "content": next(iter(decisions))}]
-    reply = litellm.completion(model="openai/small", api_base=url, api_key="none", messages=messages)
+    reply = litellm.completion(model="openai/small", api_base=url, api_key="none", timeout=60, messages=messages)
     assert reply.choices[0].message.content == ask(url, messages[0]["content"]).choices[0].message.content
     assert reply.model_dump()["candor"]["decision"] == decisions[messages[0]["content"]]
 
 
+@needs("inspect_ai")
 def test_inspect(url: str, decisions: dict[str, str], exported: Exported) -> None:
     names = run("inspect_ai", ("runs/exported", str(exported.folder)))
     from inspect_ai.model import ModelOutput
@@ -101,6 +123,7 @@ def test_inspect(url: str, decisions: dict[str, str], exported: Exported) -> Non
     assert score.value == pytest.approx((reading["confidence"] - 1.0) ** 2)
 
 
+@needs("langchain_core")
 def test_langchain(url: str, decisions: dict[str, str]) -> None:
     names = run("langchain_core", ("http://127.0.0.1:8000/v1", url))
     from langchain_core.runnables import RunnableLambda

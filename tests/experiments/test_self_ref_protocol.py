@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from experiments.routing.self_ref import (
     at_quantiles,
+    by_methods,
     deployed,
     least_rate,
     rejection,
@@ -80,3 +82,19 @@ def test_half_of_the_questions_lose_a_number_and_the_others_an_operation() -> No
     assert (
         without_operand("12+3=", random.Random(1)) in ("+3=", "12+=") and shortened("12+3=", random.Random(1)) == "12="
     )
+
+
+def test_methods_are_multiplied_on_the_same_answers_alone() -> None:
+    rows = [
+        {"method": method, "question_id": number, "completion": text, "confidence": confidence, "correct": number % 2}
+        for method, text, values in (("marks", "a", (0.5, 0.2)), ("tokens", "a", (0.4, 1.0)), ("other", "b", (1, 1)))
+        for number, confidence in enumerate(values)
+    ]
+    records = pd.DataFrame(rows)
+    assert by_methods(records, ["marks"])["confidence"].tolist() == [0.5, 0.2]
+    both = by_methods(records.iloc[::-1], ["marks", "tokens"])
+    assert both["confidence"].round(9).to_dict() == {0: 0.2, 1: 0.2} and both["correct"].to_dict() == {0: 0, 1: 1}
+    with pytest.raises(ValueError, match="'other' is of other answers than 'marks'"):
+        by_methods(records, ["marks", "other"])
+    with pytest.raises(ValueError, match="no method 'mark', only marks, tokens, other"):
+        by_methods(records, ["marks", "mark"])

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,26 +27,34 @@ pytest.importorskip("uvicorn")
 openai = pytest.importorskip("openai")
 
 
+def until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @contextmanager
 def served(folder: Path, *, large: Any = None, **limits: Any) -> Iterator[str]:
     """An exported folder on a free port, in a thread; the URL up to /v1."""
-    import uvicorn
-
-    from experiments.serve.app import Limits, build_app
+    from experiments.serve.app import Limits, build_app, build_server
     from experiments.serve.asking import open_large, open_small
     from experiments.serve.chat import Chat
 
     small = open_small(folder, "small", batch=16, max_tokens=None)
     large = open_large(str(large), small.model, batch=16) if isinstance(large, Path) else large
-    server = uvicorn.Server(uvicorn.Config(build_app(Chat(small, large), Limits(**limits)), log_level="error"))
+    server = build_server(build_app(Chat(small, large), Limits(**limits)), grace_s=2)
     with closing(socket.create_server(("127.0.0.1", 0))) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
+            until(lambda: server.started or not thread.is_alive())
+            assert server.started, "connections to a server that has failed are accepted and never answered"
             yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         finally:
             server.should_exit = True
             thread.join(20)
+            assert not thread.is_alive(), "a server that is told to end ends"
             small.model.engine.close()
 
 
@@ -63,7 +71,7 @@ def rows(exported: Exported) -> pd.DataFrame:
 
 
 def client(url: str, **options: Any) -> Any:
-    return openai.OpenAI(base_url=url, api_key="any", max_retries=0, **options)
+    return openai.OpenAI(base_url=url, api_key="any", max_retries=0, timeout=60, **options)
 
 
 def ask(url: str, prompt: str, **options: Any) -> Any:
@@ -137,6 +145,7 @@ def test_stop_texts_and_limits_end_an_answer(url: str, rows: pd.DataFrame) -> No
     assert "".join(pieces) == cut.message.content
     short = ask(url, rows["prompt"][0], max_tokens=2)
     assert short.choices[0].finish_reason == "length" and short.candor["source"] == "none"
+    assert short.candor["reason"] == "expected_confidence could not be read: truncated"
     assert short.candor["decision"] == "escalate", "a confidence that was not written reaches no threshold"
 
 
@@ -165,14 +174,35 @@ def test_a_client_that_leaves_frees_its_place(url: str, rows: pd.DataFrame) -> N
                 if stream:
                     connection.recv(64)
         # And one that leaves in the middle of its request.
-        with closing(socket.create_connection((host, int(port)))) as connection:
-            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{")
+        half_a_request(url).close()
     health = f"{url.removesuffix('/v1')}/health"
-    deadline = time.monotonic() + 20
-    while httpx.get(health).json()["waiting"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert httpx.get(health).json()["waiting"] == 0
+    until(lambda: httpx.get(health).json()["waiting"] == 0)
     assert ask(url, rows["prompt"][0]).choices[0].message.content == rows["completion"][0]
+
+
+def half_a_request(url: str) -> socket.socket:
+    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{")
+    return connection
+
+
+def test_a_body_that_does_not_arrive_is_given_up(exported: Exported) -> None:
+    with served(exported.folder, arrival_s=0.2) as url, closing(half_a_request(url)) as connection:
+        reply = connection.makefile("rb").readline()
+    assert reply.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_server_ends_though_a_client_is_still_sending(exported: Exported, capfd: pytest.CaptureFixture[str]) -> None:
+    with served(exported.folder) as url, ThreadPoolExecutor(1) as pool:
+        connection = half_a_request(url)
+        answered = pool.submit(ask, url, "1+1=")
+        assert answered.result(60).choices[0].message.content
+        started = time.monotonic()
+    assert time.monotonic() - started < 15
+    with closing(connection):
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 503 ")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 GOOD = {"model": "small", "messages": [{"role": "user", "content": "1+1="}]}
@@ -196,27 +226,38 @@ BAD: list[tuple[str, bytes | dict[str, Any], int, str]] = [
     ("chat/completions", GOOD | {"temperature": 3}, 400, "from 0 to 2"),
     ("chat/completions", GOOD | {"temperature": True}, 400, "from 0 to 2"),
     ("chat/completions", GOOD | {"temperature": "hot"}, 400, "expected a number"),
+    ("chat/completions", GOOD | {"temperature": 10**400}, 400, "from 0 to 2"),
+    ("chat/completions", GOOD | {"seed": -(10**400)}, 400, "a whole number"),
     ("chat/completions", GOOD | {"max_tokens": 1.5}, 400, "a whole number"),
     ("chat/completions", GOOD | {"max_tokens": 0}, 400, "max_tokens"),
     ("chat/completions", GOOD | {"max_tokens": 40}, 400, "at most 12"),
     ("chat/completions", GOOD | {"max_tokens": 4000}, 400, "more than the 64"),
     ("chat/completions", GOOD | {"n": 2}, 400, "not offered"),
+    ("chat/completions", GOOD | {"n": True}, 400, "not offered"),
     ("chat/completions", GOOD | {"tools": [{}]}, 400, "not offered"),
     ("chat/completions", GOOD | {"top_logprobs": 3}, 400, "needs logprobs"),
     ("chat/completions", GOOD | {"logprobs": True, "top_logprobs": 21}, 400, "from 0 to 20"),
     ("chat/completions", GOOD | {"stop": [""]}, 400, "stop"),
+    ("chat/completions", GOOD | {"stop": False}, 400, "stop"),
     ("chat/completions", GOOD | {"stop": list("abcde")}, 400, "stop"),
     ("chat/completions", GOOD | {"stream": "yes"}, 400, "true or false"),
     ("chat/completions", GOOD | {"stream_options": {"include_usage": True}}, 400, "stream: true"),
+    ("chat/completions", GOOD | {"stream_options": 0}, 400, "stream_options"),
     ("chat/completions", GOOD | {"messages": []}, 400, "at least one message"),
     ("chat/completions", GOOD | {"messages": "1+1="}, 400, "at least one message"),
     ("chat/completions", GOOD | {"messages": [{"role": "robot", "content": "x"}]}, 400, "messages[0]"),
     ("chat/completions", GOOD | {"messages": [{"role": "user", "content": None}]}, 400, "messages[0].content"),
     ("chat/completions", GOOD | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "a text"),
+    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, 400, "a text"),
+    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": []}]}, 400, "empty"),
     ("chat/completions", GOOD | {"messages": [{"role": "user", "content": ""}]}, 400, "empty"),
+    ("chat/completions", GOOD | {"messages": [{"role": "tool", "content": "2"}]}, 400, "messages[0]"),
     ("chat/completions", GOOD | {"messages": [{"role": "user", "content": "1" * 80}]}, 400, "more than the 64"),
     ("chat/completions", GOOD | {"messages": GOOD["messages"] * 2}, 400, "single questions"),
     ("chat/completions", GOOD | {"messages": [{"role": "assistant", "content": "2"}]}, 400, "not the user's"),
+    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": "\ud800"}]}, 400, "surrogates"),
+    ("chat/completions", GOOD | {"user": "\ud800"}, 400, "surrogates"),
+    ("chat/completions/", GOOD, 404, "Not Found"),
     ("systemone", b"{", 400, "not valid JSON"),
     ("systemone", NOUL | {"model": "x"}, 404, "does not exist"),
     ("systemone", NOUL | {"questions": {}}, 400, "1 to 64"),
@@ -224,6 +265,8 @@ BAD: list[tuple[str, bytes | dict[str, Any], int, str]] = [
     ("systemone", NOUL | {"questions": {"q": 3}}, 400, "questions.q"),
     ("systemone", NOUL | {"questions": {"q": {"type": "score", "instructions": "how good"}}}, 400, "noul and choice"),
     ("systemone", NOUL | {"questions": {"q": {"type": "noul", "instructions": "Is it red?"}}}, 400, "never measured"),
+    ("systemone", NOUL | {"questions": {"q": {"type": "noul", "instructions": 0}}}, 400, "expected a text"),
+    ("systemone", NOUL | {"questions": {"\udfff": RIGHT["q"]}}, 400, "surrogates"),
     ("systemone", NOUL | {"questions": {"q": {"type": "choice", "criteria": {"a": None}}}}, 400, "2 to 255"),
     ("systemone", NOUL | {"questions": {"q": {"type": "choice", "options": ["a", "a"]}}}, 400, "twice"),
     ("systemone", NOUL | {"questions": {"q": {"type": "choice", "options": ["a", ""]}}}, 400, "not empty"),
@@ -261,7 +304,7 @@ def test_a_key_is_needed_where_one_is_set_and_requests_beyond_the_limit_come_aga
             assert httpx.get(f"{url}/models", headers={"Authorization": scheme}).status_code == 401
         with pytest.raises(openai.AuthenticationError):
             ask(url, "1+1=")
-        right = openai.OpenAI(base_url=url, api_key="secret", max_retries=0)
+        right = openai.OpenAI(base_url=url, api_key="secret", max_retries=0, timeout=60)
         (model,) = right.models.list().data
         assert model.id == "small" and model.candor["estimator"] == "expected_confidence"
 
@@ -298,6 +341,8 @@ def test_what_the_gate_escalates_is_answered_by_the_large_model(
         assert chunks[-1].candor["answered_by"] == untrained.path.name
         text = "".join(each.choices[0].delta.content or "" for each in chunks)
         assert text == ask(url, escalated).choices[0].message.content
+        cut = ask(url, escalated, stop=text[2:4])
+        assert cut.choices[0].message.content == text.partition(text[2:4])[0] and cut.candor["small"]
 
 
 def test_an_endpoint_answers_or_the_request_fails(exported: Exported, rows: pd.DataFrame) -> None:
@@ -312,6 +357,8 @@ def test_an_endpoint_answers_or_the_request_fails(exported: Exported, rows: pd.D
             assert 0 < len(escalated) < 12 and len(there.requests) == len(escalated)
             assert all(reply.choices[0].message.content.startswith("<answer>large ") for reply in escalated)
             number = next(place for place, reply in enumerate(replies) if reply.candor["decision"] == "escalate")
+            ask(url, rows["prompt"][number], stop="</answer>", max_tokens=9)
+            assert there.requests[-1]["stop"] == ["</answer>"] and there.requests[-1]["max_tokens"] == 9
             there.failures.append((500, "down", {}))
             with pytest.raises(openai.APIStatusError, match="large could not answer") as failed:
                 ask(url, rows["prompt"][number])

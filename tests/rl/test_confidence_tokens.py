@@ -27,7 +27,7 @@ from rl.confidence_tokens import (
     solve_rates,
     with_embeddings,
 )
-from rl.own_answers_config import SelfRefConfig
+from rl.own_answers_config import RecalibrateConfig, SelfRefConfig
 from rl.segments import decode_completion, level_token_ids
 from tests.factories import character_tokenizer, tiny_model
 
@@ -203,3 +203,21 @@ def test_adapters_train_the_embeddings_too_and_are_merged_into_what_is_saved(tie
         with torch.no_grad():
             trained = trainer.model(torch.tensor([example.input_ids])).logits[0, -3]
         torch.testing.assert_close(logits, trained, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "said"),
+    [
+        (
+            SelfRefConfig,
+            {"trained_answers": "wrong"},
+            "trainer.trained_answers: 'wrong' is not one of right, all, none",
+        ),
+        (SelfRefConfig, {"answers_per_question": 2}, "2 greedy answers are the same"),
+        (RecalibrateConfig, {"confidence_target": "mean"}, "'mean' is not one of own, question"),
+        (RecalibrateConfig, {"answers_per_question": 1}, "'question' needs several answers"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused(tmp_path: Path, config: Any, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config(output_dir=str(tmp_path), use_cpu=True, bf16=False, **changes)
