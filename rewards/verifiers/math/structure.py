@@ -97,17 +97,25 @@ def without_thousands(latex: str) -> str:
 
 
 def split(text: str) -> list[str]:
-    """The parts of ``text`` between commas outside brackets; commas of thousands are none where others have a space.
+    """The parts of ``text`` between commas outside brackets, or between semicolons where it has any.
 
-    >>> split("1,234, 5"), split("100,200"), split("(1, 2), (3, 4)")
-    (['1234', '5'], ['100', '200'], ['(1, 2)', '(3, 4)'])
+    Commas of thousands are none where others have a space.
+
+    >>> split("1,234, 5"), split("100,200"), split("(1, 2), (3, 4)"), split("1; 2")
+    (['1234', '5'], ['100', '200'], ['(1, 2)', '(3, 4)'], ['1', '2'])
     """
+    if ";" in text and len(parts := _between(text, ";")) > 1:
+        return parts
     if ", " in text and _THOUSANDS.search(text):
         text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
+    return _between(text, ",")
+
+
+def _between(text: str, separator: str) -> list[str]:
     parts, depth = [""], 0
     for char in text:
         depth += (char in _OPENING) - (char in _OPENING.values())
-        if char == "," and depth == 0:
+        if char == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += char
