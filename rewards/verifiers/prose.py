@@ -20,7 +20,7 @@ _CONFIDENCE = re.compile(
     rf"|(?:(?:and|but|though|although)\s)?(?:with\s|at\s|my\s|the\s|an?\s)*(?:confidence|certainty)(?:\slevel)?\s?(?:of|is|:|=)?\s?(?:about\s)?"
     rf"(?:{_NUMBER}(?![\w/])|{_LEVEL}(?![A-Za-z]))"
     rf"|(?:(?:and|but|though|although)\s)?I(?:\sam|['’]m)\s(?:about\s)?{_DEGREE}{{0,2}}(?:{_NUMBER}\s?)?{_SURE}"
-    r"(?:\s(?:in|of|about|that)\s(?:my\s|this\s|the\s|it)?(?:answer|result)?)?(?![A-Za-z])"
+    r"(?:\s(?:in|of|about)\s(?:(?:my|this|the)\s(?:answer|result)|it|this|that)|\sthat)?(?![A-Za-z'’])"
     r")",
     re.IGNORECASE,
 )  # fmt: skip

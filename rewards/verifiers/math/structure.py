@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-_MATRIX = re.compile(r"\\begin\{([pbvB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{([pbB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 _TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
 _THOUSANDS = re.compile(r"(?<![\d.,])[-+]?\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _MAX_MEMBERS = 60
+_ROW = re.compile(r"[^\s,;()\[\]{}]+(?:(?:\s+|\s*,\s*)[^\s,;()\[\]{}]+)+")
 NAME = re.compile(
     r"(?:[A-Za-z]|\\[a-z]+ ?)(?:_\{?\w+\}?)?(?:(?:\\cdot )?\([a-z0-9]\))?|[A-Z]{2}"
     r"|\\frac\{d[a-z]\}\{d[a-z]\}|\([a-z](?:, ?[a-z])+\)"
@@ -45,6 +46,8 @@ def read_shape(latex: str) -> Shape | None:
         return None
     if kind == "[]" and all(part.startswith("[") and part.endswith("]") for part in parts):
         return _matrix([split(part[1:-1]) for part in parts], bool(transposed))
+    if kind == "[]" and ";" in latex and all(_ROW.fullmatch(part) for part in parts):
+        return _matrix([part.replace(",", " ").split() for part in parts], bool(transposed))
     if transposed:
         return _matrix([parts], True) if kind in ("()", "[]") else None
     if kind == "list" and len(parts) == 1:

@@ -45,6 +45,8 @@ _UNICODE = str.maketrans(
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _SPACED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\$])(?<![\d)] )\d{1,3}(?: \d{3})+(?![\w,/]| ?[\d\\])")
 _MARKED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\])\d{1,3}(?:(?:['’_]\d{3})+|(?:\.\d{3}){2,})(?![\w,'’/]|\.\d)")
@@ -63,6 +65,7 @@ _BEFORE_BOXES = [
         (r"\\textcolor\s*\{[a-z]{1,20}\}", r"\\text"),
         (rf"(?<![A-Za-z\\])(?:{_DOLLARS})\$(?=\d[^$]*$)", " "),
         (r",\\!\s*", ","),
+        (r"\{smallmatrix\}", "{matrix}"),
         (
             r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]",
             r"\\begin{pmatrix}\1\\end{pmatrix}",
@@ -95,9 +98,10 @@ _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven
 _BASES |= {"ten": "10", "twelve": "12", "sixteen": "16", "binary": "2", "octal": "8", "hexadecimal": "16"}
 _BASE_NAMES = "|".join(_BASES)
 _BASED = re.compile(
-    rf"\(?(?<![\w.])([0-9A-F]+)\s*\)?\s*(?:_\s*\{{?\s*\(?\s*(\d+|{_BASE_NAMES})(?![A-Za-z\d])\s*\)?\s*\}}?"
-    rf"|,?\s*\(?(?:in\s+)?base[\s-]+(\d+|{_BASE_NAMES})(?![A-Za-z\d])\)?|\s+\(?in\s+(binary|octal|hexadecimal)(?![A-Za-z])\)?)"
+    rf"\(?(?<![\w.])([0-9A-F]+)\s*\)?\s*(?:_\s*\{{?\s*\(?\s*(?:base\s*)?(\d+|{_BASE_NAMES})(?![A-Za-z\d])\s*\)?\s*\}}?"
+    rf"|,?\s*\(?(?:in\s+)?base[\s-]+(\d+|{_BASE_NAMES})(?![A-Za-z\d])\)?|\s+\(?(?:in\s+)?(binary|octal|hexadecimal)(?![A-Za-z])\)?)"
 )
+_PREFIXED = re.compile(r"(?<![\w.])0(?:b([01]+)|o([0-7]+)|x([0-9A-Fa-f]+))(?!\w)")
 _BOX = re.compile(r"\\{1,2}(?:[bB]oxed|fbox|framebox)(?![A-Za-z])\s*|(?<![A-Za-z\\])boxed\s*(?=\{)")
 _SAID_TWICE = re.compile(r"(\\boxed\s*\{[^{}]*\})([^{}]{1,200}?)(\1)")
 _BARE_BOXED = re.compile(r"-?[^\s$\\{},;]+")
@@ -117,6 +121,7 @@ def unwrapped(text: str) -> str | None:
     text = _CONTROL.sub("\x00", text)
     if not text.isascii():
         text = _SUPERSCRIPT_RUN.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
+        text = _SUBSCRIPT_RUN.sub(lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
         text = _DECORATION.sub("", text)
     text = _SPACED_THOUSANDS.sub(lambda number: number[0].replace(" ", ""), collapsed(text))
@@ -131,7 +136,8 @@ def unwrapped(text: str) -> str | None:
     for pattern, replacement in _AFTER_BOXES:
         text = pattern.sub(replacement, text)
     text = _TEXT.sub(lambda match: f" {_LONE_LETTER.sub(_as_word, match[1])} ", text)
-    if "base" in text or "_" in text or " in " in text:
+    text = _PREFIXED.sub(_prefixed, text)
+    if "base" in text or "_" in text or " in " in text or "binary" in text or "octal" in text or "hexa" in text:
         text = _BASED.sub(_based, text)
     return collapsed(text)
 
@@ -143,6 +149,11 @@ def _as_word(match: re.Match[str]) -> str:
 def _based(match: re.Match[str]) -> str:
     base = match[2] or match[3] or match[4]
     return f" {match[1]}_{{{_BASES.get(base, base)}}} "
+
+
+def _prefixed(match: re.Match[str]) -> str:
+    base = {1: 2, 2: 8, 3: 16}[match.lastindex or 1]
+    return f" {match[match.lastindex or 1].upper()}_{{{base}}} "
 
 
 def _unboxed(text: str) -> str | None:
