@@ -12,9 +12,10 @@ import functools
 import json
 import math
 import operator
+import reprlib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -233,3 +234,16 @@ def _in_words(option: Any) -> str:
 def _behind(key: str, error: Exception) -> str:
     message = str(error)
     return message if message.startswith(key) else f"{key}: {message}"
+
+
+def differences(kept: Any, asked: Any, key: str = "") -> Iterator[str]:
+    """The dotted keys in which two mappings differ, each with what is there and what is asked for here."""
+    if isinstance(kept, dict) and isinstance(asked, dict):
+        for name in dict.fromkeys((*kept, *asked)):
+            yield from differences(kept.get(name), asked.get(name), f"{key}.{name}" if key else str(name))
+    elif kept != asked:
+        yield f"{key} (there {_shortly(kept)}, here {_shortly(asked)})"
+
+
+def _shortly(value: Any) -> str:
+    return "nothing" if value is None else reprlib.repr(value)

@@ -39,7 +39,7 @@ from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.probe.own_answers import check_own_answers
 from experiments.probe.self_training import PREPARATIONS
 from experiments.report.heldout import HeldOutTables
-from experiments.schema import parse_yaml
+from experiments.schema import differences, parse_yaml
 from rl.checkpoint import write_calibration
 from rl.deepspeed import reduce_through_gloo
 from rl.files import (
@@ -62,6 +62,8 @@ from rl.resume import check_layout, check_policy
 from rl.trainer import FailedUpdateError
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
+_DIFFERENCES = 3
+"""Keys that a refusal to resume names."""
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
@@ -218,8 +220,10 @@ def check_folder(out: Path, recipe: Recipe, *, resume: bool) -> None:
         return
     if not resume:
         raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
-    if parse_yaml(kept.read_text(encoding="utf-8"), str(kept)) != recipe.source:
-        raise ConfigError(f"--resume {out}: its {KEPT_RECIPE} differs from the recipe asked for")
+    differing = list(differences(parse_yaml(kept.read_text(encoding="utf-8"), str(kept)), recipe.source))
+    if differing:
+        named = ", ".join(differing[:_DIFFERENCES]) + (", …" if len(differing) > _DIFFERENCES else "")
+        raise ConfigError(f"--resume {out}: its {KEPT_RECIPE} differs from the recipe asked for in {named}")
 
 
 def _as_yaml(recipe: Recipe) -> str:

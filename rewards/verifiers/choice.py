@@ -41,11 +41,14 @@ _LABEL = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:]|([A-Z])\s+[-–
 _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])\)")
 # A capital, at the start or after a word that announces an option or links it to another one.
 _ANNOUNCED = re.compile(
-    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter)s?|(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|choose|"
-    r"chose|pick|select|think|say|guess|prefer|believe|towards?|(?:go|going|stick|sticking) with|(?:go|opt) for|"
-    r"settle on|definitely|certainly|probably|likely|surely|clearly|obviously|perhaps|maybe|"
+    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter|opción|opção|opzione|вариант)s?|"
+    r"(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|choose|chose|pick|select|think|say|guess|prefer|believe|"
+    r"towards?|(?:go|going|stick|sticking) with|(?:go|opt) for|"
+    r"settled? on|vote|suppose|conclude|consider|definitely|certainly|probably|likely|surely|clearly|obviously|"
+    r"perhaps|maybe|"
     r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|"
-    r"réponse|respuesta|resposta|risposta|antwort|lösung|ответ|est la|est?|ist|là|é a|é|è|"
+    r"réponse|respuesta|resposta|risposta|antwort|antwoord|svaret?|odpowiedź|cevap|jawaban|lösung|ответ|"
+    r"est la|est?|ist|là|é a|é|è|"
     r"oder|und|ou|et|или|(?-i:[oy]))|"
     r"[:,;/&+=、|~]|[.!?]\s|[是为為选選择擇项項は은는或和と])"
     r"[\s:(—–-]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
@@ -66,8 +69,9 @@ _TURNED = re.compile(
     re.IGNORECASE,
 )
 _STATED = re.compile(
-    r"(?:(?:so |thus )?(?:the |my )?(?:final |correct |right )*(?:answer|choice|option)(?: is)?\s*:?\s*)?"
-    r"\(?(?P<letter>[A-Z])\)?(?:\s*\n|\.\s)\s*(?P<rest>\S.*)",
+    r"(?:(?:so |thus )?(?:(?:the |my )?(?:final |correct |right |best )*(?:answer|choice|option)(?: is)?\s*:?\s*"
+    r"|(?:it is|it['’]s|that['’]s|I (?:choose|pick|say|select)|I(?:['’]d| would) (?:say|choose|pick|go with)) ))?"
+    r"\(?(?P<letter>[A-Z])\)?(?:\s*\n|[.;]\s|\s[-–—(]|,?\s(?:because|since|as)\s)\s*(?P<rest>\S.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _TAKEN_BACK = re.compile(
@@ -75,6 +79,8 @@ _TAKEN_BACK = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.;!?\n]+(?:\s|$)")
+_CLAUSE_END = re.compile(r"[,()]|\b(?:and|but|or|which|while|though|although)\b", re.IGNORECASE)
+_LISTED = re.compile(r"(?<![A-Za-z])([A-Z])(?:(?:,\s*(?:and\s|or\s|nor\s)?|\s+(?:and|or|nor)\s+)[A-Z](?![A-Za-z]))+")
 _OTHERS = re.compile(r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b", re.IGNORECASE)
 _MENTIONED = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
 _ONLY_LETTERS = re.compile(r"(?:[^A-Za-z0-9]*[A-Z](?![A-Za-z0-9])){2,}[^A-Za-z0-9]*")
@@ -181,6 +187,9 @@ def _is_explained(letter: str, stated: str, gold: Gold) -> bool:
         if _TURNED.search(sentence):
             if letter in mentioned or not (mentioned - {"I"} or _OTHERS.match(sentence.strip())):
                 return False
+            clauses = _CLAUSE_END.split(_LISTED.sub(r"\1", sentence))  # each letter turned down, and not "not wrong"
+            if any(_MENTIONED.search(clause) and len(_TURNED.findall(clause)) != 1 for clause in clauses):
+                return False
         elif not (_bracketed(sentence) | _announced(sentence)) & gold.alphabet <= {letter}:
             return False
     return True
@@ -218,6 +227,10 @@ def _letter(match: re.Match[str]) -> str:
 def _letters_of(text: str, gold: Gold) -> set[str]:
     """The options whose text, number or formula this is; several where options share it."""
     wanted = normalised(text)
+    if not wanted or _MATHEMATICAL.search(text):  # of "[1,2]" and "(1,2)" the words are the same
+        written = {letter for letter, option in gold.written.items() if " ".join(option.split()) == text.strip()}
+        if len(written) == 1:
+            return written
     named = {letter for letter, known in gold.options.items() if known == wanted} if wanted else set()
     if named or len(text) > _LONGEST_FORMULA or not _MATHEMATICAL.search(text):
         return named

@@ -33,7 +33,12 @@ class Sentence(NamedTuple):
 
 
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "crore": 7}
-_FACTORS = {word: f"10^{{{power}}}" for word, power in _SCALES.items()} | {"dozen": "12"}
+_ORDINALS = "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+_PARTS = {f"{word}s": number for number, word in enumerate(_ORDINALS.split(), 3)}
+_PARTS |= {"halves": 2, "sixteenths": 16, "hundredths": 100, "thousandths": 1000, "millionths": 10**6}
+_FACTORS = {word: f"\\cdot 10^{{{power}}}" for word, power in _SCALES.items()} | {"dozen": "\\cdot 12"}
+_FACTORS |= {word: f"\\cdot \\frac{{1}}{{{number}}}" for word, number in _PARTS.items()}
+_FACTORS |= {"squared": "^{2}", "cubed": "^{3}", "factorial": "!"}
 _SPELLED = "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 _COUNTS = {
     word: str(number + (number > 0)) for number, word in enumerate(f"{_SPELLED} eighteen nineteen twenty".split())
@@ -51,6 +56,7 @@ RUN = re.compile(
 _OPERATORS = frozenset("+-*/^=<>_")
 _NEXT_WORD = re.compile(r"\s+([^\W\d_]{2,})")
 _POWER = re.compile(r"\s*\^\s*\{?-?[1-6]\}?(?!\d)")
+_RAISED = re.compile(r"\s+(?:squared|cubed)(?![A-Za-z])")
 _CALLED = frozenset(("max", "min", "gcd", "lcm"))
 _PER = re.compile(
     rf"\s*(?:/|\bper\s|\\cdot\s)\s*{IN_TEXT}?([A-Za-z]{{1,12}})(?![A-Za-z(])(\s*\^\s*\{{?-?[1-6]\}}?(?!\d))?"
@@ -114,7 +120,7 @@ def _items(text: str) -> list[Item]:
         items.append((word.removesuffix("'s") if word not in FUNCTION else word, "word"))
         start = position = match.end()
         if items[-1][0] in UNITS or items[-1][0] in NOUNS:
-            if power := _POWER.match(text, start):
+            if power := _POWER.match(text, start) or (items[-1][0] in UNITS and _RAISED.match(text, start)):
                 start = power.end()
             while (per := _PER.match(text, start)) and (per[1].lower() in UNITS | NOUNS or per[1] in _UNIT_LETTERS):
                 start = per.end()
@@ -206,9 +212,11 @@ def _joined(items: list[Item]) -> Sentence | None:
         elif kind == "word" and content in _SIGNS and following[1] == "piece":
             pending = _SIGNS[content]
         elif kind == "word" and content in _FACTORS and out and out[-1][1] in ("piece", "scaled"):
-            if not (_PLAIN_NUMBER.fullmatch(out[-1][0]) or out[-1][1] == "scaled"):
-                return None
-            out[-1] = (f"{out[-1][0]}\\cdot {_FACTORS[content]}", "scaled")
+            piece, factor = out[-1][0], _FACTORS[content]
+            scalable = factor.startswith("\\") and (_PLAIN_NUMBER.fullmatch(piece) or out[-1][1] == "scaled")
+            if not (scalable or piece.isdigit()):
+                return None  # "-5 squared" and "5 million squared" are read in two ways
+            out[-1] = (piece + factor, "scaled")
         else:
             out.append((content, kind))
     out = [(content, "piece" if kind == "scaled" else kind) for content, kind in out]

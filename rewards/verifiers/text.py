@@ -27,6 +27,7 @@ _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u221
 _APART = re.compile(r"^\s*-\s+(?=\.?\d)")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*\.)", re.ASCII)
 _POINT_ZEROS = re.compile(r"(?<![\d.:/-])(-?\d+)\.(\d*?)0*(?![\d.:/-])", re.ASCII)
+_BARE_POINT = re.compile(r"(?<![\d.])\.(?=\d)")
 # A number with its sign, and what binds digits: point, colon, slash, dash, power.
 _NUMBER = r"(?<![\w.])(?:[<>]=?|[≤≥±~])?\s?[-+]?\.?\d+(?:[.,:/^-]\d+)*(?:%|(?!\w))"
 _NAME = r"[^\W\d_]\w*(?:\+{1,2}|\#)(?![\w+#])|(?<!\w)[^\W_]{1,3}-(?![\w-])"
@@ -69,7 +70,8 @@ def _bare(text: str) -> str:
 
 
 def _canonical(kept: str) -> str:
-    return _POINT_ZEROS.sub(lambda number: f"{number[1]}.{number[2]}".rstrip("."), kept.removeprefix("+"))
+    kept = _BARE_POINT.sub("0.", kept.removeprefix("+"))
+    return _POINT_ZEROS.sub(lambda number: f"{number[1]}.{number[2]}".rstrip("."), kept)
 
 
 def _unpunctuated(text: str) -> str:
@@ -79,7 +81,7 @@ def _unpunctuated(text: str) -> str:
 def _is_punctuation(char: str) -> bool:
     if char.isascii():
         return not (char.isalnum() or char.isspace() or char < " ")
-    return unicodedata.category(char)[0] in "P" or char == "´"
+    return unicodedata.category(char)[0] in "P" or char in "´\u200b\u200e\u200f\u2060\ufeff"
 
 
 def _signs(text: str) -> list[str]:

@@ -99,7 +99,10 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path, training_r
 def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path, training_refusal: Callable[..., str]) -> None:
     kept_run(tmp_path / "run", "trainer.max_steps=3")
     message = training_refusal(tmp_path / "run", "rlvr", "trainer.max_steps=4", resume=True)
-    assert message == f"--resume {tmp_path}/run: its recipe.yaml differs from the recipe asked for"
+    differs = f"--resume {tmp_path}/run: its recipe.yaml differs from the recipe asked for in"
+    assert message == f"{differs} trainer.max_steps (there 3, here 4)"
+    message = training_refusal(tmp_path / "run", "rlvr", "trainer.max_steps=3", "trainer.top_k=7", resume=True)
+    assert message == f"{differs} trainer.top_k (there nothing, here 7)"
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:

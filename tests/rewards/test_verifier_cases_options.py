@@ -36,6 +36,9 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("text", "0.5", "5", 0),
         ("text", "2020-01-02", "20200102", 0),
         ("text", "B-52", "b-52", 1),
+        ("text", "0.5", ".5", 1),
+        ("text", "-0.50", "-.5", 1),
+        ("text", "0.5", "..5", 0),
     ],
     "Unicode in texts": [
         ("text", "Paris", "“Paris”", 1),
@@ -54,6 +57,7 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("text", "Ｐａｒｉｓ", "Paris", 1),
         ("text", "Paris", "Paris！", 1),
         ("text", "Paris", "París", 0),
+        ("text", "Paris", "\u200bParis", 1),
     ],
     "options turned down": [
         *(
@@ -95,6 +99,9 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("choice", '{"answer": "C", "options": ["0.5", "5", "50%"]}', "50%", 1),
         ("choice", '{"answer": "A", "options": ["2+3", "2-3"]}', "A) 2-3", 0),
         ("choice", '{"answer": "A", "options": ["2.5 m", "25 m"]}', "25 m", 0),
+        ("choice", '{"answer": "A", "options": ["[1,2]", "(1,2)"]}', "[1,2]", 1),
+        ("choice", '{"answer": "A", "options": ["[1,2]", "(1,2)"]}', "(1,2)", 0),
+        ("choice", '{"answer": "B", "options": ["%", "$"]}', "$", 1),
     ],
     "letters in other languages": [
         ("choice", "C", "答案：C", 1),
@@ -120,6 +127,10 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("choice", "C", "答案：B", 0),
         ("choice", "C", "答案是C或D", 0),
         ("choice", "C", "La réponse est B", 0),
+        ("choice", "C", "Doğru cevap C", 1),
+        ("choice", "C", "La opción C", 1),
+        ("choice", "C", "Het antwoord is C", 1),
+        ("choice", "C", "No es la opción C", 0),
     ],
     "a stated letter and its explanation": [
         ("choice", "E", "My answer: E. B is wrong since it ignores friction.", 1),
@@ -141,6 +152,15 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("choice", "C", "Answer: C. But D is possible, and C is not.", 0),
         ("choice", "B", '"B"', 1),
         ("choice", "C", "not 'C'", 0),
+        ("choice", "C", "C (the others are wrong)", 1),
+        ("choice", "C", "Answer: C — all others are incorrect", 1),
+        ("choice", "C", "It is C. It can't be A.", 1),
+        ("choice", "C", "C, as A is wrong", 1),
+        ("choice", "C", "The answer is C because Plan B failed.", 1),
+        ("choice", "C", "It is C. It can't be C.", 0),
+        ("choice", "C", "C, but A is possible", 0),
+        ("choice", "C", "C (or D, which is not wrong)", 0),
+        ("choice", "C", "C, as it is not wrong and D is possible", 0),
     ],
     "the pronoun I": [
         ("choice", "D", "I would go with D.", 1),
@@ -158,6 +178,11 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("choice", "B", "I, for one, choose B.", 1),
         ("choice", "A", "I'd go with A", 1),
         ("choice", "D", "I would go with C or D.", 0),
+        ("choice", "D", "I settled on D.", 1),
+        ("choice", "D", "I vote D", 1),
+        ("choice", "D", "I suppose D is right.", 1),
+        ("choice", "D", "I am confident that it's D.", 1),
+        ("choice", "D", "I am confident that it's not D.", 0),
     ],
 }
 

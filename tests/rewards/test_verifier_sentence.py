@@ -33,7 +33,8 @@ def test_words_that_change_a_number_are_on_no_list_but_that_of_subjects() -> Non
     for word in CHANGING:
         for place in PLACES[:6]:
             verdict = decide("5", place.format(word))
-            assert verdict is None or verdict.correct == 0.0, place.format(word)
+            area = "cm" in place and word in ("squared", "cubed")  # a unit, as in "5 cm^2"
+            assert verdict is None or verdict.correct == float(area), place.format(word)
 
 
 def test_what_is_counted_and_its_units_leave_a_number_what_it_is() -> None:

@@ -21,6 +21,7 @@ _ENDLESS = re.compile(r"\s*([-+]?)\s*\\infty\s*")
 _RELATED = re.compile(r"[<>]|\\(?:le|ge|lt|gt)(?![A-Za-z])")
 _JOINTS = ("\\cup", "\\lor", "\\land")
 _MAX_PARTS = 12
+_BUILDER = re.compile(r"\\?\{\s*([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{R\})?\s*[:|]\s*(.*\1.*?)\\?\}")
 
 
 class End(NamedTuple):
@@ -72,6 +73,8 @@ def solutions(latex: str) -> Union | None:
     (True, None)
     """
     latex = latex.strip()
+    if (builder := _BUILDER.fullmatch(latex)) is not None:
+        latex = builder[2].strip()
     joints = [joint for joint in _JOINTS if joint in latex]
     parts = latex.split(joints[0]) if joints else [latex]
     if not joints and _RELATED.search(latex) and "," in latex and _INTERVAL.fullmatch(latex) is None:

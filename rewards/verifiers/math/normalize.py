@@ -63,7 +63,7 @@ def read(text: str) -> Reading:
         return Reading("")
     bare = without_confidence(final_statement(bare))
     folded = _folded(bare)
-    sentence = None if _WORDS_ONLY.fullmatch(text) else read_sentence(_QUALIFIER.sub(_unqualified, bare))
+    sentence = None if _WORDS_ONLY.fullmatch(text) else read_sentence(_without_range(bare))
     if sentence is None:
         return Reading(folded)
     pieces = tuple(map(respell, sentence.pieces))
@@ -125,6 +125,18 @@ _QUALIFIER = re.compile(
     r"(?:\s*\\in\s*\\mathbb\s*\{[RNZQC]\}|\s*(?:[<>]=?|\\(?:leq?|geq?|neq?|lt|gt)(?![A-Za-z]))\s*-?\d{1,9})?"
     rf"|([A-Za-z])\s+is\s+(?:an?|any)\s+{_KIND}(?:number|integer|constant))\s*\.?\s*$"
 )
+_RANGE = re.compile(
+    r"[\s,]+(?:\\forall\s*([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{[RNZQC]\})?"
+    r"|(?<=,)\s*([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{[RNZQC]\}|\s*(?:[<>]=?|\\(?:leq?|geq?|lt|gt)(?![A-Za-z]))\s*-?\d{1,9}))\s*\.?\s*$"
+)
+_RELATED = re.compile(r"[<>≤≥]|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
+
+
+def _without_range(text: str) -> str:
+    """``text`` without what its last letter ranges over, where that is not itself what is said."""
+    text = _QUALIFIER.sub(_unqualified, text)
+    ranged = _RANGE.search(text)
+    return text if ranged is None or _RELATED.search(text[: ranged.start()]) else _RANGE.sub(_unqualified, text)
 
 
 def _unqualified(match: re.Match[str]) -> str:

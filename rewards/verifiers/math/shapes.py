@@ -28,6 +28,7 @@ _GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigm
 _GREEK_LETTERS = frozenset(_GREEK.split())
 _UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[mslgthdLNJWVACF](?:\s*/\s*[mslgthdL])?(?:\^\{[23]\})?$")
 _ENDLESS = re.compile(r"([-+]?)\s*\\infty")
+_COORDINATES = ({"x", "y"}, {"x", "y", "z"})
 _OPEN_PAIR = re.compile(r"\((?:(?!\\(?:cup|lor|land)|[<>]).)*\)", re.DOTALL)
 
 
@@ -110,6 +111,9 @@ def _in_order(gold: Sequence[str], answer: Sequence[str], same: Same) -> bool | 
         if sorted(gold_names) != sorted(answer_names):
             return False
         answers = [answers[answer_names.index(name)] for name in gold_names]
+    elif set(gold_names or answer_names) in _COORDINATES:  # (1, 2) is x = 1, y = 2, in whichever order these stand
+        golds = [value for _, value in sorted(zip(gold_names, golds, strict=True))] if gold_names else golds
+        answers = [value for _, value in sorted(zip(answer_names, answers, strict=True))] if answer_names else answers
     return _all(equal(left, right, same) for left, right in zip(golds, answers, strict=True))
 
 

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-_MATRIX = re.compile(r"\\begin\{([pbvB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{([pbB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 _TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
 _THOUSANDS = re.compile(r"(?<![\d.,])[-+]?\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _MAX_MEMBERS = 60
+_ROW = re.compile(r"[^\s,;()\[\]{}]+(?:(?:\s+|\s*,\s*)[^\s,;()\[\]{}]+)+")
 NAME = re.compile(
     r"(?:[A-Za-z]|\\[a-z]+ ?)(?:_\{?\w+\}?)?(?:(?:\\cdot )?\([a-z0-9]\))?|[A-Z]{2}"
     r"|\\frac\{d[a-z]\}\{d[a-z]\}|\([a-z](?:, ?[a-z])+\)"
@@ -45,6 +46,8 @@ def read_shape(latex: str) -> Shape | None:
         return None
     if kind == "[]" and all(part.startswith("[") and part.endswith("]") for part in parts):
         return _matrix([split(part[1:-1]) for part in parts], bool(transposed))
+    if kind == "[]" and ";" in latex and all(_ROW.fullmatch(part) for part in parts):
+        return _matrix([part.replace(",", " ").split() for part in parts], bool(transposed))
     if transposed:
         return _matrix([parts], True) if kind in ("()", "[]") else None
     if kind == "list" and len(parts) == 1:
@@ -97,17 +100,25 @@ def without_thousands(latex: str) -> str:
 
 
 def split(text: str) -> list[str]:
-    """The parts of ``text`` between commas outside brackets; commas of thousands are none where others have a space.
+    """The parts of ``text`` between commas outside brackets, or between semicolons where it has any.
 
-    >>> split("1,234, 5"), split("100,200"), split("(1, 2), (3, 4)")
-    (['1234', '5'], ['100', '200'], ['(1, 2)', '(3, 4)'])
+    Commas of thousands are none where others have a space.
+
+    >>> split("1,234, 5"), split("100,200"), split("(1, 2), (3, 4)"), split("1; 2")
+    (['1234', '5'], ['100', '200'], ['(1, 2)', '(3, 4)'], ['1', '2'])
     """
+    if ";" in text and len(parts := _between(text, ";")) > 1:
+        return parts
     if ", " in text and _THOUSANDS.search(text):
         text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
+    return _between(text, ",")
+
+
+def _between(text: str, separator: str) -> list[str]:
     parts, depth = [""], 0
     for char in text:
         depth += (char in _OPENING) - (char in _OPENING.values())
-        if char == "," and depth == 0:
+        if char == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += char

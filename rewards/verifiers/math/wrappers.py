@@ -45,17 +45,27 @@ _UNICODE = str.maketrans(
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _SPACED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\$])(?<![\d)] )\d{1,3}(?: \d{3})+(?![\w,/]| ?[\d\\])")
-_DECORATION = re.compile(r"^[\s✅✔✓☑🎉🎯👍]+|[\s✅✔✓☑🎉🎯👍]+$")
+_MARKED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\])\d{1,3}(?:(?:['’_]\d{3})+|(?:\.\d{3}){2,})(?![\w,'’/]|\.\d)")
+_MARKS = "\\s✅✔✓☑🎉🎯👍👌👉🏆🌟⭐★✨➡→•●▪◦"
+_DECORATION = re.compile(rf"^[{_MARKS}]+|[{_MARKS}]+$")
+_SIGNS = re.escape("".join(filter(lambda char: unicodedata.category(char) == "Sc", map(chr, range(0x80, 0x20D0)))))
+_DOLLARS = "US|CA?|AU?|NZ|HK|SG?|NT|MX|R"
+_CODES = "AUD BRL CAD CHF CNY DKK EUR GBP HKD INR JPY KRW MXN NOK NZD PLN RUB SEK SGD TWD USD ZAR".replace(" ", "|")
 
 _BEFORE_BOXES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"^\s*#{1,6}\s+", ""),
         (r"~~", "\x00"),  # struck out
-        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])", ""),
+        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])|\\color\s*\{[a-z]{1,20}\}", ""),
+        (r"\\textcolor\s*\{[a-z]{1,20}\}", r"\\text"),
+        (rf"(?<![A-Za-z\\])(?:{_DOLLARS})\$(?=\d[^$]*$)", " "),
         (r",\\!\s*", ","),
+        (r"\{smallmatrix\}", "{matrix}"),
         (
             r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]",
             r"\\begin{pmatrix}\1\\end{pmatrix}",
@@ -75,22 +85,24 @@ _AFTER_BOXES = [
         (r"(?<![\w`])(`{1,3})([^`]+)\1(?![\w`])", r" \2 "),
         (r"(?<!\w)\"([^\"]*)\"(?!\w)|(?<!\w)'([^']*)'(?!\w)", r" \1\2 "),
         (r"</?(?:b|i|u|em|strong|code|p|span)>", " "),
-        (r"(?:US)?[£€¥₹₩₽₺₫฿₱₦₪¢]", " "),
+        (rf"(?:US|CN|JP)?[{_SIGNS}]|\\(?:pounds|euro|yen|text(?:euro|sterling|yen))(?![A-Za-z])|\\textdollar", " "),
+        (rf"(?<![A-Za-z\\])(?:(?:{_CODES})(?![A-Za-z])|Rs\b\.?(?=\s?\d))", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\%|\s*(?<![A-Za-z])(?:percent|pct)(?![A-Za-z])", "%"),
-        (r"\\(?:math(?:rm|bf|it|sf|cal)|operatorname)\s*\{([^{}]*)\}", r" \1 "),
+        (r"\\(?:math(?:rm|bf|it|sf|cal|tt)|boldsymbol|bm|operatorname)\s*\{([^{}]*)\}", r" \1 "),
     )
 ]  # fmt: skip
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|mbox|hbox)\s*\{([^{}]*)\}")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|mbox|hbox|emph)\s*\{([^{}]*)\}")
 _LONE_LETTER = re.compile(r"(?<![^\W\d_])([^\W\d_])(?![^\W\d_])")
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _BASES |= {"ten": "10", "twelve": "12", "sixteen": "16", "binary": "2", "octal": "8", "hexadecimal": "16"}
 _BASE_NAMES = "|".join(_BASES)
 _BASED = re.compile(
-    rf"\(?(?<![\w.])([0-9A-F]+)\s*\)?\s*(?:_\s*\{{?\s*\(?\s*(\d+|{_BASE_NAMES})(?![A-Za-z\d])\s*\)?\s*\}}?"
-    rf"|,?\s*\(?(?:in\s+)?base[\s-]+(\d+|{_BASE_NAMES})(?![A-Za-z\d])\)?|\s+\(?in\s+(binary|octal|hexadecimal)(?![A-Za-z])\)?)"
+    rf"\(?(?<![\w.])([0-9A-F]+)\s*\)?\s*(?:_\s*\{{?\s*\(?\s*(?:base\s*)?(\d+|{_BASE_NAMES})(?![A-Za-z\d])\s*\)?\s*\}}?"
+    rf"|,?\s*\(?(?:in\s+)?base[\s-]+(\d+|{_BASE_NAMES})(?![A-Za-z\d])\)?|\s+\(?(?:in\s+)?(binary|octal|hexadecimal)(?![A-Za-z])\)?)"
 )
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![A-Za-z])\s*")
+_PREFIXED = re.compile(r"(?<![\w.])0(?:b([01]+)|o([0-7]+)|x([0-9A-Fa-f]+))(?!\w)")
+_BOX = re.compile(r"\\{1,2}(?:[bB]oxed|fbox|framebox)(?![A-Za-z])\s*|(?<![A-Za-z\\])boxed\s*(?=\{)")
 _SAID_TWICE = re.compile(r"(\\boxed\s*\{[^{}]*\})([^{}]{1,200}?)(\1)")
 _BARE_BOXED = re.compile(r"-?[^\s$\\{},;]+")
 _ANNOUNCED = re.compile(
@@ -109,9 +121,12 @@ def unwrapped(text: str) -> str | None:
     text = _CONTROL.sub("\x00", text)
     if not text.isascii():
         text = _SUPERSCRIPT_RUN.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
+        text = _SUBSCRIPT_RUN.sub(lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
         text = _DECORATION.sub("", text)
     text = _SPACED_THOUSANDS.sub(lambda number: number[0].replace(" ", ""), collapsed(text))
+    if not text.isalnum():
+        text = _MARKED_THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
     for pattern, replacement in _BEFORE_BOXES:
         text = pattern.sub(replacement, text)
     opened = _unboxed(text)
@@ -121,7 +136,8 @@ def unwrapped(text: str) -> str | None:
     for pattern, replacement in _AFTER_BOXES:
         text = pattern.sub(replacement, text)
     text = _TEXT.sub(lambda match: f" {_LONE_LETTER.sub(_as_word, match[1])} ", text)
-    if "base" in text or "_" in text or " in " in text:
+    text = _PREFIXED.sub(_prefixed, text)
+    if "base" in text or "_" in text or " in " in text or "binary" in text or "octal" in text or "hexa" in text:
         text = _BASED.sub(_based, text)
     return collapsed(text)
 
@@ -133,6 +149,11 @@ def _as_word(match: re.Match[str]) -> str:
 def _based(match: re.Match[str]) -> str:
     base = match[2] or match[3] or match[4]
     return f" {match[1]}_{{{_BASES.get(base, base)}}} "
+
+
+def _prefixed(match: re.Match[str]) -> str:
+    base = {1: 2, 2: 8, 3: 16}[match.lastindex or 1]
+    return f" {match[match.lastindex or 1].upper()}_{{{base}}} "
 
 
 def _unboxed(text: str) -> str | None:
