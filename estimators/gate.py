@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from estimators.guarantees import lower_bound
 
 FloatArray = NDArray[np.float64]
 
-ANSWER, THINK_ON, STOP = "answer", "think_on", "stop"
+ANSWER, ESCALATE, THINK_ON, STOP = "answer", "escalate", "think_on", "stop"
 FORMAT = 1
 
 
@@ -86,13 +86,18 @@ class Gate:
         columns = [column(f"confidence {number}", each, nan=True) for number, each in enumerate(confidences)]
         found = np.full(len(columns[0]), self.otherwise, dtype="<U12")
         for number in reversed(range(len(self.tiers))):
-            name = ANSWER if len(self.tiers) == 1 else f"{ANSWER}_{number + 1}"
-            found[self._kept(number, columns[number])] = name
+            found[self._kept(number, columns[number])] = self._answer(number)
         return found
 
-    def decide(self, confidence: float | None) -> str:
-        """The action for one finished answer, by the first tier; None is a confidence that could not be read."""
-        return str(self.actions(*[[math.nan if confidence is None else confidence]] * len(self.tiers))[0]).split("_")[0]
+    def decide(self, confidence: float | None, tier: int = 0) -> str:
+        """The action for one finished answer of a tier, counted from 0: "answer", or what is done instead.
+
+        None is a confidence that could not be read. A tier before the last escalates to the next one.
+        """
+        read = math.nan if confidence is None else confidence
+        if self._kept(tier, column("confidence", [read], nan=True))[0]:
+            return ANSWER
+        return self.otherwise if tier == len(self.tiers) - 1 else ESCALATE
 
     def at_pause(self, confidence: float | None, *, budget_left: bool, give_up: float = 0.0) -> str:
         """What to do where a model pauses in its thinking: "stop" and answer, "think_on", or ``otherwise``.
@@ -115,13 +120,12 @@ class Gate:
             if action != THINK_ON:
                 return
 
-    def drift(self, confidence: ArrayLike, correct: ArrayLike | None = None, level: float = 0.05) -> dict[str, Any]:
+    def drift(self, confidence: ArrayLike, level: float = 0.05) -> dict[str, Any]:
         """Whether new traffic is still like the calibration rows.
 
         ``confidence`` (N,) of the first tier; ``distance`` is the largest difference of the two distributions at the
         stored quantiles, ``limit`` what chance exceeds with probability at most ``level`` (Dvoretzky-Kiefer-Wolfowitz
-        for both). With ``correct`` (N,), NaN where not judged, ``error`` of what is answered, its lower bound, and
-        whether that contradicts a promise of ``error``.
+        for both).
         """
         c = column("confidence", confidence)
         if not len(c):
@@ -135,15 +139,35 @@ class Gate:
         last = expected[np.searchsorted(places, places, side="right") - 1]
         distance = float(np.max(np.maximum(below - first, last - up_to).clip(0.0)))
         limit = math.sqrt(math.log(4 / level) / 2) * (len(c) ** -0.5 + self.rows**-0.5) + 1 / (len(places) - 1)
-        found: dict[str, Any] = {"rows": len(c), "distance": distance, "limit": limit, "drifted": distance > limit}
-        found["answered"] = float(self._kept(0, c).mean())
-        if correct is not None:
+        return {"rows": len(c), "distance": distance, "limit": limit, "drifted": distance > limit}
+
+    def errors(
+        self, confidences: Sequence[ArrayLike], corrects: Sequence[ArrayLike], level: float = 0.05
+    ) -> list[dict[str, Any]]:
+        """What new traffic says of a promise about errors, tier by tier.
+
+        ``confidences`` and ``corrects`` have a column (N,) for each tier, NaN where nothing was read or nobody judged.
+        ``answered`` is the share of the rows that a tier answers, ``error`` the share wrong of those that were judged,
+        None without any, ``error_low`` its lower bound at ``level``, which all tiers share, and ``promise_broken``
+        whether that contradicts a promise of ``error``.
+        """
+        actions = self.actions(*confidences)
+        found = []
+        for number, correct in enumerate(corrects):
             y = np.asarray(correct, dtype=np.float64)
-            kept = self._kept(0, c) & ~np.isnan(y)
-            bad, counted = int((1.0 - y[kept]).sum()), int(kept.sum())
-            low = float(lower_bound(bad, counted, level))
+            answered = actions == self._answer(number)
+            judged = answered & ~np.isnan(y)
+            bad, counted = int((1.0 - y[judged]).sum()), int(judged.sum())
+            low = float(lower_bound(bad, counted, level / len(self.tiers)))
             broken = self.promise == "error" and low > self.alpha
-            found |= {"error": bad / counted if counted else None, "error_low": low, "promise_broken": broken}
+            found.append(
+                {
+                    "answered": float(answered.mean()),
+                    "error": bad / counted if counted else None,
+                    "error_low": low,
+                    "promise_broken": broken,
+                }
+            )
         return found
 
     def save(self, path: str | Path) -> Path:
@@ -166,6 +190,8 @@ class Gate:
         path = calibration_file(path, GATE)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ValueError(f"{path}: no such file") from error
         except ValueError as error:
             raise ValueError(f"{path}: not valid JSON: {error}") from error
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
@@ -174,9 +200,15 @@ class Gate:
             raise ValueError(
                 f"{path}: its hash does not fit its content: it was changed or cut off after it was fitted"
             )
-        content["tiers"] = tuple(Tier(**tier) for tier in content["tiers"])
-        content["quantiles"] = tuple(content["quantiles"])
-        return cls(**content)
+        try:
+            content["tiers"] = tuple(Tier(**tier) for tier in content["tiers"])
+            content["quantiles"] = tuple(content["quantiles"])
+            return cls(**content)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path}: not a gate of format {FORMAT}: {error}") from error
+
+    def _answer(self, number: int) -> str:
+        return ANSWER if len(self.tiers) == 1 else f"{ANSWER}_{number + 1}"
 
     def _kept(self, number: int, confidence: FloatArray) -> NDArray[np.bool_]:
         threshold = self.tiers[number].threshold

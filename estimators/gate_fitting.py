@@ -7,6 +7,7 @@ gate should be fitted on rows drawn as its traffic will be, and reported on othe
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,10 +55,10 @@ def fit_cost(
     """A gate that escalates as much as ``budget`` allows: small + share * large <= budget on average.
 
     ``small`` and ``large`` are what a question costs with each model. Needs no outcomes. Raises ``ValueError`` for a
-    budget below ``small``.
+    budget that pays for no escalation, or for escalating everything.
     """
-    if not (small >= 0 and large > 0 and budget >= small):
-        raise ValueError(f"budget {budget} with costs {small} and {large}: expected small <= budget and 0 < large")
+    if not (0 <= small < budget < math.inf and 0 < large < math.inf):
+        raise ValueError(f"budget {budget} with costs {small} and {large}: expected 0 <= small < budget and 0 < large")
     share = (budget - small) / large
     if share >= 1.0:
         raise ValueError(f"budget {budget} pays for escalating everything ({small + large}): no gate is needed")
@@ -79,6 +80,8 @@ def fit_parity(
     The fixed sequence starts from escalating everything, which is always at parity, so that a gate always exists.
     Columns (N,), outcomes 0 or 1; raises ``ValueError`` otherwise.
     """
+    if not 0.0 <= tolerance < 1.0:
+        raise ValueError(f"tolerance is {tolerance}, expected a number from 0 to below 1")
     large = column("large_correct", large_correct)
     return _fit("parity", [confidence], [small_correct], tolerance, delta, "fixed_sequence", "escalate", source, large)
 
@@ -94,6 +97,8 @@ def _fit(
     source: str,
     large: FloatArray | None = None,
 ) -> Gate:
+    if not 0.0 < delta < 1.0:
+        raise ValueError(f"delta is {delta}, expected a number between 0 and 1")
     if form not in FORMS:
         raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
     if otherwise not in OTHERWISE:

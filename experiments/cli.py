@@ -43,7 +43,7 @@ from experiments.commands import (
     train,
     vote,
 )
-from experiments.errors import FULL, ConfigError, DataError, RunError, Stopped
+from experiments.errors import FULL, REFUSED, ConfigError, DataError, RunError, Stopped
 
 # Nothing that imports torch or pandas is imported here: `candor recipes` and a mistyped option answer at once.
 
@@ -105,6 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"candor: {error}", file=sys.stderr)
         return EXIT_FAILED
     except OSError as error:
+        if error.errno in REFUSED and error.filename is not None:
+            print(f"candor: {error.filename2 or error.filename}: {error.strerror}", file=sys.stderr)
+            return EXIT_USAGE
         if error.errno not in FULL:
             raise
         print(f"candor: {error.filename or 'a file'} could not be written: {error.strerror}", file=sys.stderr)

@@ -11,6 +11,12 @@ import signal
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of the errors that say that a disk, a quota or a file is full."""
 
+REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+)
+"""Numbers of the errors by which the system refuses a path that a user named: by its rights or by what it is."""
+
 
 class ConfigError(ValueError):
     """A recipe, an option or a folder that cannot be used; the message says what was expected."""

@@ -19,13 +19,25 @@ from experiments.errors import ConfigError
 
 def writable(out: str | Path) -> Path:
     """The folder ``out``, made if it is not there. Raises ConfigError where it cannot be made or written into."""
+    return _tried(Path(out), Path(out))
+
+
+def writable_file(out: str | Path) -> Path:
+    """The file ``out``, whose folder is made if it is not there. Raises ConfigError where it cannot be written."""
     out = Path(out)
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: cannot be written: it is a folder, expected the name of a file")
+    _tried(out.parent, out)
+    return out
+
+
+def _tried(folder: Path, named: Path) -> Path:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            return out
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
     except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written: {error.strerror}") from error
+        raise ConfigError(f"--out {named}: cannot be written: {error.strerror}") from error
 
 
 LOCK = ".lock"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_table
 from experiments.errors import ConfigError
 
@@ -40,11 +41,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.size=500; for a checkpoint")
         each.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
         each.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what is measured")
-        each.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
+        each.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (default 0)")
     pairs = actions.add_parser("pairs", help="GSM8K problems, each also without a sentence that it needs")
     pairs.add_argument("problems", type=Path, metavar="FILE", help="GSM8K as JSONL of question, answer")
     pairs.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSONL for the task dataset")
-    pairs.add_argument("--seed", type=int, default=0, help="seed of what is deleted (default 0)")
+    pairs.add_argument("--seed", type=seed, default=0, help="seed of what is deleted (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -127,12 +128,12 @@ def _pairs(options: argparse.Namespace) -> int:
     import json
 
     from experiments.errors import DataError
+    from experiments.files import writable_file
     from experiments.probe.tables import read_jsonl
     from experiments.tasks.unanswerable import paired_rows
     from rl.files import write_text
 
-    if not options.problems.is_file():
-        raise ConfigError(f"abstain pairs: {options.problems}: no such file")
+    out = writable_file(options.out)
     rows, places = read_jsonl(options.problems)
     for row, place in zip(rows, places, strict=True):
         if not all(isinstance(row.get(key), str) for key in ("question", "answer")):
@@ -141,8 +142,8 @@ def _pairs(options: argparse.Namespace) -> int:
     made = list(paired_rows(zip(names, rows, strict=True), seed=options.seed))
     if not made:
         raise DataError(f"{options.problems}: no problem has a sentence that its worked solution shows to be needed")
-    write_text(options.out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made))
-    print(f"{options.out}: {len(made) // 2} pairs of {len(rows)} problems")
+    write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made))
+    print(f"{out}: {len(made) // 2} pairs of {len(rows)} problems")
     return 0
 
 

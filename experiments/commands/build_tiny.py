@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.commands.numbers import seed
+
 HELP = "rebuild the shipped policies from a seed"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
     parser.add_argument("policies", nargs="*", metavar="POLICY", help="which of them (default all)")
-    parser.add_argument("--seed", type=int, default=0, help="seed (default 0, the shipped ones)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed (default 0, the shipped ones)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for their folders")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_metrics
 from experiments.errors import ConfigError
 
@@ -25,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     target = parser.add_mutually_exclusive_group()
     target.add_argument("--tolerance", type=float, default=0.0, help="accuracy that may be lost on the last model (0)")
     target.add_argument("--budget", type=float, help="largest mean cost of a question, for the most accuracy")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from experiments.probe.records import write_records
     from experiments.report.cascades import CASCADE_FILE, cascade_lines
     from experiments.report.html import write_report
-    from experiments.routing.cascade import plan_cascade, read_price, read_tiers
+    from experiments.routing.cascade import plan_cascade, read_price, read_priced
     from rl.files import write_json
 
     if not 0.0 <= options.tolerance < 1.0:
@@ -43,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if options.budget is not None and not 0.0 <= options.budget < float("inf"):
         raise ConfigError(f"--budget: {options.budget} is not 0 or more")
     prices = [read_price(each) for each in options.price or ()]
-    tiers = read_tiers(options.tiers, options.method or (), prices)
+    tiers = read_priced(options.tiers, options.method or (), prices)
     out = writable(options.out)
     planned = plan_cascade(tiers, tolerance=options.tolerance, budget=options.budget, seed=options.seed)
     write_records(planned.records, out / "records.parquet")

@@ -59,11 +59,11 @@ def _count(options: argparse.Namespace) -> int:
 
 
 def _facts(options: argparse.Namespace) -> int:
-    from experiments.files import writable
+    from experiments.files import writable_file
     from experiments.tasks.biographies import documents
     from rl.files import write_text
 
-    writable(options.out.parent)
+    writable_file(options.out)
     lines = [json.dumps({"text": document}) + "\n" for document in documents(options.world)]
     write_text(options.out, "".join(lines))
     print(f"{options.out}: {len(lines)} documents")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.commands.numbers import seed
 from experiments.errors import ConfigError
 
 HELP = "fit a classifier on hidden states to the records of a checkpoint"
@@ -20,7 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     fit.add_argument("--layers", default="-1", help="numbers, 0 the embeddings, -1 the last (default): 2,-1")
     fit.add_argument("--kind", default="linear", help="linear (default) or mlp")
     fit.add_argument("--recipe", help="task of a checkpoint that carries no recipe")
-    fit.add_argument("--seed", type=int, default=0, help="what is held out, and how the fit starts (default 0)")
+    fit.add_argument("--seed", type=seed, default=0, help="what is held out, and how the fit starts (default 0)")
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the hidden probe")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_table
 from experiments.errors import ConfigError
 
@@ -28,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--questions", type=int, default=300, help="test questions (default 300)")
     parser.add_argument("--fitted", type=int, default=100, help="validation questions that are fitted on (default 100)")
     parser.add_argument("--prefix", default="", help="what every completion begins with, such as '<think>'")
-    parser.add_argument("--seed", type=int, default=0, help="seed of questions and bootstrap (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of questions and bootstrap (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_metrics
 from experiments.errors import ConfigError
 
@@ -36,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verifier", help="what judges the completions: math (default), choice, text, state")
     parser.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:

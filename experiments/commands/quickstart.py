@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_metrics
 
 HELP = "the main job on the embedded default, in minutes on a CPU"
@@ -14,7 +15,7 @@ HELP = "the main job on the embedded default, in minutes on a CPU"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes both recipes")
-    parser.add_argument("--seed", type=int, default=0, help="seed of both trainings (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of both trainings (default 0)")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in that folder")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_metrics
 from experiments.errors import ConfigError
 
@@ -17,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for records, metrics and report")
     parser.add_argument("--method", help="whose answers, where the records have those of several policies")
     parser.add_argument("--test-share", type=float, default=0.5, metavar="S", help="share that is measured on (0.5)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the split and the bootstrap (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the split and the bootstrap (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.commands.numbers import seed
 from experiments.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--recipe", help="task and probe settings for a checkpoint that carries no recipe")
         each.add_argument("--temperature", type=float, default=0.0, help="0 (default) writes greedily")
         each.add_argument("--prefix", default="", metavar="TEXT", help="what every answer begins with, as <think>")
-        each.add_argument("--seed", type=int, default=0, help="seed of what is sampled or drawn (default 0)")
+        each.add_argument("--seed", type=seed, default=0, help="seed of what is sampled or drawn (default 0)")
         each.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for what is written")
     extract.add_argument("--split", default="validation", help="split of the questions (default validation)")
     extract.add_argument("--questions", type=int, default=500, help="how many of them (default 500)")

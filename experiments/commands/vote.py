@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_table
 from experiments.errors import ConfigError
 from experiments.files import writable
@@ -31,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=int, default=2048, help="tokens of a group of DeepConf (default 2048)")
     parser.add_argument("--budget", type=int, help="traces of a question (default: as many as all questions have)")
     parser.add_argument("--warmup", type=int, help="traces before DeepConf's consensus (default: a quarter)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the bootstrap (default 0)")
 
 
 def run(options: argparse.Namespace) -> int:

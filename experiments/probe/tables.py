@@ -173,10 +173,7 @@ def read_table(path: str | Path) -> Table:
     path = Path(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path}: unsupported suffix {path.suffix!r}, expected {' or '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
+    _require_file(path)
     if path.suffix == ".jsonl":
         rows, places = read_jsonl(path)
         frame = pd.DataFrame(rows, dtype="object")
@@ -190,6 +187,13 @@ def read_table(path: str | Path) -> Table:
     if frame.empty:
         raise DataError(f"{path}: the file holds no rows")
     return Table(path, frame, places)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
 
 
 class _Rows(Sequence[str]):
@@ -219,8 +223,9 @@ def read_jsonl(path: Path, *, constants: bool = False) -> tuple[list[dict[str, A
     """The objects of a JSON-lines file, and the line that each stands in.
 
     ``constants`` says that NaN and Infinity, which Python writes and JSON does not have, are read as numbers. Raises
-    DataError, naming file and line, for a line that is not a JSON object.
+    DataError for a file that is missing or empty, and, naming file and line, for a line that is not a JSON object.
     """
+    _require_file(path)
     rows: list[dict[str, Any]] = []
     places: list[str] = []
     with path.open("rb") as stream:
@@ -230,6 +235,11 @@ def read_jsonl(path: Path, *, constants: bool = False) -> tuple[list[dict[str, A
                 if not text.strip():
                     continue
                 row = json.loads(text, parse_constant=float if constants else _refuse_constant)
+            except json.JSONDecodeError as error:
+                problem = f"{error.msg} at column {error.colno}"
+                if number == 1 and error.lineno > 1:
+                    problem += "; expected one whole object a line"
+                raise DataError(f"{path}:{number}: not valid JSON: {problem}") from error
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not valid JSON: {error}") from error
             if not isinstance(row, dict):

@@ -48,7 +48,7 @@ def write_report(
     metrics = read_metrics(run_dir / METRICS)
     kept = _read_object(run_dir / META) if (run_dir / META).is_file() else {}
     title = title if title is not None else str(kept.get("title", "Routing probe"))
-    meta = dict(meta if meta is not None else kept.get("meta", {}))
+    meta = dict(meta if meta is not None else read_meta(run_dir / META))
     shown = {str(key): value if isinstance(value, str | int | float) else str(value) for key, value in meta.items()}
     write_json(run_dir / META, {"title": title, "meta": shown})
     write_text(run_dir / REPORT, _page(run_dir, records, metrics, title, meta, find_gate(gate, run_dir)))
@@ -94,6 +94,9 @@ def read_metrics(path: str | Path) -> Metrics:
         for name, entry in entries.items():
             if not isinstance(entry, dict) or not {"value", "low", "high"} <= entry.keys():
                 raise DataError(f"{path}: {method!r}: {name!r}: expected an object with value, low and high")
+            for key in ("value", "low", "high"):
+                if entry[key] is not None and (isinstance(entry[key], bool) or not isinstance(entry[key], int | float)):
+                    raise DataError(f"{path}: {method!r}: {name!r}: {key} is {entry[key]!r}, expected a number or null")
     return metrics
 
 
@@ -101,7 +104,9 @@ def read_meta(path: str | Path) -> dict[str, Any]:
     """What ``report.json`` says was measured, empty where there is none; raises DataError where it is broken."""
     path = Path(path)
     meta = _read_object(path).get("meta", {}) if path.is_file() else {}
-    return meta if isinstance(meta, dict) else {}
+    if not isinstance(meta, dict):
+        raise DataError(f"{path}: meta is {meta!r:.60}, expected an object")
+    return meta
 
 
 def _read_object(path: Path) -> dict[str, Any]:

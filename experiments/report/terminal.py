@@ -53,7 +53,7 @@ def terminal_table(metrics: Metrics) -> Table:
 
 
 def parse_notices(metrics: Metrics) -> list[str]:
-    """A line for each method from which no confidence could be read, and for each that wrote no tags.
+    """A line for each method that nobody judged, whose confidences could not be read, or that wrote no tags.
 
     >>> parse_notices({"a": {"unparsed": {"value": 1.0, "n": 60}}})
     ['a: none of 60 confidences could be read, so nothing is measured of them']
@@ -61,6 +61,9 @@ def parse_notices(metrics: Metrics) -> list[str]:
     notices = []
     for method, entries in metrics.items():
         name = plain(method, LONGEST_NAME)
+        if entries.get("unjudged", {}).get("value") == 1:
+            count = f"{entries['unjudged']['n']:,}"
+            notices.append(f"{name}: none of {count} rows has a verdict (correct), so nothing is measured of them")
         if unparsed_share(entries) == 1:
             count = f"{entries['unparsed']['n']:,}"
             notices.append(f"{name}: none of {count} confidences could be read, so nothing is measured of them")

@@ -32,20 +32,13 @@ from estimators.metrics.ratios import ratio_interval
 from estimators.metrics.resampling import Interval, mean_interval
 from experiments.errors import ConfigError, DataError
 from experiments.probe.measure import Metrics, measure
-from experiments.probe.records import as_records, read_method
+from experiments.probe.records import as_records
 from experiments.probe.routed import EVERYTHING, FEWEST, in_half
+from experiments.routing.tiers import Tier, read_tiers
 
 CASCADE, PAIR = "cascade", "best pair"
 SUMMED = ("completion_tokens", "prompt_tokens", "latency_s")
 """What a question has of every model that it was put to."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Tier:
-    """A model of a cascade: its name and its judged records, one a question, ``cost`` being its price."""
-
-    name: str
-    records: pd.DataFrame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,42 +66,36 @@ def read_price(text: str) -> tuple[float, float]:
     return prices
 
 
-def read_tiers(
+def read_priced(
     paths: Sequence[Path], methods: Sequence[str] = (), prices: Sequence[tuple[float, float]] = ()
 ) -> list[Tier]:
-    """The tiers of these records files, cheapest first, on the questions that all of them have a verdict on.
+    """The tiers of :func:`experiments.routing.tiers.read_tiers`, ``cost`` being the price of each answer.
 
-    ``methods`` is one for all files or one for each, ``prices`` one for each or none. A tier is called after its file,
-    or after the folder of a ``records.parquet``. Raises ConfigError for numbers that do not fit, DataError for a
-    question with several rows, tokens or costs that are not known, and fewer than two times FEWEST common questions.
+    ``prices`` has one for each file or none, so that the recorded costs count. Raises ConfigError for numbers that do
+    not fit, DataError for tokens or costs that are not known and fewer than two times FEWEST common questions.
     """
     if len(paths) < 2:
         raise ConfigError(f"cascade: {len(paths)} tier, expected at least two files of records, cheapest first")
-    for option, given, allowed in (("--method", methods, (0, 1, len(paths))), ("--price", prices, (0, len(paths)))):
-        if len(given) not in allowed:
-            expected = " or ".join(map(str, sorted(set(allowed) - {0})))
-            raise ConfigError(f"cascade: {option} given {len(given)} times for {len(paths)} tiers, expected {expected}")
-    names = [path.resolve().parent.name if path.name == "records.parquet" else path.stem for path in paths]
-    if len({*names, CASCADE, PAIR}) < len(names) + 2:
-        raise ConfigError(f"cascade: tiers called {', '.join(names)}: expected different names, none of them {CASCADE}")
-    chosen = [None] * len(paths) if not methods else list(methods) * (len(paths) if len(methods) == 1 else 1)
-    tables = []
-    for number, (path, method) in enumerate(zip(paths, chosen, strict=True)):
-        rows = read_method(path, method)
-        rows = rows[rows["correct"].notna()].set_index("question_id", drop=False)
-        if rows.index.has_duplicates:
-            twice = rows.index[rows.index.duplicated()][0]
-            raise DataError(f"{path}: question {twice!r} has several rows, expected one answer of a tier to a question")
-        tables.append(rows.assign(cost=_spent(rows, path, prices[number] if prices else None)))
-    common = tables[0].index
-    for rows in tables[1:]:
-        common = common[common.isin(rows.index)]
-    if min(_halves(common)) < FEWEST:
+    if len(prices) not in (0, len(paths)):
+        raise ConfigError(f"--price: given {len(prices)} times for {len(paths)} files, expected {len(paths)}")
+    tiers = read_tiers(paths, methods)
+    taken = [each.name for each in tiers if each.name in (CASCADE, PAIR)]
+    if taken:
+        raise ConfigError(
+            f"cascade: a tier is called {taken[0]}, which is the name of the plan: rename its file or folder"
+        )
+    questions = tiers[0].records.index
+    if min(_halves(questions)) < FEWEST:
         raise DataError(
-            f"{len(common)} questions have a verdict in all of {', '.join(map(str, paths))}, expected at least "
+            f"{len(questions)} questions have a verdict in all of {', '.join(map(str, paths))}, expected at least "
             f"{FEWEST} in either half"
         )
-    return [Tier(name, rows.loc[common]) for name, rows in zip(names, tables, strict=True)]
+    return [
+        dataclasses.replace(
+            each, records=each.records.assign(cost=_spent(each.records, path, prices[number] if prices else None))
+        )
+        for number, (each, path) in enumerate(zip(tiers, paths, strict=True))
+    ]
 
 
 def plan_cascade(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import subprocess
@@ -68,6 +69,32 @@ def test_a_cascade_shares_delta_and_each_tier_sees_what_is_left():
     assert np.array_equal(actions == "answer_2", kept) and np.array_equal(actions == "answer_1", ~left)
     with pytest.raises(ValueError, match="1 columns of confidence, the gate has 2 tiers"):
         gate.actions(first)
+    low, high = sorted(tier.threshold for tier in gate.tiers)
+    between, first_is_strict = (low + high) / 2, gate.tiers[0].threshold == high
+    assert [gate.decide(between, tier) == "answer" for tier in (0, 1)] == [not first_is_strict, first_is_strict]
+    assert gate.decide(0.0) == gate.decide(None, 1) == "escalate"
+    found = gate.errors([first, second], right)
+    assert [each["answered"] for each in found] == [(~left).mean(), kept.mean()]
+    assert found[1]["error"] == pytest.approx(1 - right[1][kept].mean())
+    abstaining = fit_error([first, second], right, alpha=0.12, delta=0.1, otherwise="abstain")
+    assert (abstaining.decide(0.0, 0), abstaining.decide(0.0, 1)) == ("escalate", "abstain")
+
+
+@pytest.mark.parametrize("form", ["fixed_sequence", "multi_start", "holm"])
+def test_a_cascade_breaks_its_promise_at_most_delta_of_the_time(form):
+    """Both tiers are right on the same questions, so that what the first one kept tells of what it left."""
+    draws, alpha, delta = 60, 0.2, 0.2
+    broken = feasible = 0
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        first, second, luck = rng.random((3, 250))
+        right = [(luck < 0.55 + 0.4 * each).astype(float) for each in (first, second)]
+        gate = fit_error([first, second], right, alpha=alpha, delta=delta, form=form)
+        one, two = (math.inf if tier.threshold is None else tier.threshold for tier in gate.tiers)
+        risks = [0.45 - 0.4 * (1 + each) / 2 for each in (one, two) if each < math.inf]  # mean over what is kept
+        broken += any(each > alpha for each in risks)
+        feasible += gate.feasible
+    assert broken / draws <= delta and feasible / draws > 0.2
 
 
 def test_costs_stay_within_the_budget():
@@ -81,8 +108,11 @@ def test_costs_stay_within_the_budget():
     assert broken <= 9
     with pytest.raises(ValueError, match="pays for escalating everything"):
         fit_cost([0.5] * 50, small=1.0, large=10.0, budget=11.0)
-    with pytest.raises(ValueError, match="expected small <= budget"):
+    with pytest.raises(ValueError, match="expected 0 <= small < budget"):
         fit_cost([0.5], small=2.0, large=10.0, budget=1.0)
+    for bad in ({"budget": math.inf}, {"budget": math.nan}, {"budget": 1.0}, {"large": math.inf}, {"large": math.nan}):
+        with pytest.raises(ValueError, match="expected 0 <= small < budget"):
+            fit_cost([0.5], **{"small": 1.0, "large": 10.0, "budget": 2.0} | bad)
 
 
 def test_parity_holds_in_simulation_and_always_has_an_answer():
@@ -99,6 +129,12 @@ def test_parity_holds_in_simulation_and_always_has_an_answer():
     assert broken <= 4 and np.mean(kept) > 0.2
     hopeless = fit_parity([0.9] * 100, [0] * 100, [1] * 100, tolerance=0.01)
     assert hopeless.feasible and set(hopeless.actions([0.2, 1.0])) == {"escalate"}
+    for bad in (-0.1, 1.0, 2.0, math.nan):
+        with pytest.raises(ValueError, match=r"tolerance is .*, expected a number from 0 to below 1"):
+            fit_parity([0.5], [1], [1], tolerance=bad)
+    for bad in (0.0, 7.0, math.nan):
+        with pytest.raises(ValueError, match="delta is"):
+            fit_parity([0.5], [1], [1], tolerance=0.1, delta=bad)
 
 
 def test_order_does_not_matter_and_ties_stay_together():
@@ -124,8 +160,12 @@ def test_drift_is_seen_and_sameness_is_not():
     gate = fit_error([confidence], [correct], alpha=0.15)
     alarms = [gate.drift(draw(seed, 1000)[0])["drifted"] for seed in range(5, 45)]
     assert sum(alarms) <= 3
-    moved = gate.drift(np.sqrt(draw(5, 1000)[0]), np.zeros(1000))
-    assert moved["drifted"] and moved["promise_broken"] and moved["error"] == 1.0
+    moved = np.sqrt(draw(5, 1000)[0])
+    assert gate.drift(moved)["drifted"]
+    (found,) = gate.errors([moved], [np.zeros(1000)])
+    assert found["promise_broken"] and found["error"] == 1.0 and 0.9 < found["error_low"] < 1.0
+    (unjudged,) = gate.errors([moved], [np.full(1000, math.nan)])
+    assert unjudged["error"] is None and not unjudged["promise_broken"] and unjudged["answered"] == found["answered"]
     tied = fit_error([[0.9] * 500 + [0.2] * 500], [[1] * 500 + [0] * 500], alpha=0.15)
     assert tied.drift([0.9] * 500 + [0.2] * 500)["distance"] < 0.02
     assert tied.drift([0.9] * 200 + [0.2] * 800)["drifted"]
@@ -141,6 +181,12 @@ def test_files_come_back_and_changes_are_noticed(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="its hash does not fit its content"):
         Gate.load(path)
+    bare = {"format": 1, "tiers": []}
+    path.write_text(json.dumps(bare | {"hash": hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()}))
+    with pytest.raises(ValueError, match="not a gate of format 1: 'quantiles'"):
+        Gate.load(path)
+    with pytest.raises(ValueError, match=r"absent\.json: no such file"):
+        Gate.load(tmp_path / "absent.json")
     path.write_text('{"format": 9}')
     with pytest.raises(ValueError, match="not a gate of format 1"):
         Gate.load(path)

@@ -15,7 +15,7 @@ from experiments.errors import ConfigError
 from experiments.probe.records import as_records, read_records, write_records
 from experiments.probe.routed import EVERYTHING, in_half
 from experiments.report.html import write_report
-from experiments.routing.cascade import plan_cascade, read_price, read_tiers
+from experiments.routing.cascade import plan_cascade, read_price, read_priced
 
 PRICES = [(0.05, 0.2), (0.15, 0.6), (2.5, 10.0)]
 
@@ -42,7 +42,7 @@ def three(folder: Path, **columns: Any) -> list[Path]:
 
 
 def test_every_figure_is_of_the_questions_that_did_not_choose(tmp_path: Path) -> None:
-    tiers = read_tiers(three(tmp_path), prices=PRICES)
+    tiers = read_priced(three(tmp_path), prices=PRICES)
     planned = plan_cascade(tiers, resamples=50)
     ids = set(planned.records["question_id"])
     assert ids == {each for each in tiers[0].records["question_id"] if not in_half(each)}
@@ -79,7 +79,7 @@ def test_every_figure_is_of_the_questions_that_did_not_choose(tmp_path: Path) ->
 
 
 def test_plans_do_not_look_at_the_half_that_they_are_measured_on(tmp_path: Path) -> None:
-    tiers = read_tiers(three(tmp_path), prices=PRICES)
+    tiers = read_priced(three(tmp_path), prices=PRICES)
     before = plan_cascade(tiers, resamples=5).plans["chosen"]
     for each in tiers:
         unseen = [not in_half(question) for question in each.records["question_id"]]
@@ -89,7 +89,7 @@ def test_plans_do_not_look_at_the_half_that_they_are_measured_on(tmp_path: Path)
 
 
 def test_a_budget_is_kept_where_it_was_planned_and_one_that_buys_nothing_is_refused(tmp_path: Path) -> None:
-    tiers = read_tiers(three(tmp_path), prices=PRICES)
+    tiers = read_priced(three(tmp_path), prices=PRICES)
     few, more = (plan_cascade(tiers, budget=each, resamples=5).plans["chosen"]["cascade"] for each in (0.0002, 0.0006))
     assert few["cost"] < 0.0003 < more["cost"] and few["accuracy"] < more["accuracy"]
     with pytest.raises(ConfigError, match=r"the cheapest cascade costs 2\.5"):
@@ -97,7 +97,7 @@ def test_a_budget_is_kept_where_it_was_planned_and_one_that_buys_nothing_is_refu
 
 
 def test_a_chain_whose_confidence_says_nothing_asks_the_last_model_and_the_pair_does_it_alone(tmp_path: Path) -> None:
-    planned = plan_cascade(read_tiers(three(tmp_path, confidence=0.5), prices=PRICES), resamples=5)
+    planned = plan_cascade(read_priced(three(tmp_path, confidence=0.5), prices=PRICES), resamples=5)
     assert planned.plans["chosen"]["cascade"]["thresholds"] == [EVERYTHING, EVERYTHING]
     assert planned.plans["chosen"]["best pair"]["models"] == ["large"]
     assert planned.metrics["cascade"]["cascade_saved_on_pair"]["high"] < 0.0
@@ -123,7 +123,7 @@ def test_the_command_writes_what_the_page_shows(tmp_path: Path, capsys: pytest.C
 
 def test_two_models_need_no_pair_beside_them_and_costs_may_be_recorded(tmp_path: Path) -> None:
     small, large = tier(tmp_path, "a", 0.5, cost=1.0), tier(tmp_path, "b", 0.9, 1, cost=30.0)
-    planned = plan_cascade(read_tiers([small, large]), resamples=5)
+    planned = plan_cascade(read_priced([small, large]), resamples=5)
     assert list(planned.metrics) == ["a", "b", "cascade"]
     assert 1.0 < planned.metrics["cascade"]["cost"]["value"] < 31.0
 
@@ -135,7 +135,7 @@ def test_what_cannot_be_done_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     silent = str(tier(tmp_path, "silent", 0.5, prompt_tokens=None))
     for arguments, problem in (
         (paths[:1], "1 tier, expected at least two"),
-        ([*paths, "--price", "1/2"], "--price given 1 times for 3 tiers, expected 3"),
+        ([*paths, "--price", "1/2"], "--price: given 1 times for 3 files, expected 3"),
         ([*paths[:2], *["--price", "a/2"] * 2], "--price a/2: expected IN/OUT"),
         ([*paths[:2], *["--price", "-1"] * 2], "--price -1: expected IN/OUT"),
         (paths, "cost is not known of 400 rows; or give each tier a --price"),
