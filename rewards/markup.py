@@ -27,7 +27,8 @@ WHITESPACE = " \t\n\r\f\v"
 
 _FIELDS = {tag: field for field, tag in TAG_NAMES.items()}
 _TAG = re.compile(rf"<(/?)({'|'.join(_FIELDS)})>")
-_OPENS, _CLOSES = r"(?:\\?<|&lt;|&\#60;|\uff1c)", r"(?:\\?>|&gt;|&\#62;|\uff1e)"
+_OPENS = r"(?:\\?<|&(?:amp;)?lt;|&\#(?:60|x3c);|\\u003c|\uff1c)"
+_CLOSES = r"(?:\\?>|&(?:amp;)?gt;|&\#(?:62|x3e);|\\u003e|\uff1e)"
 _QUOTED = r"[^<>&\uff1c{quote}]{{0,200}}"
 _VALUE = rf"""(?:"{_QUOTED.format(quote='"')}"|'{_QUOTED.format(quote="'")}'|&quot;{_QUOTED.format(quote='"')}&quot;"""
 _VALUE += r"""|[^\s"'<>&\\/\uff1c\uff1e]{1,200})"""
@@ -37,10 +38,10 @@ _LENIENT_TAG = re.compile(
     # A closing tag may lack its bracket before the next tag or the end.
     rf"\s*+((?:\\?/)?+)\s*+(?:{_CLOSES}|(?(1)(?=<|\Z)|(?!)))"
     r"|(?P<token><[|\uff5c](?P<name>[^<>|\uff5c\s]{1,40})[|\uff5c]>|\[\|(?P<square>\w{1,40})\|\]"
-    r"|</?s>|<(?P<word>(?:start|end)_of_\w{1,20}|eos|bos|eot|pad|unk|\|turn|turn\|)>|\[/?INST\]|\[EOS\])",
+    r"|</?s>|<(?P<word>(?:start|end)_of_\w{1,20}|eo[a-z]|bos|pad|unk|\|turn|turn\|)>|\[/?INST\]|\[EO[A-Z]\])",
     re.IGNORECASE | re.ASCII,
 )
-_ENDS_TURN = re.compile(r"end(?!\w*(?:head|thought))|^eo[a-z](?:_id)?$|return|turn\||/s|eos", re.IGNORECASE)
+_ENDS_TURN = re.compile(r"end(?!\w*(?:head|thought))|^\[?eo[a-z](?:_id)?\]?$|return|turn\||/s|eos", re.IGNORECASE)
 
 TURN, TURN_END = "turn", "turn_end"
 """Fields of the tags that chat templates put around a turn; neither is a field of a completion."""

@@ -24,6 +24,7 @@ _PERCENT_ENTITY = re.compile(r"&(?:#37|percnt);")
 _ESCAPED_PERCENT = re.compile(r"(?<!\\)\\++(?=[%\uff05])")
 _MARKUP = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)[ \t]?\{|\\[()\[\]]|[{}$`_\\]|\*(?![ \t]?10)")
 _THIN_SPACE = re.compile(r"\\[,;:! ]|[~\u00a0\u2009\u202f]")
+_SPACES = re.compile(r"[ \t]{2,}+")
 _TIMES = re.compile(r"\\(?:times|cdot)\b")
 
 _POINTED = re.compile(r"\.[0-9]|e")
@@ -96,7 +97,7 @@ def is_number(content: str) -> bool:
 def _without_markup(content: str) -> str:
     plain = _PERCENT_ENTITY.sub("%", _FRACTION.sub(r"\1/\2", content))
     plain = _THIN_SPACE.sub(" ", _TIMES.sub("x", _ESCAPED_PERCENT.sub("", plain)))
-    return _MARKUP.sub("", plain).strip(" \t\n\r\f\v\"'\u201c\u201d")
+    return _SPACES.sub(" ", _MARKUP.sub("", plain)).strip(" \t\n\r\f\v\"'\u201c\u201d")
 
 
 def _value(number: str, power: str | None, percent: str | None, whole: str | None) -> tuple[float, bool]:

@@ -23,10 +23,13 @@ _FOLLOWED_UP = 4
 _GAP = r"[ \t]{0,3}"
 _BULLET = rf"[ \t]{{0,8}}(?:[-*>#\u2022]{{1,6}}{_GAP}|[0-9]{{1,2}}[.)]{_GAP}){{0,3}}[{{*_`\"']{{0,4}}{_GAP}[\"']?"
 _IS = rf"[*_`\"']{{0,4}}{_GAP}(?:[:\uff1a=]|[-\u2013\u2014](?=[ \t])|(?=[ \t]*$))[*_`]{{0,4}}"
+_ANSWERS = "answer|guess|réponse|respuesta|resposta|risposta|antwort|ответ|答案|答え|정답"
+_CONFIDENCES = "confidence|certainty|probability|confiance|confianza|confiança|konfidenz|fiducia|уверенность|置信度|信心|確信度|확신도"
+"""The two labels, in English and in other languages."""
 _NOTE = rf"(?:{_GAP}\(([^()\n]{{0,60}})\))?"
 _ANSWER_LINE = re.compile(
     rf"(?:^|(?<=[.!?;,]\s))"
-    rf"(?:{_BULLET}(?:(?:the|my|so|thus|hence|therefore|final|best),?[ \t]{{1,3}}){{0,4}}(?:answer|guess){_NOTE}{_IS}"
+    rf"(?:{_BULLET}(?:(?:the|my|so|thus|hence|therefore|final|best),?[ \t]{{1,3}}){{0,4}}(?:{_ANSWERS}){_NOTE}{_IS}"
     r"|####(?=[ \t]*[^#\s]))",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -35,7 +38,7 @@ _ANSWER_SENTENCE = re.compile(
     r"(?![ \t]{1,3}(?:not|wrong|incorrect|unclear|unknown|correct|right|in|that|to)\b)",
     re.IGNORECASE,
 )
-_CONFIDENCE = r"(?<![a-z])(?:confidence|certainty|probability)(?:[ \t](?:level|score|estimate))?"
+_CONFIDENCE = rf"(?<![a-z])(?:{_CONFIDENCES})(?:[ \t](?:level|score|estimate))?"
 _OF_WHAT = r"(?:[ \t](?:of|in|that)(?:[ \t](?:being|the|my|this|it|answer|is|correct|right|correctness)){1,5})?"
 _CONFIDENCE_LABEL = re.compile(rf"{_CONFIDENCE}{_OF_WHAT}{_NOTE}{_IS}", re.IGNORECASE | re.MULTILINE)
 _PERCENTAGE = rf"{NUMBER}{_GAP}(?:\\?%|percent\b)"

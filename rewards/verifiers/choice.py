@@ -227,13 +227,12 @@ def _letter(match: re.Match[str]) -> str:
 def _letters_of(text: str, gold: Gold) -> set[str]:
     """The options whose text, number or formula this is; several where options share it."""
     wanted = normalised(text)
-    if not wanted or _MATHEMATICAL.search(text):  # of "[1,2]" and "(1,2)" the words are the same
-        written = {letter for letter, option in gold.written.items() if " ".join(option.split()) == text.strip()}
-        if len(written) == 1:
-            return written
     named = {letter for letter, known in gold.options.items() if known == wanted} if wanted else set()
-    if named or len(text) > _LONGEST_FORMULA or not _MATHEMATICAL.search(text):
+    if len(named) == 1 or len(text) > _LONGEST_FORMULA or (wanted and not _MATHEMATICAL.search(text)):
         return named
+    written = {letter for letter, option in gold.written.items() if " ".join(option.split()) == text.strip()}
+    if named or len(written) == 1:
+        return written if len(written) == 1 else named  # of "[1,2]" and "(1,2)" the words are the same
     formulas = {letter: option for letter, option in gold.written.items() if _MATHEMATICAL.search(option)}
     return {letter for letter, option in formulas.items() if (decide(option, text) or UNPARSED).correct}
 

@@ -19,18 +19,19 @@ to together told took total totaling totals unit units us using value values was
 while who will with would write written yes you your
 """
 _MEASURES = """
-acre acres amp ampere amperes amps atm baht bit bits bpm buck bucks byte bytes calorie calories cc celsius cent
-centimeter centimeters centimetre centimetres cents centuries century cm coulomb coulombs cubic cup cups day days decade
-decades deg degree degrees dime dimes dinar dinars dirham dirhams dm dollar dollars eur euro euros fahrenheit farad
-farads feet foot fps franc francs ft gal gallon gallons gb gbp ghz gm gram grams hectare hectares henries henry hour
-hours hp hr hrs hz in inch inches joule joules kb kcal kelvin kg kgs khz kilo kilogram kilograms kilometer kilometers
-kilometre kilometres kilos km kmh knot knots kpa kph krona kroner kronor kw kwh lb lbs lira liter liters litre litres mb
-meter meters metre metres mg mhz mi mile miles milligram milligrams milliliter milliliters millimeter millimeters min
-mins minute minutes ml mm mol moles month months mph newton newtons nickel nickels night nights nm ohm ohms ounce ounces
-oz pascal pascals pennies penny people person peso pesos pint pints pound pounds psi quart quarts rad radian radians
-rads ringgit rouble roubles rpm ruble rubles rupee rupees sec second seconds secs shekel shekels sq square tablespoon
-tablespoons tb tbsp teaspoon teaspoons tesla ton tonne tonnes tons tsp um unit units usd volt volts watt watts week
-weekday weekdays weekend weekends weeks yard yards yd yds year years yen yuan zloty zlotys zł
+acre acres amp ampere amperes amps atm aud baht bit bits bpm brl buck bucks byte bytes calorie calories cc celsius cent
+centimeter centimeters centimetre centimetres cents centuries century chf cm cny coulomb coulombs cubic cup cups day
+days decade decades deg degree degrees dime dimes dinar dinars dirham dirhams dkk dm dollar dollars eur euro euros
+fahrenheit farad farads feet foot fps franc francs ft gal gallon gallons gb gbp ghz gm gram grams hectare hectares
+henries henry hkd hour hours hp hr hrs hz in inch inches inr joule joules jpy kb kcal kelvin kg kgs khz kilo kilogram
+kilograms kilometer kilometers kilometre kilometres kilos km kmh knot knots kpa kph krona kroner kronor krw kw kwh lb
+lbs lira liter liters litre litres mb meter meters metre metres mg mhz mi mile miles milligram milligrams milliliter
+milliliters millimeter millimeters min mins minute minutes ml mm mol moles month months mph mxn newton newtons nickel
+nickels night nights nm nzd ohm ohms ounce ounces oz pascal pascals pennies penny people person peso pesos pint pints
+pln pound pounds psi quart quarts rad radian radians rads ringgit rouble roubles rpm ruble rubles rupee rupees sec
+second seconds secs sek sgd shekel shekels sq square tablespoon tablespoons tb tbsp teaspoon teaspoons tesla ton tonne
+tonnes tons tsp twd um unit units usd volt volts watt watts week weekday weekdays weekend weekends weeks yard yards yd
+yds year years yen yuan zar zloty zlotys zł
 """
 _THINGS = """
 able accessories accident accidentally accommodate according account acorns action activities activity admission adopted

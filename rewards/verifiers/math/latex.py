@@ -49,39 +49,55 @@ def is_safe(latex: str) -> bool:
     return depth == 0
 
 
-_RESPELLED = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\(?:le(?:q|qslant)?)(?![A-Za-z])|<=", r"\\le "),
-        (r"\\ge(?:q|qslant)?(?![A-Za-z])|>=", r"\\ge "),
-        (r"\\neq?(?![A-Za-z])|!=", r"\\ne "),
-        (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
-        (r"\\(?:vee|lor)(?![A-Za-z])", r"\\lor "),
-        (r"\\(?:wedge|land)(?![A-Za-z])", r"\\land "),
-        (r"(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)", r"\\cup "),
-        (r"\\mid(?![A-Za-z])", "|"),
-        (r"(?<=\^)(\s*\{?\s*)(?:\\(?:top|intercal)(?![A-Za-z])|\\math(?:sf|rm|bf) ?T(?![A-Za-z]))", r"\1T"),
-        (r"\\langle(?![A-Za-z])", "("),
-        (r"\\rangle(?![A-Za-z])", ")"),
-        (r"(?<=\d)\s+[xX]\s+(?=\d)|(?<=\d)[xX](?=10\s*\^)", r"\\times "),
-        (r"(?<![A-Za-z\\])a(?:rc)?(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
-        (rf"(?<![A-Za-z\\])(sqrt|{_GREEK}|{_FUNCTIONS})(?![A-Za-z])".replace(" ", "|"), r"\\\1 "),
-        (r"(?<![A-Za-z\\])sqrt(?=\d)", r"\\sqrt "),
-        (r"(?<![A-Za-z\\])(?:infinity|infty|inf)(?![A-Za-z])", r"\\infty "),
-        (r"\*\*", "^"),
-        (r"\*", r"\\cdot "),
-        (r"\^\s*([+-]?\d+)", r"^{\1}"),
-        # Powers of ten; "2e-5" without a decimal point may be 2e minus 5 and stays.
-        (r"(?<![\w.])(\d*\.\d+|1)[eE]([+-]?\d{1,3})(?![\w.])", r"\1\\cdot 10^{\2}"),
-        (r"(?<![\w.])(\d+)[eE](\d{1,3})(?![\w.])", r"\1\\cdot 10^{\2}"),
-        # Mixed numbers; the parser knows them in LaTeX only.
-        (r"(?<![\w/.}\\])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])", r"\1\\frac{\2}{\3}"),
-        # The imaginary unit: the parser reads a lone i as a real symbol in "5i" and as a complex one in "5 i".
-        (r"(?<![A-Za-z\\_])i(?![A-Za-z])", "I"),
-        # A product, which the parser would read as a function of the bracket; f, g, h, p stay functions.
-        (r"(?<![A-Za-z\\_])([A-EI-OQ-Za-eh-oq-z])\s*\(", r"\1\\cdot ("),
-    )
-]  # fmt: skip
+Rule = tuple[str, re.Pattern[str], str]
+"""What a text must hold for the pattern to be looked for, the pattern, and what replaces it."""
+
+
+def compiled(*rules: tuple[str, str, str]) -> list[Rule]:
+    return [(sign, re.compile(pattern), replacement) for sign, pattern, replacement in rules]
+
+
+def replaced(text: str, rules: list[Rule]) -> str:
+    """``text`` after all replacements, in their order."""
+    for sign, pattern, replacement in rules:
+        if sign in text:
+            text = pattern.sub(replacement, text)
+    return text
+
+
+_RESPELLED = compiled(
+    ("\\le", r"\\(?:le(?:q|qslant)?)(?![A-Za-z])", r"\\le "),
+    ("<=", r"<=", r"\\le "),
+    ("\\ge", r"\\ge(?:q|qslant)?(?![A-Za-z])", r"\\ge "),
+    (">=", r">=", r"\\ge "),
+    ("\\ne", r"\\neq?(?![A-Za-z])", r"\\ne "),
+    ("!=", r"!=", r"\\ne "),
+    ("\\varn", r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
+    ("\\", r"\\(?:vee|lor)(?![A-Za-z])", r"\\lor "),
+    ("\\", r"\\(?:wedge|land)(?![A-Za-z])", r"\\land "),
+    ("U", r"(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)", r"\\cup "),
+    ("\\mid", r"\\mid(?![A-Za-z])", "|"),
+    ("^", r"(?<=\^)(\s*\{?\s*)(?:\\(?:top|intercal)(?![A-Za-z])|\\math(?:sf|rm|bf) ?T(?![A-Za-z]))", r"\1T"),
+    ("\\lang", r"\\langle(?![A-Za-z])", "("),
+    ("\\rang", r"\\rangle(?![A-Za-z])", ")"),
+    ("", r"(?<=\d)\s+[xX]\s+(?=\d)|(?<=\d)[xX](?=10\s*\^)", r"\\times "),
+    ("a", r"(?<![A-Za-z\\])a(?:rc)?(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
+    ("", rf"(?<![A-Za-z\\])(sqrt|{_GREEK}|{_FUNCTIONS})(?![A-Za-z])".replace(" ", "|"), r"\\\1 "),
+    ("sqrt", r"(?<![A-Za-z\\])sqrt(?=\d)", r"\\sqrt "),
+    ("inf", r"(?<![A-Za-z\\])(?:infinity|infty|inf)(?![A-Za-z])", r"\\infty "),
+    ("**", r"\*\*", "^"),
+    ("*", r"\*", r"\\cdot "),
+    ("^", r"\^\s*([+-]?\d+)", r"^{\1}"),
+    # Powers of ten; "2e-5" without a decimal point may be 2e minus 5 and stays.
+    ("", r"(?<![\w.])(\d*\.\d+|1)[eE]([+-]?\d{1,3})(?![\w.])", r"\1\\cdot 10^{\2}"),
+    ("", r"(?<![\w.])(\d+)[eE](\d{1,3})(?![\w.])", r"\1\\cdot 10^{\2}"),
+    # Mixed numbers; the parser knows them in LaTeX only.
+    ("/", r"(?<![\w/.}\\])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.])", r"\1\\frac{\2}{\3}"),
+    # The imaginary unit: the parser reads a lone i as a real symbol in "5i" and as a complex one in "5 i".
+    ("i", r"(?<![A-Za-z\\_])i(?![A-Za-z])", "I"),
+    # A product, which the parser would read as a function of the bracket; f, g, h, p stay functions.
+    ("(", r"(?<![A-Za-z\\_])([A-EI-OQ-Za-eh-oq-z])\s*\(", r"\1\\cdot ("),
+)
 _DEGREES = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|\\degree(?![A-Za-z])")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
 _REPEATING = re.compile(r"(?<![\w.])(\d{0,12})\.(\d{0,12})\\overline\s*\{(\d{1,12})\}")
@@ -99,8 +115,7 @@ def respell(text: str) -> str:
     if not _TRIGONOMETRY.search(text):
         text = _DEGREES.sub(" ", text)
     text = collapsed(_REPEATING.sub(_repeating_fraction, text))
-    for pattern, replacement in _RESPELLED:
-        text = pattern.sub(replacement, text)
+    text = replaced(text, _RESPELLED)
     text = _brace_arguments(_brace_parentheses(text))
     return collapsed(text)
 

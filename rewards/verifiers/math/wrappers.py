@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from rewards.verifiers.math.latex import collapsed, group_end
+from rewards.verifiers.math.latex import collapsed, compiled, group_end, replaced
 from rewards.verifiers.prose import says_what_is_meant
 from rewards.verifiers.sentence import IN_TEXT
 
@@ -53,45 +53,43 @@ _MARKED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\])\d{1,3}(?:(?:['’_]\d{3})+|(?
 _MARKS = "\\s✅✔✓☑🎉🎯👍👌👉🏆🌟⭐★✨➡→•●▪◦"
 _DECORATION = re.compile(rf"^[{_MARKS}]+|[{_MARKS}]+$")
 _SIGNS = re.escape("".join(filter(lambda char: unicodedata.category(char) == "Sc", map(chr, range(0x80, 0x20D0)))))
-_DOLLARS = "US|CA?|AU?|NZ|HK|SG?|NT|MX|R"
-_CODES = "AUD BRL CAD CHF CNY DKK EUR GBP HKD INR JPY KRW MXN NOK NZD PLN RUB SEK SGD TWD USD ZAR".replace(" ", "|")
+_CURRENCY = re.compile(rf"(?:US|CN|JP)?[{_SIGNS}]")
 
-_BEFORE_BOXES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"^\s*#{1,6}\s+", ""),
-        (r"~~", "\x00"),  # struck out
-        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])|\\color\s*\{[a-z]{1,20}\}", ""),
-        (r"\\textcolor\s*\{[a-z]{1,20}\}", r"\\text"),
-        (rf"(?<![A-Za-z\\])(?:{_DOLLARS})\$(?=\d[^$]*$)", " "),
-        (r",\\!\s*", ","),
-        (r"\{smallmatrix\}", "{matrix}"),
-        (
-            r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]",
-            r"\\begin{pmatrix}\1\\end{pmatrix}",
-        ),
-        (r"(?<![A-Za-z])([aApP])\.\s?[mM](?:\.|(?![A-Za-z]))", r"\1m"),
-        (r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),
-        (r"\\q?quad(?![A-Za-z])|\\[,!;:]|(?<!\\)\\ |(?<=[\w{})$.,])~(?=[\w\\$(])", " "),
-        (r"\\\$|\$|(?<!\\)\\[()\[\]]", " "),
-        (r"\{\s*,\s*\}", ","),
-    )
-]  # fmt: skip
-_AFTER_BOXES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
-        (r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
-        (r"(?<![\w`])(`{1,3})([^`]+)\1(?![\w`])", r" \2 "),
-        (r"(?<!\w)\"([^\"]*)\"(?!\w)|(?<!\w)'([^']*)'(?!\w)", r" \1\2 "),
-        (r"</?(?:b|i|u|em|strong|code|p|span)>", " "),
-        (rf"(?:US|CN|JP)?[{_SIGNS}]|\\(?:pounds|euro|yen|text(?:euro|sterling|yen))(?![A-Za-z])|\\textdollar", " "),
-        (rf"(?<![A-Za-z\\])(?:(?:{_CODES})(?![A-Za-z])|Rs\b\.?(?=\s?\d))", " "),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\\%|\s*(?<![A-Za-z])(?:percent|pct)(?![A-Za-z])", "%"),
-        (r"\\(?:math(?:rm|bf|it|sf|cal|tt)|boldsymbol|bm|operatorname)\s*\{([^{}]*)\}", r" \1 "),
-    )
-]  # fmt: skip
+_BEFORE_BOXES = compiled(
+    ("#", r"^\s*#{1,6}\s+", ""),
+    ("~~", r"~~", "\x00"),  # struck out
+    ("\\", r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])|\\color\s*\{[a-z]{1,20}\}", ""),
+    ("\\textc", r"\\textcolor\s*\{[a-z]{1,20}\}", r"\\text"),
+    ("$", r"(?<![A-Za-z\\])(?:US|CA?|AU?|NZ|HK|SG?|NT|MX|R)\$(?=\d[^$]*$)", " "),
+    ("\\!", r",\\!\s*", ","),
+    ("{small", r"\{smallmatrix\}", "{matrix}"),
+    (
+        "{array",
+        r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]",
+        r"\\begin{pmatrix}\1\\end{pmatrix}",
+    ),
+    (".", r"(?<![A-Za-z])([aApP])\.\s?[mM](?:\.|(?![A-Za-z]))", r"\1m"),
+    ("\\,", r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),
+    ("\\", r"\\q?quad(?![A-Za-z])|\\[,!;:]|(?<!\\)\\ ", " "),
+    ("~", r"(?<=[\w{})$.,])~(?=[\w\\$(])", " "),
+    ("$", r"\\?\$", " "),
+    ("\\", r"(?<!\\)\\[()\[\]]", " "),
+    ("{", r"\{\s*,\s*\}", ","),
+)
+_AFTER_BOXES = compiled(
+    ("*", r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
+    ("_", r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
+    ("`", r"(?<![\w`])(`{1,3})([^`]+)\1(?![\w`])", r" \2 "),
+    ('"', r"(?<!\w)\"([^\"]*)\"(?!\w)", r" \1 "),
+    ("'", r"(?<!\w)'([^']*)'(?!\w)", r" \1 "),
+    ("<", r"</?(?:b|i|u|em|strong|code|p|span)>", " "),
+    ("\\", r"\\(?:pounds|euro|yen|text(?:euro|sterling|yen|dollar))(?![A-Za-z])", " "),
+    ("Rs", r"(?<![A-Za-z\\])Rs\b\.?(?=\s?\d)", " "),
+    ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+    ("\\%", r"\\%", "%"),
+    ("p", r"\s*(?<![A-Za-z])(?:percent|pct)(?![A-Za-z])", "%"),
+    ("\\", r"\\(?:math(?:rm|bf|it|sf|cal|tt)|boldsymbol|bm|operatorname)\s*\{([^{}]*)\}", r" \1 "),
+)
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|mbox|hbox|emph)\s*\{([^{}]*)\}")
 _LONE_LETTER = re.compile(r"(?<![^\W\d_])([^\W\d_])(?![^\W\d_])")
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
@@ -101,7 +99,7 @@ _BASED = re.compile(
     rf"\(?(?<![\w.])([0-9A-F]+)\s*\)?\s*(?:_\s*\{{?\s*\(?\s*(?:base\s*)?(\d+|{_BASE_NAMES})(?![A-Za-z\d])\s*\)?\s*\}}?"
     rf"|,?\s*\(?(?:in\s+)?base[\s-]+(\d+|{_BASE_NAMES})(?![A-Za-z\d])\)?|\s+\(?(?:in\s+)?(binary|octal|hexadecimal)(?![A-Za-z])\)?)"
 )
-_PREFIXED = re.compile(r"(?<![\w.])0(?:b([01]+)|o([0-7]+)|x([0-9A-Fa-f]+))(?!\w)")
+_PREFIXED = re.compile(r"0(?<![\w.]0)(?:b([01]+)|o([0-7]+)|x([0-9A-Fa-f]+))(?!\w)")
 _BOX = re.compile(r"\\{1,2}(?:[bB]oxed|fbox|framebox)(?![A-Za-z])\s*|(?<![A-Za-z\\])boxed\s*(?=\{)")
 _SAID_TWICE = re.compile(r"(\\boxed\s*\{[^{}]*\})([^{}]{1,200}?)(\1)")
 _BARE_BOXED = re.compile(r"-?[^\s$\\{},;]+")
@@ -123,20 +121,21 @@ def unwrapped(text: str) -> str | None:
         text = _SUPERSCRIPT_RUN.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
         text = _SUBSCRIPT_RUN.sub(lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
-        text = _DECORATION.sub("", text)
-    text = _SPACED_THOUSANDS.sub(lambda number: number[0].replace(" ", ""), collapsed(text))
-    if not text.isalnum():
+        text = _CURRENCY.sub(" ", _DECORATION.sub("", text))
+    text = collapsed(text)
+    if " " in text:
+        text = _SPACED_THOUSANDS.sub(lambda number: number[0].replace(" ", ""), text)
+    if "'" in text or "_" in text or text.count(".") > 1:
         text = _MARKED_THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), text)
-    for pattern, replacement in _BEFORE_BOXES:
-        text = pattern.sub(replacement, text)
+    text = replaced(text, _BEFORE_BOXES)
     opened = _unboxed(text)
     if opened is None:
         return None
     text = opened
-    for pattern, replacement in _AFTER_BOXES:
-        text = pattern.sub(replacement, text)
+    text = replaced(text, _AFTER_BOXES)
     text = _TEXT.sub(lambda match: f" {_LONE_LETTER.sub(_as_word, match[1])} ", text)
-    text = _PREFIXED.sub(_prefixed, text)
+    if "0" in text:
+        text = _PREFIXED.sub(_prefixed, text)
     if "base" in text or "_" in text or " in " in text or "binary" in text or "octal" in text or "hexa" in text:
         text = _BASED.sub(_based, text)
     return collapsed(text)
@@ -158,6 +157,8 @@ def _prefixed(match: re.Match[str]) -> str:
 
 def _unboxed(text: str) -> str | None:
     """``text`` with the contents of its boxes in their places; what only announces a box goes."""
+    if "oxed" not in text and "box" not in text:
+        return text
     text = _SAID_TWICE.sub(_last_of_two, text)
     boxes = list(_BOX.finditer(text))
     if not boxes or len(boxes) > _MAX_BOXES:
