@@ -12,14 +12,17 @@ from rich.table import Table
 
 from experiments.commands.numbers import seed
 from experiments.commands.terminal import print_table
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HELP = "measure abstention: questions without an answer, options without the right one"
 
-FIGURES = ("auroc", "recall", "precision", "f1", "over_abstention", "under_abstention", "accuracy_answered")
+FIGURES = (
+    *("auroc", "recall", "precision", "f1", "over_abstention", "under_abstention", "accuracy_answered"),
+    "truthfulness",
+)
 REJECTION = ("auroc_intact", "auroc_control", "rejected_at_fpr_0.1_intact", "rejected_at_fpr_0.1_control")
 
 
@@ -30,7 +33,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     measured.add_argument(
         "checkpoint", nargs="?", metavar="CHECKPOINT", help="a folder, a shipped policy or a hub name"
     )
-    measured.add_argument("--records", type=Path, metavar="FILE", help="records of a probe: gold, answer, confidence")
+    measured.add_argument(
+        "--records",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="records of a probe: gold, answer, confidence; given again, policies to compare under one threshold",
+    )
+    measured.add_argument("--method", action="append", metavar="NAME", help="method of --records, one for all or each")
+    measured.add_argument("--threshold", type=float, metavar="C", help="decline below this (chosen on half of them)")
     measured.add_argument(
         "--word", action="append", metavar="TEXT", help="gold and answer that decline (unknown); may be given again"
     )
@@ -54,22 +65,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(options: argparse.Namespace) -> int:
+    import pandas as pd
+
     from experiments.files import writable
     from experiments.probe.abstain import measure_abstention
     from experiments.probe.measure import write_metrics
     from experiments.probe.records import read_records, write_records
+    from experiments.routing.tiers import read_tiers
 
     if (options.checkpoint is None) == (options.records is None):
         raise ConfigError("abstain measure: expected one of CHECKPOINT, --records FILE")
     if options.records is not None and (options.recipe or options.overrides):
         raise ConfigError("abstain measure: --recipe and key=value are for a checkpoint, not for --records")
-    out = writable(options.out)
-    if options.records is not None:
-        records = read_records(options.records)
-    else:
+    if options.records is None and options.method:
+        raise ConfigError("abstain measure: --method is for --records, not for a checkpoint")
+    words = options.word or ["unknown"]
+    if not all(word.strip() for word in words):
+        raise ConfigError("--word: is empty, expected a gold that declines, such as unknown")
+    if options.threshold is not None and not 0.0 <= options.threshold <= 1.0:
+        raise ConfigError(f"--threshold: {options.threshold} is not from 0 to 1")
+    together = options.records is not None and len(options.records) > 1
+    if options.records is None:
+        out = writable(options.out)
         records = _probed(options)
         write_records(records, out / "records.parquet")
-    measured = measure_abstention(records, options.word or ["unknown"], seed=options.seed)
+    elif together or options.method:
+        tiers = read_tiers(options.records, options.method or (), judged=False)
+        if tiers[0].records.empty:
+            raise DataError(f"{', '.join(map(str, options.records))}: no question is in all of them")
+        records = pd.concat([each.records.assign(method=each.name) for each in tiers], ignore_index=True)
+        out = writable(options.out)
+    else:
+        records, out = read_records(options.records[0]), writable(options.out)
+    measured = measure_abstention(records, words, together=together, threshold=options.threshold, seed=options.seed)
     write_metrics(measured, out / "abstention.json")
     print_table(_table(measured, FIGURES, "method: how it declines"))
     print(out / "abstention.json")
@@ -127,7 +155,6 @@ def _options(options: argparse.Namespace) -> int:
 def _pairs(options: argparse.Namespace) -> int:
     import json
 
-    from experiments.errors import DataError
     from experiments.files import writable_file
     from experiments.probe.tables import read_jsonl
     from experiments.tasks.unanswerable import paired_rows

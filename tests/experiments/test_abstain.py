@@ -26,6 +26,7 @@ from experiments.probe.options import (
     read_choices,
 )
 from experiments.probe.records import as_records, write_records
+from experiments.probe.routed import in_half
 from experiments.tasks.unanswerable import given_numbers, pair_of, paired_rows
 
 
@@ -69,6 +70,41 @@ def test_wordings_of_a_question_fall_together_and_equal_answers_speak_once() -> 
         "other: threshold",
         "other: either",
     ]
+
+
+def test_policies_are_compared_under_one_threshold_chosen_on_the_half_that_is_not_measured() -> None:
+    """One states what is so, one is always sure, one says so in words: the same questions, one threshold."""
+    honest, sure = records(), records(confidence=1.0)
+    told = records(confidence=1.0, answer=np.where(np.arange(400) % 2 == 1, "unknown", "Oslo"))
+    frame = pd.concat([each.assign(method=name) for name, each in zip("hst", (honest, sure, told), strict=True)])
+    found = measure_abstention(frame, together=True, resamples=20)
+    assert len({found[f"{name}: one threshold"]["threshold"]["value"] for name in "hst"}) == 1
+    own = measure_abstention(honest, resamples=20)["all: threshold"]
+    assert found["h: own threshold"]["threshold"] == own["threshold"] and found["h: own threshold"]["f1"] == own["f1"]
+    assert found["h: one threshold"]["recall"]["value"] > 0.8
+    assert found["s: one threshold"]["recall"]["value"] == found["s: one threshold"]["over_abstention"]["value"] == 0.0
+    assert found["t: spoken"]["recall"]["value"] == found["t: either"]["recall"]["value"] == 1.0
+    assert found["t: one threshold"]["under_abstention"]["value"] == 1.0
+    given = measure_abstention(frame, together=True, threshold=0.25, resamples=5)
+    assert given["s: one threshold"]["threshold"]["value"] == 0.25
+    moved = frame.assign(confidence=[c if in_half(q) else 0.3 for c, q in frame[["confidence", "question_id"]].values])
+    again = measure_abstention(moved, together=True, resamples=5)
+    assert again["h: one threshold"]["threshold"] == found["h: one threshold"]["threshold"]
+
+
+def test_truthfulness_pays_right_answers_and_charges_wrong_ones() -> None:
+    """What is wrong and declined costs nothing, what is right and declined earns nothing."""
+    should = np.arange(400) % 2 == 1
+    entries = measure_abstention(records(confidence=np.where(should, 0.2, 0.9), correct=~should), resamples=5)
+    assert entries["all: threshold"]["truthfulness"]["value"] == pytest.approx(1 - should_share(entries))
+    assert entries["all: spoken"]["truthfulness"]["value"] < entries["all: threshold"]["truthfulness"]["value"]
+
+
+def should_share(entries: dict[str, Any]) -> float:
+    """Share of the test questions that should be declined: by the ids, as the halves are."""
+    test = [number for number in range(400) if not in_half(str(number))]
+    assert entries["all: spoken"]["truthfulness"]["n"] == len(test)
+    return float(np.mean([number % 2 for number in test]))
 
 
 def test_no_question_to_decline_is_an_error_that_says_what_was_looked_for() -> None:
@@ -170,6 +206,18 @@ def test_the_command_measures_records(tmp_path: Path, capsys: pytest.CaptureFixt
         "all: threshold",
         "all: either",
     }
+    other = write_records(records(seed=1, question_id=[f"{n}" for n in range(400)]), tmp_path / "brier.parquet")
+    compared = ["abstain", "measure", "--records", str(path), "--records", str(other), "--out", str(tmp_path / "two")]
+    first = write_records(records(question_id=[f"{n}" for n in range(400)]), tmp_path / "truthrl.parquet")
+    compared[3] = str(first)
+    assert cli.main(compared) == 0
+    ways = ("spoken", "one threshold", "own threshold", "either")
+    written = json.loads((tmp_path / "two" / "abstention.json").read_text())
+    assert list(written) == [f"{name}: {how}" for name in ("truthrl", "brier") for how in ways]
+    assert cli.main([*compared, "--threshold", "0.5"]) == 0 and cli.main([*compared, "--threshold", "5"]) == 2
+    assert "--threshold: 5.0 is not from 0 to 1" in capsys.readouterr().err
+    assert cli.main(["abstain", "measure", "--records", str(path), "--word", " ", "--out", str(tmp_path)]) == 2
+    assert "--word: is empty" in capsys.readouterr().err
     assert cli.main(["abstain", "measure", "--out", str(tmp_path)]) == 2
     assert "expected one of CHECKPOINT, --records FILE" in capsys.readouterr().err
     assert cli.main(["abstain", "options", "tiny-small", "--recipe", "rlvr", "--out", str(tmp_path)]) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.errors import ConfigError
-from experiments.files import locked, writable
+from experiments.files import locked, writable, writable_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +30,16 @@ def test_what_lies_under_a_file_or_is_one_cannot_be_written(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"^--out .*file: cannot be written: File exists$"):
         writable(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_file_is_tried_by_its_folder_and_is_not_made(tmp_path: Path) -> None:
+    assert writable_file(tmp_path / "a" / "gate.json") == tmp_path / "a" / "gate.json"
+    assert list((tmp_path / "a").iterdir()) == []
+    with pytest.raises(ConfigError, match=r"^--out .*a: cannot be written: it is a folder, expected the name of a fi"):
+        writable_file(tmp_path / "a")
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(ConfigError, match=r"^--out .*file/gate\.json: cannot be written: File exists$"):
+        writable_file(tmp_path / "file" / "gate.json")
 
 
 def test_a_folder_without_permission_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_the_command_line_itself_is_checked(usage: Callable[..., str]) -> None:
     assert "unrecognized arguments: --ot x" in usage("train", "rlvr", "--ot", "x", "trainer.max_steps=1")
     assert usage("train", "rlvr", "--max_steps=3").endswith("unrecognized arguments: --max_steps=3")
     assert usage("recipes", "trainer.max_steps=1").endswith("unrecognized arguments: trainer.max_steps=1")
-    assert "invalid int value: 'x'" in usage("quickstart", "--seed", "x")
+    assert "'x' is not a whole number" in usage("quickstart", "--seed", "x")
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,38 @@ def test_the_environment_of_the_caller_is_respected(monkeypatch: pytest.MonkeyPa
     main(["recipes", "--json"])
     assert os.environ["HF_HUB_OFFLINE"] == "0"
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+def test_an_interrupt_while_the_command_loads_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    class Interrupt:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "experiments.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "experiments.cli")
+    monkeypatch.delattr("experiments.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
+    from experiments.__main__ import main as as_installed
+
+    assert as_installed() == 130
+    assert capsys.readouterr().err == "\ncandor: interrupted\n"
+
+
+@pytest.mark.parametrize("seed", ["-1", "x", "1.5", "", str(2**32)])
+def test_a_seed_that_no_generator_takes_is_refused(usage: Callable[..., str], seed: str, tmp_path: Path) -> None:
+    for command in (["probe", "--records", "a.jsonl"], ["cascade", "a.jsonl", "b.jsonl"], ["abstain", "measure"]):
+        last = usage(*command, "--out", str(tmp_path), f"--seed={seed}")
+        assert last.endswith(f"argument --seed: {seed!r} is not a whole number from 0 to {2**32 - 1}")
+
+
+def test_a_path_that_the_system_refuses_is_named(tmp_path: Path, refusal: Refusal) -> None:
+    source = tmp_path / "outcomes.jsonl"
+    source.write_text('{"confidence": 0.5, "correct": 1}\n')
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)
+    assert refusal.command("probe", "--records", source, "--out", out) == f"{out}/report.html: Is a directory"
+    long = tmp_path / f"{'x' * 300}.jsonl"
+    assert refusal.command("probe", "--records", long, "--out", tmp_path / "b") == f"{long}: File name too long"
 
 
 # -- the whole way: interrupted, gone on with, probed ----------------------------------------------------------------

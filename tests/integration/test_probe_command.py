@@ -177,6 +177,45 @@ def test_a_broken_line_is_named_by_its_number(tmp_path: Path, refusal: Refusal) 
     assert message == f"{source}, line 4, column 'confidence': 1.5 found, expected a number from 0 to 1"
 
 
+def test_json_that_is_not_one_object_a_line_says_so(tmp_path: Path, refusal: Refusal) -> None:
+    source = tmp_path / "pretty.jsonl"
+    source.write_text('[\n{"confidence": 0.5, "correct": 1}\n]\n')
+    message = refusal.command("probe", "--records", source, "--out", tmp_path / "out")
+    assert message == f"{source}:1: not valid JSON: Expecting value at column 1; expected one whole object a line"
+
+
+def test_a_folder_and_an_empty_file_are_told_from_a_missing_one(tmp_path: Path, refusal: Refusal) -> None:
+    (tmp_path / "parts.parquet").mkdir()
+    (tmp_path / "empty.jsonl").touch()
+    for name, problem in (
+        ("parts.parquet", "is a folder, expected a file"),
+        ("empty.jsonl", "the file is empty"),
+        ("absent.jsonl", "no such file"),
+    ):
+        for command in (["probe", "--records"], ["abstain", "measure", "--records"]):
+            assert refusal.command(*command, tmp_path / name, "--out", tmp_path / "out") == (
+                f"{tmp_path / name}: {problem}"
+            )
+    for name, problem in (("empty.jsonl", "the file is empty"), ("absent.jsonl", "no such file")):
+        problems = refusal.command("abstain", "pairs", tmp_path / name, "--out", tmp_path / "pairs.jsonl")
+        asked = ["abstain", "options", "tiny-facts", "--recipe", "facts", "--out", tmp_path / "out"]
+        assert problems == refusal.command(*asked, "--questions", tmp_path / name) == f"{tmp_path / name}: {problem}"
+
+
+def test_rows_without_a_verdict_are_said_to_measure_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    rows = [{"confidence": 0.5, "correct": None, "method": "quiet"}] * 3 + [
+        {"confidence": 0.5, "correct": 1, "method": "said"}
+    ]
+    source = write(tmp_path / "outcomes.jsonl", rows)
+    assert main(["probe", "--records", str(source), "--out", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "quiet: none of 3 rows has a verdict (correct), so nothing is measured of them" in said
+    assert "said: none" not in said
+
+
 @pytest.mark.parametrize("option", ["--records", "--completions"])
 def test_a_missing_file_is_named(tmp_path: Path, option: str, refusal: Refusal) -> None:
     message = refusal.command("probe", option, tmp_path / "absent.jsonl", "--out", tmp_path / "out")
@@ -195,6 +234,18 @@ def test_a_report_needs_the_files_of_a_run(tmp_path: Path, refusal: Refusal) -> 
     assert refusal.command("report", tmp_path) == f"{tmp_path}/records.parquet: no such file"
     assert refusal.command("report", tmp_path / "absent") == f"{tmp_path}/absent/records.parquet: no such file"
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_report_names_the_figure_that_is_none(tmp_path: Path, refusal: Refusal) -> None:
+    source, out = write(tmp_path / "outcomes.jsonl", records_rows()), tmp_path / "out"
+    assert main(["probe", "--records", str(source), "--out", str(out)]) == 0
+    entry = {"value": "high", "low": None, "high": None, "n": 3}
+    (out / "metrics.json").write_text(json.dumps({"a": {"accuracy": entry}}))
+    expected = f"{out}/metrics.json: 'a': 'accuracy': value is 'high', expected a number or null"
+    assert refusal.command("report", out) == expected
+    assert main(["probe", "--records", str(source), "--out", str(out)]) == 0
+    (out / "report.json").write_text('{"meta": [1]}')
+    assert refusal.command("report", out) == f"{out}/report.json: meta is [1], expected an object"
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------
