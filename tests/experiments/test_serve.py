@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 
 from estimators import Confidence
+from estimators.exported import read_manifest, write_manifest
 from estimators.gate import Gate
 from tests.experiments.conftest import Exported
 from tests.experiments.served import serve as endpoint
@@ -405,6 +407,13 @@ def test_what_cannot_be_served_is_said_before_a_model_loads(
 ) -> None:
     folder = exported.folder
     assert "holds no calibration" in refusal.command("serve", tmp_path, "--port", 0)
+    cut = tmp_path / "cut"
+    shutil.copytree(folder, cut)
+    (cut / "generation_config.json").unlink()
+    assert "generation_config.json is missing" in refusal.command("serve", cut, "--port", 0)
+    write_manifest(cut, {**read_manifest(folder), "asked": {}}, [])
+    (cut / "model.safetensors").unlink()
+    assert "how its questions are asked" in refusal.command("serve", cut, "--port", 0)
     assert "reached from outside" in refusal.command("serve", folder, "--host", "0.0.0.0")
     assert "is not an address" in refusal.command("serve", folder, "--host", "here")
     assert "--batch" in refusal.command("serve", folder, "--batch", 0)
