@@ -73,7 +73,10 @@ class Confidence:
         manifest, calibration = read_manifest(folder), Path(folder) / CALIBRATION
         if manifest["estimator"] not in READABLE:
             raise ValueError(f"{folder}: estimator is {manifest['estimator']!r}, expected one of {', '.join(READABLE)}")
-        template = json.loads((calibration / TEMPLATE).read_text(encoding="utf-8"))
+        try:
+            template = dict(json.loads((calibration / TEMPLATE).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise ValueError(f"{calibration / TEMPLATE}: is not a template: {error}") from error
         has = {name for name in (GATE, RECALIBRATION) if f"{CALIBRATION}/{name}" in manifest["files"]}
         levels, form = (
             template.get("levels"),

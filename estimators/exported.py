@@ -17,6 +17,7 @@ from typing import Any
 CALIBRATION, MANIFEST = "calibration", "calibration.json"
 GATE, RECALIBRATION, TEMPLATE = "gate.json", "recalibration.json", "template.json"
 FORMAT = 1
+_KINDS = {"estimator": str, "options": dict, "temperature": int | float, "measured": dict}
 _WHOLE, _BLOCK, _BLOCKS = 16 * 2**20, 64 * 2**10, 256
 
 
@@ -63,12 +64,15 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         raise ValueError(f"{folder}: holds no {CALIBRATION}/{MANIFEST}; expected a folder that candor export wrote")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("files"), dict):
         raise ValueError(f"{path}: not a manifest of format {FORMAT}")
     if content.pop("hash", None) != _hash(content):
         raise ValueError(f"{path}: its hash does not fit its content: it was changed or cut off after the export")
+    for name, kind in _KINDS.items():
+        if not isinstance(content.get(name), kind):
+            raise ValueError(f"{path}: {name} is {content.get(name)!r}; expected what candor export writes")
     for name, digest in content["files"].items():
         if not (folder / name).is_file():
             if name.startswith(f"{CALIBRATION}/"):

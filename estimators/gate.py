@@ -192,7 +192,7 @@ class Gate:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ValueError(f"{path}: no such file") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not valid JSON: {error}") from error
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise ValueError(f"{path}: not a gate of format {FORMAT}")

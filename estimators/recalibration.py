@@ -94,7 +94,7 @@ class Recalibration:
         path = calibration_file(path, RECALIBRATION)
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not valid JSON: {error}") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a recalibration of format {FORMAT}")

@@ -24,7 +24,10 @@ _GAP = r"[ \t]{0,3}"
 _BULLET = rf"[ \t]{{0,8}}(?:[-*>#\u2022]{{1,6}}{_GAP}|[0-9]{{1,2}}[.)]{_GAP}){{0,3}}[{{*_`\"']{{0,4}}{_GAP}[\"']?"
 _IS = rf"[*_`\"']{{0,4}}{_GAP}(?:[:\uff1a=]|[-\u2013\u2014](?=[ \t])|(?=[ \t]*$))[*_`]{{0,4}}"
 _ANSWERS = "answer|guess|réponse|respuesta|resposta|risposta|antwort|ответ|答案|答え|정답"
-_CONFIDENCES = "confidence|certainty|probability|confiance|confianza|confiança|konfidenz|fiducia|уверенность|置信度|信心|確信度|확신도"
+_CONFIDENCES = (
+    "confidence|certainty|probability|confiance|confianza|confiança|konfidenz|fiducia"
+    "|уверенность|置信度|信心|確信度|확신도"
+)
 """The two labels, in English and in other languages."""
 _NOTE = rf"(?:{_GAP}\(([^()\n]{{0,60}})\))?"
 _ANSWER_LINE = re.compile(

@@ -164,13 +164,16 @@ def write_calibration(
 
 
 def read_template(folder: str | Path) -> AnswerTemplate | None:
-    """The template a checkpoint was trained with, or None where it carries none."""
+    """The template a checkpoint was trained with, or None where it carries none. Raises ValueError for another file."""
     path = Path(folder) / CALIBRATION_FOLDER / "template.json"
     if not path.is_file():
         return None
-    fields = json.loads(path.read_text(encoding="utf-8"))
-    levels = fields.get("levels")
-    return AnswerTemplate(**{**fields, "levels": None if levels is None else tuple(levels)})
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        levels = fields.get("levels")
+        return AnswerTemplate(**{**fields, "levels": None if levels is None else tuple(levels)})
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is not a template: {error}") from error
 
 
 def check_tokenizer(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -184,9 +187,17 @@ def check_tokenizer(folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> N
 
 
 def read_temperature(folder: str | Path) -> float:
-    """The temperature that a checkpoint's rollouts were sampled at; 1 where it does not say."""
+    """The temperature that a checkpoint's rollouts were sampled at; 1 where it does not say.
+
+    Raises ValueError for a file that holds none.
+    """
     path = Path(folder) / CALIBRATION_FOLDER / SAMPLING_FILE
-    return float(json.loads(path.read_text(encoding="utf-8"))["temperature"]) if path.is_file() else 1.0
+    if not path.is_file():
+        return 1.0
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["temperature"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: holds no temperature") from error
 
 
 def _dequantized(model: PreTrainedModel) -> PreTrainedModel:

@@ -53,7 +53,8 @@ def run(options: argparse.Namespace) -> int:
 
         endpoint = open_large(large, small.model, batch=options.batch)
     app = build_app(Chat(small, endpoint), Limits(options.max_body, options.max_waiting, key))
-    print(f"{small.model.name}: http://{options.host}:{listening.getsockname()[1]}/v1", flush=True)
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    print(f"{small.model.name}: http://{host}:{listening.getsockname()[1]}/v1", flush=True)
     build_server(app).run(sockets=[listening])
     return 0
 

@@ -81,13 +81,14 @@ def open_policy(
     from safetensors import SafetensorError
     from transformers.utils.logging import disable_progress_bar
 
-    from rl.checkpoint import check_finite, check_tokenizer, load_policy
+    from rl.checkpoint import check_finite, check_tokenizer, load_policy, read_temperature, read_template
 
     if not sys.stderr.isatty():
         disable_progress_bar()  # nobody watches a bar there
 
     def check_all(tokenizer: PreTrainedTokenizerBase) -> None:
         check_tokenizer(found, tokenizer)
+        read_template(found), read_temperature(found)  # before the weights, though others use them
         if check is not None:
             check(tokenizer)
 
@@ -99,7 +100,7 @@ def open_policy(
         return model, tokenizer
     except ConfigError:
         raise
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0]
         if isinstance(found, Path):
             raise ConfigError(f"{key}: {name} cannot be loaded: {reason}") from error

@@ -9,6 +9,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from estimators.confidence import Confidence
 from estimators.exported import CALIBRATION, GATE, MANIFEST, RECALIBRATION, file_digest, write_manifest
 from estimators.metrics.calibration import reliability
 from experiments.errors import ConfigError
@@ -43,7 +46,8 @@ def check_out(out: Path) -> None:
 def write_folder(sources: Sources, out: Path, *, adapters: str = "merge") -> Path:
     """Write the exported folder, in place of an earlier export; returns ``out``.
 
-    Raises ConfigError for weights that are not safetensors or not finite, and as :func:`check_out` does.
+    Raises ConfigError for weights that are not safetensors or not finite, for a checkpoint whose copy would not be read
+    again, and as :func:`check_out` does.
     """
     one_of("--adapters", adapters, ADAPTERS)
     check_out(out)
@@ -54,6 +58,7 @@ def write_folder(sources: Sources, out: Path, *, adapters: str = "merge") -> Pat
         _write_calibration(sources, partial)
         listed = [str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file()]
         write_manifest(partial, _manifest(sources), listed)
+        _check_readable(partial, sources.checkpoint)
         write_text(partial / "README.md", model_card(sources))
         if out.exists():
             shutil.rmtree(out)
@@ -89,7 +94,7 @@ def _copy_model(checkpoint: Path, out: Path, adapters: str) -> None:
         raise ConfigError(f"export: {checkpoint} holds no weights as safetensors")
     try:
         check_finite(saved_weights(checkpoint))
-    except ValueError as error:
+    except (ValueError, SafetensorError) as error:
         raise ConfigError(f"export: {checkpoint}: {error}") from error
     merged = is_adapter and adapters == "merge"
     for path in files:
@@ -97,6 +102,24 @@ def _copy_model(checkpoint: Path, out: Path, adapters: str) -> None:
             shutil.copyfile(path, out / path.name)
     if merged:
         _merge(checkpoint, out)
+
+
+def _check_readable(folder: Path, checkpoint: Path) -> None:
+    """Raise ConfigError where what was written could not be read again, but for the weights."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    from rl.checkpoint import check_tokenizer, read_template
+
+    try:
+        if read_template(folder) is None:
+            raise ValueError("no calibration/template.json")
+        Confidence.load(folder)
+        check_tokenizer(folder, AutoTokenizer.from_pretrained(folder))
+        if not (folder / ADAPTER_FILES[0]).is_file():  # whose base has the configuration
+            AutoConfig.from_pretrained(folder)
+    except Exception as error:  # transformers reads what others wrote, and raises what it likes
+        reason = str(error).strip().partition("\n")[0].replace(str(folder), str(checkpoint))
+        raise ConfigError(f"export: {checkpoint} would not be read again: {reason}") from error
 
 
 def _merge(checkpoint: Path, out: Path) -> None:

@@ -91,6 +91,7 @@ def read_sources(
     run = Path(run)
     checkpoint = Path(find_model(run / "final" if (run / "final").is_dir() else run, "export"))
     recipe = _recipe(checkpoint)
+    _check_temperature(checkpoint)
     probe = run / "probe" if probe is None else probe
     if not (probe / RECORDS).is_file():
         raise ConfigError(
@@ -127,6 +128,15 @@ def _recipe(checkpoint: Path) -> Recipe:
     return load_recipe(str(saved), [])
 
 
+def _check_temperature(checkpoint: Path) -> None:
+    from rl.checkpoint import read_temperature
+
+    try:
+        read_temperature(checkpoint)
+    except ValueError as error:
+        raise ConfigError(f"export: {error}") from error
+
+
 def _check_checkpoint(checkpoint: Path, probe: Path, meta: dict[str, Any]) -> None:
     probed = str(meta.get("checkpoint", ""))
     if not probed:
@@ -146,6 +156,8 @@ def _rows(path: Path, method: str) -> pd.DataFrame:
         methods = records["method"].unique().tolist()
         known = ", ".join(methods) + nearest(method, methods)
         raise ConfigError(f"export: {path} has no method {method!r}, only {known}")
+    if not rows["correct"].notna().any():
+        raise ConfigError(f"export: {path}: none of the {len(rows):,} rows of method {method!r} could be judged")
     return rows
 
 
@@ -175,10 +187,17 @@ def _recalibration(
         return None
     one_of("--recalibrate", method, METHODS)
     rows = _rows(path, of_records)
-    shared = set(rows["prompt"].dropna()) & set(reported["prompt"].dropna())
+    if rows["prompt"].isna().any():
+        raise ConfigError(
+            f"--calibration {path}: holds no prompts, so that nobody can tell whether the probe asks them"
+        )
+    confidence, correct = judged(rows)
+    if len(set(correct)) < 2:
+        raise ConfigError(f"--calibration {path}: its {len(correct):,} rows are all right or all wrong; fit on others")
+    shared = set(rows["prompt"]) & set(reported["prompt"].dropna())
     if shared:
         raise ConfigError(
             f"--calibration {path}: {len(shared):,} of its questions are among those that the probe reports; fit on "
             "others"
         )
-    return fit(method, *judged(rows))
+    return fit(method, confidence, correct)

@@ -114,7 +114,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: no such file")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected a JSON object")

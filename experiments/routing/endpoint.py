@@ -68,7 +68,7 @@ class Endpoint:
         """
         try:
             status, body, _ = self._once("GET", "/models", None)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RunError(f"{self.url}: cannot be reached: {error or type(error).__name__}") from error
         if status in (404, 405):
             return

@@ -24,6 +24,8 @@ from rewards.completion import ParsedCompletion, ParseStatus
 from rl.checkpoint import read_temperature, read_template
 from rl.rollout import encode_prompt
 
+_ASKED = ("chat", "instructions", "max_new_tokens", "dtype", "attn_implementation")
+
 
 @dataclass(frozen=True)
 class Model:
@@ -114,7 +116,12 @@ def open_small(folder: Path, name: str | None, *, batch: int, max_tokens: int | 
         confidence, manifest = Confidence.load(folder), read_manifest(folder)
     except ValueError as error:
         raise ConfigError(f"serve: {error}") from error
-    asked = manifest["asked"]
+    gone = [name for name in manifest["files"] if not (folder / name).is_file()]
+    if gone:
+        raise ConfigError(f"serve: {folder}: {gone[0]} is missing; expected a folder as candor export wrote it")
+    asked = manifest.get("asked")
+    if not isinstance(asked, dict) or not set(_ASKED) <= set(asked):
+        raise ConfigError(f"serve: {folder}: does not say how its questions are asked ({', '.join(_ASKED)})")
     model, tokenizer = open_policy(
         folder, "serve", dtype=asked["dtype"], attn_implementation=asked["attn_implementation"]
     )
@@ -124,7 +131,10 @@ def open_small(folder: Path, name: str | None, *, batch: int, max_tokens: int | 
     policy = Policy(_on_device(model), tokenizer, template, read_temperature(folder))
     estimator = None
     if confidence.estimator != VERBALIZED:
-        estimator = ESTIMATORS[confidence.estimator](**confidence.options)
+        try:
+            estimator = ESTIMATORS[confidence.estimator](**confidence.options)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"serve: {folder}: options of {confidence.estimator}: {error}") from error
     engine = Engine(policy, estimator, batch=batch)
     most = max_tokens or int(asked["max_new_tokens"])
     return Small(Model(name or folder.resolve().name, engine, asked["chat"], asked["instructions"], most), confidence)

@@ -175,6 +175,31 @@ def test_a_changed_or_missing_calibration_file_is_noticed(tmp_path: Path) -> Non
     (path / "calibration" / "template.json").unlink()
     with pytest.raises(ValueError, match=r"template\.json is missing"):
         read_manifest(path)
+    for text in ("nothing", "[" * 100_000, "3"):
+        (path / "calibration" / "template.json").write_text(text)
+        write_manifest(path, KEPT, ["model.safetensors", "calibration/template.json"])
+        with pytest.raises(ValueError, match=r"template\.json: is not a template"):
+            Confidence.load(path)
+
+
+KEPT = {"estimator": "expected_confidence", "options": {}, "temperature": 1.0, "measured": {}}
+
+
+@pytest.mark.parametrize("changes", [{"estimator": 3}, {"options": []}, {"temperature": "hot"}, {"measured": None}])
+def test_a_manifest_says_all_that_a_reading_needs(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = folder(tmp_path)
+    write_manifest(path, KEPT | changes, ["model.safetensors"])
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} is .*expected what candor export writes"):
+        Confidence.load(path)
+
+
+def test_json_nested_too_deep_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    for name, load in (("gate", Gate.load), ("recalibration", Recalibration.load), ("calibration", Confidence.load)):
+        deep = path / "calibration" / f"{name}.json"
+        deep.write_text("[" * 100_000)
+        with pytest.raises(ValueError, match=f"{name}.json: not valid JSON"):
+            load(path if name == "calibration" else deep)
 
 
 def test_the_digest_of_a_large_file_sees_its_ends_and_its_size(tmp_path: Path) -> None:

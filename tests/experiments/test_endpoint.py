@@ -200,3 +200,9 @@ def test_the_wire_is_that_of_the_openai_client(served: Served) -> None:
     theirs, request = served.requests
     assert theirs == request
     assert served.keys[0] == "Bearer secret"
+
+
+@pytest.mark.parametrize("url", ["http://[::1/v1", "http://", "http://127.0.0.1:9/v1"])
+def test_a_url_that_leads_nowhere_is_told(url: str) -> None:
+    with pytest.raises(RunError, match="cannot be reached"), Endpoint(url, EndpointSection("large")) as large:
+        large.check()

@@ -131,6 +131,52 @@ def test_what_does_not_go_together_is_refused(exported: Exported, refusal: Refus
     assert (full / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"correct": None}, "could be judged"),
+        ({"correct": 1.0}, "all right or all wrong"),
+        ({"prompt": None}, "holds no prompts"),
+    ],
+)
+def test_a_recalibration_is_not_fitted_on_what_cannot_teach_one(
+    exported: Exported, refusal: Refusal, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    records = tmp_path / "records.parquet"
+    pd.read_parquet(exported.calibration).assign(**changes).to_parquet(records)
+    fitted = ["--recalibrate", "platt", "--calibration", records]
+    assert said in refusal.command("export", exported.run, "--out", tmp_path / "out", *fitted)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", None, "would not be read again"),
+        ("tokenizer.json", b"{}", "would not be read again"),
+        ("config.json", b"{}", "would not be read again"),
+        ("calibration/template.json", None, "no calibration/template.json"),
+        ("calibration/template.json", b"{", "is not a template"),
+        ("calibration/template.json", b'{"levels": 3}', "is not a template"),
+        ("calibration/sampling.json", b"[]", "holds no temperature"),
+        ("model.safetensors", b"weights", "header"),
+    ],
+)
+def test_a_checkpoint_that_could_not_be_read_again_is_refused(
+    exported: Exported, refusal: Refusal, tmp_path: Path, name: str, content: bytes | None, said: str
+) -> None:
+    path = exported.run / "final" / name
+    kept = path.read_bytes()
+    try:
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        assert said in refusal.command("export", exported.run, "--out", tmp_path / "out")
+        assert not list(tmp_path.iterdir())
+    finally:
+        path.write_bytes(kept)
+
+
 def test_weights_that_are_not_numbers_are_refused(exported: Exported, refusal: Refusal, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 

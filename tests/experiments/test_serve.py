@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 import time
@@ -17,7 +18,9 @@ import pandas as pd
 import pytest
 
 from estimators import Confidence
+from estimators.exported import read_manifest, write_manifest
 from estimators.gate import Gate
+from tests.experiments.bad_requests import BAD, GOOD, NOUL
 from tests.experiments.conftest import Exported
 from tests.experiments.served import serve as endpoint
 from tests.factories import Refusal
@@ -205,82 +208,6 @@ def test_a_server_ends_though_a_client_is_still_sending(exported: Exported, capf
     assert "Traceback" not in capfd.readouterr().err
 
 
-GOOD = {"model": "small", "messages": [{"role": "user", "content": "1+1="}]}
-RIGHT = {"q": {"type": "noul", "instructions": "Is this answer right?"}}
-NOUL = {"model": "small", "state": "1+1=", "questions": RIGHT}
-ONE = [{"type": "choice", "name": "q", "choices": [{"value": "2"}]}]
-CHOICE = {"model": "small", "input": "1+1=", "questions": ONE}
-BAD: list[tuple[str, bytes | dict[str, Any], int, str]] = [
-    ("chat/completions", b"{", 400, "not valid JSON"),
-    ("chat/completions", b"", 400, "not valid JSON"),
-    ("chat/completions", b"[]", 400, "expected an object"),
-    ("chat/completions", b"\xff\xfe", 400, "not valid JSON"),
-    ("chat/completions", b"[" * 10_000, 400, "not valid JSON"),
-    ("chat/completions", json.dumps(GOOD | {"temperature": float("nan")}).encode(), 400, "NaN"),
-    ("chat/completions", json.dumps(GOOD | {"top_p": float("inf")}).encode(), 400, "Infinity"),
-    ("chat/completions", b"x" * 30_000, 413, "larger than 20,000 bytes"),
-    ("chat/completions", GOOD | {"model": "gpt-9"}, 404, "does not exist, only small"),
-    ("chat/completions", {"messages": GOOD["messages"]}, 400, "model: is missing"),
-    ("chat/completions", GOOD | {"model": 3}, 400, "model: expected a text"),
-    ("chat/completions", GOOD | {"temprature": 1}, 400, "did you mean temperature?"),
-    ("chat/completions", GOOD | {"temperature": 3}, 400, "from 0 to 2"),
-    ("chat/completions", GOOD | {"temperature": True}, 400, "from 0 to 2"),
-    ("chat/completions", GOOD | {"temperature": "hot"}, 400, "expected a number"),
-    ("chat/completions", GOOD | {"temperature": 10**400}, 400, "from 0 to 2"),
-    ("chat/completions", GOOD | {"seed": -(10**400)}, 400, "a whole number"),
-    ("chat/completions", GOOD | {"max_tokens": 1.5}, 400, "a whole number"),
-    ("chat/completions", GOOD | {"max_tokens": 0}, 400, "max_tokens"),
-    ("chat/completions", GOOD | {"max_tokens": 40}, 400, "at most 12"),
-    ("chat/completions", GOOD | {"max_tokens": 4000}, 400, "more than the 64"),
-    ("chat/completions", GOOD | {"n": 2}, 400, "not offered"),
-    ("chat/completions", GOOD | {"n": True}, 400, "not offered"),
-    ("chat/completions", GOOD | {"tools": [{}]}, 400, "not offered"),
-    ("chat/completions", GOOD | {"top_logprobs": 3}, 400, "needs logprobs"),
-    ("chat/completions", GOOD | {"logprobs": True, "top_logprobs": 21}, 400, "from 0 to 20"),
-    ("chat/completions", GOOD | {"stop": [""]}, 400, "stop"),
-    ("chat/completions", GOOD | {"stop": False}, 400, "stop"),
-    ("chat/completions", GOOD | {"stop": list("abcde")}, 400, "stop"),
-    ("chat/completions", GOOD | {"stream": "yes"}, 400, "true or false"),
-    ("chat/completions", GOOD | {"stream_options": {"include_usage": True}}, 400, "stream: true"),
-    ("chat/completions", GOOD | {"stream_options": 0}, 400, "stream_options"),
-    ("chat/completions", GOOD | {"messages": []}, 400, "at least one message"),
-    ("chat/completions", GOOD | {"messages": "1+1="}, 400, "at least one message"),
-    ("chat/completions", GOOD | {"messages": [{"role": "robot", "content": "x"}]}, 400, "messages[0]"),
-    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": None}]}, 400, "messages[0].content"),
-    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "a text"),
-    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": [{"type": "text"}]}]}, 400, "a text"),
-    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": []}]}, 400, "empty"),
-    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": ""}]}, 400, "empty"),
-    ("chat/completions", GOOD | {"messages": [{"role": "tool", "content": "2"}]}, 400, "messages[0]"),
-    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": "1" * 80}]}, 400, "more than the 64"),
-    ("chat/completions", GOOD | {"messages": GOOD["messages"] * 2}, 400, "single questions"),
-    ("chat/completions", GOOD | {"messages": [{"role": "assistant", "content": "2"}]}, 400, "not the user's"),
-    ("chat/completions", GOOD | {"messages": [{"role": "user", "content": "\ud800"}]}, 400, "surrogates"),
-    ("chat/completions", GOOD | {"user": "\ud800"}, 400, "surrogates"),
-    ("chat/completions/", GOOD, 404, "Not Found"),
-    ("systemone", b"{", 400, "not valid JSON"),
-    ("systemone", NOUL | {"model": "x"}, 404, "does not exist"),
-    ("systemone", NOUL | {"questions": {}}, 400, "1 to 64"),
-    ("systemone", NOUL | {"questions": []}, 400, "1 to 64"),
-    ("systemone", NOUL | {"questions": {"q": 3}}, 400, "questions.q"),
-    ("systemone", NOUL | {"questions": {"q": {"type": "score", "instructions": "how good"}}}, 400, "noul and choice"),
-    ("systemone", NOUL | {"questions": {"q": {"type": "noul", "instructions": "Is it red?"}}}, 400, "never measured"),
-    ("systemone", NOUL | {"questions": {"q": {"type": "noul", "instructions": 0}}}, 400, "expected a text"),
-    ("systemone", NOUL | {"questions": {"\udfff": RIGHT["q"]}}, 400, "surrogates"),
-    ("systemone", NOUL | {"questions": {"q": {"type": "choice", "criteria": {"a": None}}}}, 400, "2 to 255"),
-    ("systemone", NOUL | {"questions": {"q": {"type": "choice", "options": ["a", "a"]}}}, 400, "twice"),
-    ("systemone", NOUL | {"questions": {"q": {"type": "choice", "options": ["a", ""]}}}, 400, "not empty"),
-    ("systemone", NOUL | {"state": 3}, 400, "state"),
-    ("systemone", NOUL | {"state": {"question": "1+1=", "answer": 2}}, 400, "state.answer"),
-    ("systemone", NOUL | {"state": {"question": "1+1=", "answer": "2" * 90}}, 400, "does not fit"),
-    ("systemone", NOUL | {"state": [{"role": "assistant", "content": "2"}]}, 400, "without its question"),
-    ("decisions", CHOICE, 400, "2 to 255"),
-    ("decisions", CHOICE | {"questions": {}}, 400, "a list"),
-    ("decisions", CHOICE | {"questions": [RIGHT["q"] | {"type": "predicate"}]}, 400, "name"),
-    ("decisions", CHOICE | {"questions": [{"type": "noul", "name": "q"}]}, 400, "predicate and choice"),
-]  # fmt: skip
-
-
 def test_bad_input_is_told_in_the_apis_form_and_the_server_lives(url: str, rows: pd.DataFrame) -> None:
     with httpx.Client(timeout=60) as http:
         for path, body, status, said in BAD:
@@ -405,6 +332,13 @@ def test_what_cannot_be_served_is_said_before_a_model_loads(
 ) -> None:
     folder = exported.folder
     assert "holds no calibration" in refusal.command("serve", tmp_path, "--port", 0)
+    cut = tmp_path / "cut"
+    shutil.copytree(folder, cut)
+    (cut / "generation_config.json").unlink()
+    assert "generation_config.json is missing" in refusal.command("serve", cut, "--port", 0)
+    write_manifest(cut, {**read_manifest(folder), "asked": {}}, [])
+    (cut / "model.safetensors").unlink()
+    assert "how its questions are asked" in refusal.command("serve", cut, "--port", 0)
     assert "reached from outside" in refusal.command("serve", folder, "--host", "0.0.0.0")
     assert "is not an address" in refusal.command("serve", folder, "--host", "here")
     assert "--batch" in refusal.command("serve", folder, "--batch", 0)
