@@ -236,14 +236,23 @@ def _behind(key: str, error: Exception) -> str:
     return message if message.startswith(key) else f"{key}: {message}"
 
 
+_MISSING = object()
+"""No value, where null is one."""
+
+
 def differences(kept: Any, asked: Any, key: str = "") -> Iterator[str]:
-    """The dotted keys in which two mappings differ, each with what is there and what is asked for here."""
+    """The dotted keys in which two mappings differ, each with what is there and what is asked for here.
+
+    >>> list(differences({"a": {"b": None, "c": 1}}, {"a": {"c": 2}}))
+    ['a.b (there null, here nothing)', 'a.c (there 1, here 2)']
+    """
     if isinstance(kept, dict) and isinstance(asked, dict):
         for name in dict.fromkeys((*kept, *asked)):
-            yield from differences(kept.get(name), asked.get(name), f"{key}.{name}" if key else str(name))
+            there, here = (each.get(name, _MISSING) for each in (kept, asked))
+            yield from differences(there, here, f"{key}.{name}" if key else str(name))
     elif kept != asked:
         yield f"{key} (there {_shortly(kept)}, here {_shortly(asked)})"
 
 
 def _shortly(value: Any) -> str:
-    return "nothing" if value is None else reprlib.repr(value)
+    return "nothing" if value is _MISSING else "null" if value is None else reprlib.repr(value)

@@ -32,7 +32,7 @@ class Plan:
 
 
 def plan(study: Study, out: Path) -> Plan:
-    """Count what a study will run in ``out``, without a look at its weights."""
+    """Count what a study will run in ``out``, and what is done there already."""
     settings = study.settings()
     tuning = len(settings) * len(study.select.seeds) * len(study.variants)
     reporting = len(study.seeds) * len(study.variants)

@@ -33,14 +33,13 @@ from experiments.launch.jobs import UNSUBMITTED, open_executor, run_jobs
 from experiments.probe.checkpoint import other_estimators, probe_checkpoint
 from experiments.probe.measure import measure
 from experiments.probe.records import write_records
+from experiments.report.html import RECORDS
 from experiments.routing.large import large_answers, with_large
 from experiments.train import KEPT_RECIPE, check_folder, train
 from rewards.verifiers.verifier import Verifier
 from rl.files import write_json, write_text
 
 _LOG, _JOBS = "log.txt", ".jobs"
-RECORDS = "records.parquet"
-"""In a run's folder: its final policy's answers to the test questions, with each of their confidences."""
 _METHOD = "probe"
 
 
@@ -130,7 +129,10 @@ def _train_and_measure(run: Run) -> None:
 
 
 def _measure_checkpoints(run: Run, final: Path) -> list[dict[str, Any]]:
-    """The recipe's confidence at every checkpoint, by step, then all that can be read off the final policy."""
+    """The recipe's confidence at every checkpoint, by step, then all that can be read off the final policy.
+
+    Its answers to the test questions, with each of their confidences, are kept in the run's folder.
+    """
     on_test, on_validation = measured_by(run)
     checkpoints = sorted(run.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
     places: list[tuple[int, str | Path]] = [(0, on_test.model.path)]

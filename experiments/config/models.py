@@ -88,7 +88,8 @@ def open_policy(
 
     def check_all(tokenizer: PreTrainedTokenizerBase) -> None:
         check_tokenizer(found, tokenizer)
-        read_template(found), read_temperature(found)  # before the weights, though others use them
+        read_template(found)  # both are used by others, and have to be there before the weights
+        read_temperature(found)
         if check is not None:
             check(tokenizer)
 

@@ -47,7 +47,7 @@ class Limits:
 def build_app(chat: Chat, limits: Limits) -> FastAPI:
     """The application that serves ``chat``; ``chat``'s engines outlive it."""
     app = FastAPI(title="candor", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(EndedInForm)
+    app.add_middleware(ShutdownReplies)
     decider, name, started = Decider(chat.small), chat.small.model.name, int(time.time())
     at_once = 0
 
@@ -154,7 +154,7 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
     return app
 
 
-class EndedInForm:
+class ShutdownReplies:
     """ASGI middleware: a request that an ending server cancels is told so, where its reply has not begun."""
 
     def __init__(self, app: ASGIApp) -> None:

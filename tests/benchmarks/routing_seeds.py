@@ -29,6 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, metavar="DIR")
     options = parser.parse_args()
+    if not seeds(options.study):
+        parser.error(f"{options.study}: no seed of which {TRAINED} and {CONTROL} have both been measured")
     by_seed = [dict(measured(options.study, seed)) for seed in seeds(options.study)]
     heads = ["escalates by", *(f"{share:.0%}" for share in SHARES), "mean over shares"]
     show(heads, {name: np.array([each[name] for each in by_seed]) for name in by_seed[0]}, signed=False)

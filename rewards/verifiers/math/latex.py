@@ -54,6 +54,7 @@ Rule = tuple[str, re.Pattern[str], str]
 
 
 def compiled(*rules: tuple[str, str, str]) -> list[Rule]:
+    """Rules from their sign, the pattern as text, and the replacement; an empty sign is in every text."""
     return [(sign, re.compile(pattern), replacement) for sign, pattern, replacement in rules]
 
 
