@@ -114,7 +114,7 @@ def test_a_rubric_that_pays_for_wrong_answers_names_where_and_the_cure(refusal: 
 @pytest.mark.parametrize(
     ("recipe", "override"),
     [
-        ("candor", "rubric.brier.weight=2"),  # in closed form, no token of an answer earns it
+        ("candor", "rubric.brier={weight: 2, target: hybrid}"),  # in closed form, no token of an answer earns it
         ("dcpo", "rubric.brier.weight=2"),  # credited to the confidence
         ("rewarding_doubt", "rubric.log.weight=1"),  # the paper's weight: nothing but the confidence is trained
     ],
@@ -125,7 +125,7 @@ def test_a_heavy_calibration_term_that_no_answer_earns_is_safe(recipe: str, over
         load_recipe(
             recipe,
             [override, "trainer.credit=sequence", "trainer.confidence_loss_weight=0", "trainer.trained_tokens=all",
-             "trainer.confidence_entropy_coef=0", "rubric.brier.target=own", "rubric.brier_log=null"],
+             "trainer.confidence_entropy_coef=0", "rubric.brier.target=own", "rubric.spherical=null"],
         )  # fmt: skip
 
 
@@ -168,8 +168,8 @@ def test_missing_data_names_the_key_and_the_file(tmp_path: Path, refusal: Refusa
 def test_the_closed_form_needs_levels_and_a_term_to_take(refusal: Refusal) -> None:
     message = refusal.recipe("candor", "task.template.levels=null")
     assert message.startswith("trainer.confidence_loss_weight: the closed form needs task.template.levels")
-    for override in ("rubric.brier=null", "rubric.brier.weight=0"):
-        message = refusal.recipe("candor", "rubric.brier_log=null", override)
+    for override in ("rubric.spherical=null", "rubric.spherical.weight=0"):
+        message = refusal.recipe("candor", override)
         assert message.startswith("trainer.confidence_loss_weight: has nothing to take in closed form")
     free = ["task.template.levels=null", "trainer.confidence_loss_weight=0"]
     assert "estimators.expected_confidence: needs task.template.levels" in refusal.recipe("candor", *free)
