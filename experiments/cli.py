@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 done, 1 failed, or the rubric that was audited is hackable, 2 cannot be run as asked, 130 interrupted, 143 and 129
     ended by SIGTERM and SIGHUP, 141 whoever read the output has left (``candor audit candor | head -3``).
     """
-    _print_what_cannot_be_encoded()
+    _prepare_output()
     options = _parse(arguments)
     try:
         with _ended_by_signals():
@@ -152,8 +152,13 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
 
 
-def _print_what_cannot_be_encoded() -> None:
-    """Characters that an output's encoding lacks, or that stand for bytes of a path, are printed as escapes."""
+def _prepare_output() -> None:
+    """Have an output that is closed (``candor audit candor >&-``) take everything, and one that is open any character.
+
+    Characters that an output's encoding lacks, or that stand for bytes of a path, are printed as escapes.
+    """
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -168,7 +173,7 @@ def _is_unread(descriptor: int) -> bool:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command as :func:`main` does, but let what it raises go on to the caller."""
-    _print_what_cannot_be_encoded()
+    _prepare_output()
     return _run(_parse(arguments))
 
 

@@ -58,7 +58,7 @@ from rl.monitoring.completion_tables import CompletionTables
 from rl.monitoring.monitors import Monitors
 from rl.monitoring.progress import Progress
 from rl.monitoring.stopping import StopOnSignal
-from rl.resume import check_layout, check_policy
+from rl.resume import check_layout, check_policy, check_whole
 from rl.trainer import FailedUpdateError
 
 FINAL, KEPT_RECIPE = "final", "recipe.yaml"
@@ -128,6 +128,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     arguments = run_arguments(recipe, out)
     checkpoint = last_complete_checkpoint(out) if resume else None
     if checkpoint is not None:
+        _check_fit(check_whole, checkpoint)
         _check_fit(check_layout, checkpoint, arguments)
     if METHODS[recipe.method].own_answers:
         check_own_answers(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 _LEAST_SIMILARITY = 0.5
@@ -24,8 +25,15 @@ def nearest(name: object, allowed: Iterable[str]) -> str:
 def closest(name: object, allowed: Iterable[str], similarity: float = _LEAST_SIMILARITY) -> str | None:
     """The allowed name that is closest to ``name``, of at least that ratio in [0, 1]; None if none is.
 
-    >>> closest("confidense", ["correct", "confidence"], 0.85)
-    'confidence'
+    Case and what stands between words do not count.
+
+    >>> closest("confidense", ["correct", "confidence"], 0.85), closest("Question ID", ["question_id"], 1.0)
+    ('confidence', 'question_id')
     """
-    close = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=similarity)
-    return close[0] if close else None
+    plain = {_plain(each): each for each in reversed(list(allowed))}
+    close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=similarity)
+    return plain[close[0]] if close else None
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[\s_-]+", "_", str(name).casefold())

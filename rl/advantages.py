@@ -56,8 +56,16 @@ def centred_rewards(rewards_NK: torch.Tensor, group_size: int, scaling: str) -> 
         centred = centred / (_deviation(grouped, dim=1) + _EPSILON)
     elif scaling == "batch":
         centred = centred / (_deviation(rewards_NK, dim=0).unsqueeze(0) + _EPSILON)
-    centred = torch.where(judged & (counts > 1), centred, torch.zeros_like(centred))
+    differ = _differ(grouped, dim=1)
+    centred = torch.where(judged & (counts > 1) & differ, centred, torch.zeros_like(centred))
     return centred.reshape(total, terms)
+
+
+def _differ(values: torch.Tensor, dim: int) -> torch.Tensor:
+    """Whether any two judged values differ: the mean of equal ones can be a bit off, which a scale magnifies."""
+    high = values.nan_to_num(nan=-torch.inf).amax(dim=dim, keepdim=True)
+    low = values.nan_to_num(nan=torch.inf).amin(dim=dim, keepdim=True)
+    return high > low
 
 
 def _deviation(values: torch.Tensor, dim: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rl.checkpoint import check_finite, saved_weights, vocabulary_digest
-from rl.files import write_json
+from rl.files import changed_file, write_json
 
 PROGRESS_FILE = "progress.json"
 _PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model.bin")
@@ -32,6 +32,16 @@ def write_progress(checkpoint: Path, arguments: Any, counters: dict[str, int]) -
 def read_counters(checkpoint: Path) -> dict[str, int]:
     """What the trainer had counted."""
     return json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))["counters"]
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Raise ValueError for a checkpoint of which a file is gone, or of another size than was written.
+
+    Without a file of optimizer, schedule or random states transformers starts those anew, and says nothing.
+    """
+    changed = changed_file(checkpoint)
+    if changed is not None:
+        raise ValueError(f"{checkpoint} cannot be gone on from: {changed}")
 
 
 def check_layout(checkpoint: Path, arguments: Any) -> None:

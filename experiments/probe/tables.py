@@ -210,7 +210,17 @@ class _Rows(Sequence[str]):
 
 
 def _with_index_as_columns(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the named levels of its index as columns; a level without a name only counts the rows."""
+    """The frame with the named levels of its index as columns; numbers without a name only count the rows.
+
+    Raises DataError for a level of texts or dates without a name, which says something, but not what.
+    """
+    for level, name in enumerate(frame.index.names):
+        values = frame.index.get_level_values(level)
+        if name is None and len(values) and not pd.api.types.is_numeric_dtype(values.dtype):
+            raise DataError(
+                f"{path}: its index holds values such as {_shown(values[0])} and has no name; give it the name of a "
+                "column (rename_axis), such as question_id, or drop it (reset_index(drop=True))"
+            )
     named = [name for name in frame.index.names if name is not None]
     twice = [name for name in named if name in frame.columns]
     if twice:
@@ -265,14 +275,31 @@ def plain_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def plain_number(value: Any) -> str:
+    """A finite number of Python, NumPy or :mod:`decimal` as people write it: no point behind whole ones, no exponent.
+
+    A column of whole numbers with a gap in it comes as floats: 4.0 was written as 4. Floats from 1e30 on, and those
+    below 1e-30, keep their exponent.
+
+    >>> [plain_number(value) for value in (4.0, 0.5, 1e20, 1e-7, decimal.Decimal("1E+2"), 1e300)]
+    ['4', '0.5', '100000000000000000000', '0.0000001', '100', '1e+300']
+    """
+    if isinstance(value, int | np.integer):
+        return str(value)
+    if value == 0:
+        return "0"
+    if not 1e-30 < abs(value) < 1e30:
+        return str(value)
+    if isinstance(value, decimal.Decimal):
+        return f"{value.to_integral_value():f}" if value == value.to_integral_value() else f"{value:f}"
+    return np.format_float_positional(value, trim="-")
+
+
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return plain_text(value)
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(value)
     if _is_number(value) and math.isfinite(value):
-        # A column of whole numbers with a gap in it comes as floats: 4.0 was written as 4.
-        return str(int(value)) if value == int(value) and abs(value) < 2**53 else str(value)
+        return plain_number(value)
     if isinstance(value, datetime.date | datetime.time | datetime.timedelta | uuid.UUID):
         return str(value)
     raise ValueError

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from experiments.probe.tables import plain_number
 from rewards.nearest import nearest
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
@@ -32,8 +34,8 @@ def value_of(record: Mapping[str, Any], column: str) -> Any:
 
 def text_of(value: Any, name: str) -> str:
     """A value that is a text, or a number as one. Raises ValueError for anything else and for an empty text."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value)
+    if isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool) and math.isfinite(value):
+        return plain_number(value)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r}, expected text")
     if not value.strip():

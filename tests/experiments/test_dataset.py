@@ -7,9 +7,11 @@ import json
 import re
 import tracemalloc
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from experiments.errors import ConfigError
@@ -92,6 +94,19 @@ def test_rows_are_drawn_by_seed_each_as_likely_as_any_other(tmp_path: Path) -> N
         mine.rows("test", 41)
     with pytest.raises(ValueError, match="'validation' is not one of test"):
         mine.rows("validation")
+
+
+def test_golds_that_are_numbers_are_written_out(tmp_path: Path) -> None:
+    golds = [Decimal("5"), Decimal("0.50"), Decimal("1E+2"), Decimal("0.0000001")]
+    frame = pd.DataFrame({"prompt": ["a?", "b?", "c?", "d?"], "answer": golds})
+    frame.to_parquet(tmp_path / "mine.parquet")
+    settings: dict[str, Any] = {"chat": False, "instructions": False, "splits": {"test": "train"}}
+    read = Dataset(path=str(tmp_path / "mine.parquet"), **settings).rows("test")
+    assert [float(row["answer"]) for row in read] == [5, 0.5, 100, 1e-7] and not any(
+        "E" in row["answer"] for row in read
+    )
+    floats = task(tmp_path, *({"prompt": f"{each}?", "answer": each} for each in (5.0, 1e20, 1e-7))).rows("test")
+    assert [row["answer"] for row in floats] == ["5", "100000000000000000000", "0.0000001"]
 
 
 def test_one_file_is_split_by_the_text_of_its_questions(tmp_path: Path) -> None:

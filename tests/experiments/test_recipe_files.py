@@ -47,17 +47,17 @@ def test_listings_say_what_each_recipe_trains() -> None:
     described = {each["name"]: each for each in describe_recipes()}
     assert list(described) == recipe_names()
     own = described["candor"]["rubric"]
-    assert {name: weight for name, weight in own.items() if "brier" not in name} == described["rlvr"]["rubric"]
-    assert own["brier"] > 0  # rlvr's terms, and one of its own
+    assert {name: weight for name, weight in own.items() if name != "spherical"} == described["rlvr"]["rubric"]
+    assert own["spherical"] > 0  # rlvr's terms, and one of its own
     assert described["candor"]["model"] == described["rlvr"]["model"] == "tiny-small"
     assert described["warm_start"]["method"] == "sft"
     assert all(Path(each["path"]).is_file() for each in described.values())
 
 
-def test_the_recipes_that_are_compared_differ_only_in_reward_and_credit() -> None:
+def test_the_recipes_that_are_compared_differ_only_in_reward_credit_and_each_ones_best_rate() -> None:
     control, recommended = load_recipe("rlvr"), load_recipe("candor")
     changed = {key for key, value in recommended.trainer.items() if control.trainer.get(key) != value}
-    assert changed == {"confidence_loss_weight", "confidence_entropy_coef", "confidence_entropy_end"}
+    assert changed == {"confidence_loss_weight", "confidence_entropy_coef", "confidence_entropy_end", "learning_rate"}
     assert control.task == recommended.task
     assert control.model == recommended.model
     assert control.probe == dataclasses.replace(recommended.probe, confidence="verbalized")
@@ -86,8 +86,8 @@ def test_overrides_are_read_as_yaml_in_the_type_of_their_field() -> None:
             "trainer.max_steps=7",
             "trainer.bf16=true",
             "trainer.save_strategy=no",
-            "rubric.brier.segments=[confidence]",
-            "rubric.brier.weight=0.2",
+            "rubric.spherical.segments=[confidence]",
+            "rubric.spherical.weight=0.2",
             "probe.escalate_to=null",
             "task.template.levels=['0.1', '0.9']",
             "model.lora={r: 4}",
@@ -97,8 +97,8 @@ def test_overrides_are_read_as_yaml_in_the_type_of_their_field() -> None:
     assert recipe.trainer["max_steps"] == 7
     assert recipe.trainer["bf16"] is True
     assert recipe.trainer["save_strategy"] == "no"
-    assert recipe.rubric.segments[recipe.rubric.names.index("brier")] == ("confidence",)
-    assert recipe.rubric.weights[recipe.rubric.names.index("brier")] == 0.2
+    assert recipe.rubric.segments[recipe.rubric.names.index("spherical")] == ("confidence",)
+    assert recipe.rubric.weights[recipe.rubric.names.index("spherical")] == 0.2
     assert recipe.probe.escalate_to is None
     assert recipe.template.levels == ("0.1", "0.9")
     assert load_recipe("rlvr", ["task.template.levels=[0, 0.5, 1.0]"]).template.levels == ("0", "0.5", "1.0")

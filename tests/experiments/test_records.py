@@ -79,6 +79,8 @@ def test_a_bad_value_is_named_with_its_line_and_what_was_expected(
         ("typo.jsonl", '{"confidance": 0.5, "correct": 1}\n', ["'confidance' is there", "did you mean 'confidence'"]),
         ("lacks.jsonl", '{"confidence": 0.5}\n', ["no column 'correct'", "only 'confidence'"]),
         ("metod.jsonl", '{"confidence": 0.5, "correct": 1, "metod": "a"}\n', ["'metod'", "did you mean 'method'"]),
+        ("case.jsonl", '{"confidence": 0.5, "correct": 1, "METHOD": "a"}\n', ["'METHOD'", "did you mean 'method'"]),
+        ("id.jsonl", '{"confidence": 0.5, "correct": 1, "Question ID": "a"}\n', ["did you mean 'question_id'"]),
     ],
 )
 def test_a_bad_file_is_named_with_the_cure(tmp_path: Path, name: str, content: str | bytes, parts: list[str]) -> None:
@@ -174,6 +176,15 @@ def test_the_index_of_a_parquet_file_is_columns(tmp_path: Path, index: list[str]
     frame.set_index(index).to_parquet(tmp_path / "indexed.parquet")
     plain, indexed = (read_records(tmp_path / f"{name}.parquet") for name in ("plain", "indexed"))
     pd.testing.assert_frame_equal(plain, indexed)
+
+
+def test_an_index_that_says_something_needs_a_name(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"confidence": [0.1, 0.2], "correct": [0, 1]}, index=["first", "second"])
+    frame.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: its index holds values such as 'first' and has no name; give it"):
+        read_records(tmp_path / "a.parquet")
+    frame.set_axis([3, 3]).to_parquet(tmp_path / "b.parquet")
+    assert len(read_records(tmp_path / "b.parquet")) == 2, "what filtering and joining leave counts the rows"
 
 
 def test_an_index_that_is_a_column_too_is_named(tmp_path: Path) -> None:

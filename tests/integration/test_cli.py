@@ -66,7 +66,7 @@ def test_recipes_are_listed_as_a_table(capsys: pytest.CaptureFixture[str], monke
     lines = [line for line in printed if line and line[0] in recipe_names()]
     assert sorted(line[0] for line in lines) == sorted(recipe_names())
     (candor,) = [line for line in lines if line[0] == "candor"]
-    assert {"arithmetic", "tiny-small", "grpo", "brier"} <= set(candor)
+    assert {"arithmetic", "tiny-small", "grpo", "spherical"} <= set(candor)
 
 
 def test_recipes_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,6 +297,14 @@ def test_a_finished_training_is_not_done_again(
         pytest.skip("the run has not been finished by the test before")
     monkeypatch.setattr("rl.checkpoint.load_policy", lambda *_, **__: pytest.fail("trained again"))
     assert main(["train", str(small_recipe), "--out", str(out), "--resume"]) == 0
+
+
+def test_a_closed_output_changes_no_status() -> None:
+    """``candor audit candor >&-``, whose status says whether the rubric is safe."""
+    candor = f"{sys.executable} -m experiments audit"
+    shell = f"{candor} candor >&-; echo $?; {candor} rlcr rubric.brier.weight=2 >&- 2>&-; echo $?"
+    done = subprocess.run(["bash", "-c", shell], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["0", "1"], "")
 
 
 @pytest.mark.parametrize("command", [["recipes", "--json"], ["audit", "candor"]])

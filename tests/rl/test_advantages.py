@@ -123,6 +123,20 @@ def test_an_only_judged_sibling_has_nothing_to_be_compared_with(scaling: str) ->
     assert (centred(values, scaling) == 0).all()
 
 
+@pytest.mark.parametrize("scaling", SCALINGS)
+@given(constants=arrays(np.float32, 4, elements=st.floats(-10, 10, width=32)), size=st.sampled_from([3, 7, 8, 16]))
+def test_siblings_of_equal_rewards_have_no_advantage_not_even_a_bit(
+    scaling: str, constants: np.ndarray, size: int
+) -> None:
+    # In float32 the mean of eight times .1 is not .1; gdpo divides what is left by its own deviation.
+    rewards_N1 = torch.tensor(constants).repeat_interleave(size).unsqueeze(1)
+    advantages = term_advantages(rewards_N1, size, [scaling])
+    assert (advantages == 0).all()
+    summed = sequence_advantages(rewards_N1.repeat(1, 2), torch.tensor([1.0, 0.3]), size, scaling)
+    assert (summed == 0).all()
+    assert (summed / batch_scale(summed) == 0).all()
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="7 rewards do not divide into groups of 4"):
         centred_rewards(torch.zeros(7, 1), 4, "none")

@@ -16,6 +16,7 @@ from rewards.template import AnswerTemplate
 from rl.checkpoint import add_template_tokens, load_policy, read_template, write_calibration
 from rl.files import (
     CheckpointError,
+    changed_file,
     keep_last_checkpoints,
     last_complete_checkpoint,
     mark_complete,
@@ -23,6 +24,7 @@ from rl.files import (
     write_text,
 )
 from rl.monitoring.callbacks import WholeCheckpoints
+from rl.resume import check_whole
 
 RUBRIC = Rubric.from_config({"accuracy": {"weight": 1.0}, "brier": {"weight": 0.5, "segments": ["confidence"]}})
 
@@ -139,6 +141,21 @@ def test_the_last_complete_checkpoint_is_the_highest_step_with_a_mark(tmp_path: 
     for step in (9, 10):
         mark_complete(tmp_path / f"checkpoint-{step}", step)
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+
+
+def test_a_file_that_is_gone_or_cut_off_since_the_mark_is_named(tmp_path: Path) -> None:
+    (tmp_path / "global_step2").mkdir()
+    for name in ("optimizer.pt", "rng_state_1.pth", "global_step2/states.pt"):
+        (tmp_path / name).write_bytes(b"some bytes")
+    mark_complete(tmp_path, 2)
+    assert changed_file(tmp_path) is None
+    (tmp_path / "more").touch()
+    assert changed_file(tmp_path) is None, "what was added since is no matter"
+    (tmp_path / "rng_state_1.pth").write_bytes(b"some")
+    assert changed_file(tmp_path) == "its rng_state_1.pth has 4 bytes, 10 were written"
+    (tmp_path / "global_step2" / "states.pt").unlink()
+    with pytest.raises(ValueError, match=r"cannot be gone on from: its global_step2/states.pt is gone"):
+        check_whole(tmp_path)
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(None, [1, 2, 3, 4, 5]), (1, [4, 5]), (2, [3, 4, 5]), (9, [1, 3, 4, 5])])
