@@ -207,9 +207,9 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     return out / FINAL
 
 
-def _check_fit(check: Callable[[Path, Any], None], checkpoint: Path, run: Any) -> None:
+def _check_fit(check: Callable[..., None], checkpoint: Path, *of_the_run: Any) -> None:
     try:
-        check(checkpoint, run)
+        check(checkpoint, *of_the_run)
     except (ValueError, OSError, SafetensorError) as error:
         raise ConfigError(f"--resume: {' '.join(str(error).split())}") from error
 

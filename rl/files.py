@@ -60,23 +60,15 @@ def keep_lines_up_to(path: Path, step: int) -> None:
 def mark_complete(checkpoint: str | Path, step: int) -> None:
     """Leave the mark by which a resume knows that every file of this checkpoint was written, and which those are."""
     folder = Path(checkpoint)
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    write_json(folder / _COMPLETE, {"step": step, "bytes": dict(sorted(sizes.items()))})
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    write_json(folder / _COMPLETE, {"step": step, "files": names})
 
 
-def changed_file(checkpoint: str | Path) -> str | None:
-    """What has become of the first file that is no longer as :func:`mark_complete` found it; None if all are.
-
-    Looks at names and sizes, so that a copy that lost a file or was cut off is seen at once.
-    """
+def lost_files(checkpoint: str | Path) -> list[str]:
+    """Names of the files that :func:`mark_complete` found in a checkpoint and that are gone."""
     folder = Path(checkpoint)
-    for name, size in json.loads((folder / _COMPLETE).read_text(encoding="utf-8")).get("bytes", {}).items():
-        path = folder / name
-        if not path.is_file():
-            return f"its {name} is gone"
-        if path.stat().st_size != size:
-            return f"its {name} has {path.stat().st_size} bytes, {size} were written"
-    return None
+    written = json.loads((folder / _COMPLETE).read_text(encoding="utf-8")).get("files", [])
+    return [name for name in written if not (folder / name).is_file()]
 
 
 def is_complete(checkpoint: str | Path) -> bool:

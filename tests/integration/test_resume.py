@@ -153,6 +153,24 @@ def test_a_run_is_not_resumed_with_its_batches_split_in_another_way(
     assert steps_in(out) == before and not (out / "final").exists()
 
 
+def test_a_run_is_not_resumed_from_a_part_of_its_state(
+    write_recipe: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # transformers goes on without a file that it does not find, to other weights.
+    recipe, out = str(write_recipe(trainer={"max_steps": 4})), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Progress, "on_step_end", interrupt_after_step)
+        assert main(["train", recipe, "--out", str(out)]) == 130
+    checkpoint = out / f"checkpoint-{SAVE}"
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"):
+        (checkpoint / name).rename(out / name)
+        capsys.readouterr()
+        assert main(["train", recipe, "--out", str(out), "--resume"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"candor: --resume: {checkpoint} cannot be gone on from: its {name} is gone"
+        (out / name).rename(checkpoint / name)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", ["grpo", "ppo", "sft"])
