@@ -47,10 +47,14 @@ class Variant:
 
 @dataclass(frozen=True)
 class Selection:
-    """How a variant's setting is chosen: by the mean of ``metric`` over ``seeds`` at the last measured checkpoint."""
+    """How a variant's setting is chosen: by the mean of ``metric`` over ``seeds`` at the last measured checkpoint.
+
+    ``size`` is how many validation questions the checkpoints of these runs are asked, None as many as the others.
+    """
 
     metric: str = REWARD
     seeds: list[int] = field(default_factory=list)
+    size: AtLeastOne | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,8 @@ class Run:
     recipe: str
     overrides: tuple[str, ...]
     folder: Path
+    curve_size: int | None = None
+    """Validation questions at each checkpoint, None for ``CURVE_SIZE`` but no more than the probe has."""
 
     @property
     def measures(self) -> list[dict[str, Any]]:
@@ -196,8 +202,8 @@ class Run:
     @property
     def final(self) -> dict[str, dict[str, Any]]:
         """Method -> the entry of the final policy, with ``split`` test, the recipe's method first."""
-        measures, last = self.measures, len(self._own()) - 1
-        return {entry["method"]: entry for entry in measures[last:]}
+        measures = self.measures
+        return {entry["method"]: entry for entry in measures[measures.index(self._own()[-1]) :]}
 
     def _own(self) -> list[dict[str, Any]]:
         measures = self.measures
@@ -240,7 +246,8 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
         study.set[key] = parse_yaml(value, f"override {override!r}")
     for variant in study.variants:  # every recipe is checked before the first one is trained
         for setting in study.settings():
-            on_test, on_validation = measured_by(planned_run(study, variant, setting, study.seeds[0], Path()))
+            seed = (study.select.seeds or study.seeds)[0]
+            on_test, on_validation = measured_by(planned_run(study, variant, setting, seed, Path()))
             if study.select.seeds and on_validation.probe.split != "validation":
                 raise ConfigError(f"study.grid: the task of variant {variant} has no validation questions to choose by")
             check_measuring(on_test, on_validation)
@@ -254,15 +261,20 @@ def planned_run(study: Study, variant: str, setting: dict[str, Any], seed: int, 
     values |= {"trainer.seed": seed, "trainer.save_steps": study.every, "trainer.save_total_limit": 100_000}
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in values.items())
     folder = out / variant / (in_a_name(setting) or "only") / f"seed-{seed}"
-    return Run(study.name, variant, setting, seed, chosen.recipe, overrides, folder)
+    size = study.select.size if seed in study.select.seeds else None
+    return Run(study.name, variant, setting, seed, chosen.recipe, overrides, folder, size)
 
 
 def measured_by(run: Run) -> tuple[Recipe, Recipe]:
-    """The recipe of a run, and the same for checkpoints on the way: fewer questions, of the validation split."""
+    """The recipe of a run, and the same for checkpoints on the way.
+
+    Those are asked fewer questions, of the validation split, and no map is fitted to their confidences.
+    """
     on_test = load_recipe(run.recipe, run.overrides)
     validation = "validation" if "validation" in on_test.task.splits else on_test.probe.split
-    size = min(CURVE_SIZE, on_test.probe.size)
-    return on_test, load_recipe(run.recipe, [*run.overrides, f"probe.split={validation}", f"probe.size={size}"])
+    size = run.curve_size or min(CURVE_SIZE, on_test.probe.size)
+    on_the_way = [f"probe.split={validation}", f"probe.size={size}", "probe.recalibrate=null"]
+    return on_test, load_recipe(run.recipe, [*run.overrides, *on_the_way])
 
 
 def check_models(study: Study) -> None:

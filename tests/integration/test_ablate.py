@@ -28,7 +28,7 @@ from experiments.errors import ConfigError
 from experiments.launch.shapes import shape_of
 
 ROOT = Path(__file__).parents[2]
-METHODS = ["answer_probability", "answer_probability_isotonic"]
+METHODS = ["answer_probability", "answer_probability_isotonic", "verbalized_isotonic"]
 TWO_RATES = {"grid": {"trainer.learning_rate": [1e-4, 1e-3]}}
 
 
@@ -110,11 +110,11 @@ def test_a_study_trains_chooses_measures_and_draws(
         set={
             "trainer.report_to": "wandb",
             "estimators.answer_probability": {},
-            "probe.recalibrate": {"answer_probability": ["isotonic"]},
+            "probe.recalibrate": {"answer_probability": ["isotonic"], "verbalized": ["isotonic"]},
             "probe.recalibration_size": 40,
         },
         grid={"trainer.learning_rate": [1e-9, 1e-2]},
-        select={"seeds": [7]},
+        select={"seeds": [7], "size": 30},
         seeds=[0],
         every=2,
     )
@@ -124,13 +124,15 @@ def test_a_study_trains_chooses_measures_and_draws(
     wandb.teardown()  # or this process would keep WANDB_DIR
     rows = pd.read_parquet(out / "results.parquet")
     others = rows[(rows["metric"] == "brier") & (rows["method"] != "verbalized")]
-    assert set(others["method"]) == set(METHODS) and len(others) == 3 * 2
+    assert set(others["method"]) == set(METHODS) and len(others) == 3 * 3
     brier = rows[(rows["metric"] == "brier") & (rows["method"] == "verbalized")]
     assert len(brier) == 3 * 4, "two settings to choose and one run to report, at steps 0, 2, 4 and the end"
     assert set(brier[brier["role"] == "selection"]["seed"]) == {7}
     assert set(brier[brier["role"] == "reporting"]["seed"]) == {0}
     kept = pd.concat([pd.read_parquet(path) for path in out.glob("whole/*/seed-0/records.parquet")])
-    assert len(kept) == 40 * 3 and set(kept["method"]) == {"probe", *(f"probe_{each}" for each in METHODS)}
+    assert len(kept) == 40 * 4 and set(kept["method"]) == {"probe", *(f"probe_{each}" for each in METHODS)}
+    asked = {seed: next(out.glob(f"whole/*/seed-{seed}/log.txt")).read_text() for seed in (0, 7)}
+    assert "question 30 of 30" in asked[7] and "question 30 of 30" not in asked[0]
     row = summary["variants"]["whole"]
     assert list(summary["readings"]["whole"]) == METHODS
     own = rows[(rows["role"] == "selection") & (rows["step"] == 4) & (rows["split"] == "validation")]
