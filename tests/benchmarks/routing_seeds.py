@@ -11,6 +11,7 @@ on the prompt the best one is shown, chosen on the measured half, which flatters
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from estimators.metrics.resampling import student
 from estimators.metrics.routing import routing_curve
+from experiments.ablation.study import in_a_name
 from experiments.routing.outcomes import read_outcomes, routed_records
 from experiments.routing.routers import ROUTERS, TfidfVectors
 
@@ -29,9 +31,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, metavar="DIR")
     options = parser.parse_args()
-    if not seeds(options.study):
-        parser.error(f"{options.study}: no seed of which {TRAINED} and {CONTROL} have both been measured")
-    by_seed = [dict(measured(options.study, seed)) for seed in seeds(options.study)]
+    if not (options.study / "summary.json").is_file():
+        parser.error(f"{options.study}: holds no summary.json; is it the folder of a study that has ended?")
+    by_seed = [dict(measured(folders)) for folders in reported(options.study)]
     heads = ["escalates by", *(f"{share:.0%}" for share in SHARES), "mean over shares"]
     show(heads, {name: np.array([each[name] for each in by_seed]) for name in by_seed[0]}, signed=False)
     first = next(iter(by_seed[0]))
@@ -39,18 +41,20 @@ def main() -> None:
     show([f"{first} less", *heads[1:]], rest, signed=True)
 
 
-def seeds(study: Path) -> list[str]:
-    """The seeds that both variants have been measured with."""
-    found = [
-        {path.parent.name for path in study.glob(f"{name}/*/seed-*/records.parquet")} for name in (TRAINED, CONTROL)
+def reported(study: Path) -> list[dict[str, Path]]:
+    """For each seed that is reported, the folders of both variants' runs at the settings that were chosen for them."""
+    variants = json.loads((study / "summary.json").read_text(encoding="utf-8"))["variants"]
+    at = {name: study / name / (in_a_name(variants[name]["setting"]) or "only") for name in (TRAINED, CONTROL)}
+    return [
+        {name: folder / f"seed-{seed}" for name, folder in at.items()}
+        for seed in variants[TRAINED]["accuracy"]["seeds"]
     ]
-    return sorted(found[0] & found[1])
 
 
-def measured(study: Path, seed: str) -> Iterator[tuple[str, np.ndarray]]:
+def measured(folders: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
     """Name -> the pair's accuracy at each of ``SHARES`` and on average over all shares."""
-    for variant in (TRAINED, CONTROL):
-        (path,) = study.glob(f"{variant}/*/{seed}/records.parquet")
+    for variant, folder in folders.items():
+        path = folder / "records.parquet"
         records = routed_records(read_outcomes(path), TfidfVectors)
         curves = {
             str(method): accuracy_at(
