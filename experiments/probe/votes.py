@@ -53,6 +53,7 @@ def plans(settings: VoteSettings, trials: bool) -> dict[str, Plan]:
         "cannot turn": Decided(),
         "turns at most 1%": Decided(0.01),
         "turns at most 5%": Decided(0.05),
+        "turns at most 10%": Decided(0.1),
         "turns at most 20%": Decided(0.2),
     }
     if trials:

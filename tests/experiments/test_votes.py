@@ -104,7 +104,7 @@ def test_plans_are_compared_on_the_same_traces(tmp_path: Path, trials: bool) -> 
     # A vote that cannot turn is the full vote, for fewer tokens, but where the full vote ties.
     assert measured["cannot turn"]["saved"]["value"] > 0.1
     assert abs(measured["cannot turn"]["difference"]["value"]) <= 1 / 20
-    curve = [measured[f"turns at most {each}%"]["saved"]["value"] for each in (1, 5, 20)]
+    curve = [measured[f"turns at most {each}%"]["saved"]["value"] for each in (1, 5, 10, 20)]
     assert curve == sorted(curve) and curve[0] >= measured["cannot turn"]["saved"]["value"] - 1e-9
     if trials:  # every trace exits after two tokens and three of the trial
         assert measured["trial exit .95, full vote"]["tokens"]["value"] == pytest.approx(8 * 3)
