@@ -25,7 +25,7 @@ def nearest(name: object, allowed: Iterable[str]) -> str:
 def closest(name: object, allowed: Iterable[str], similarity: float = _LEAST_SIMILARITY) -> str | None:
     """The allowed name that is closest to ``name``, of at least that ratio in [0, 1]; None if none is.
 
-    Case and what stands between words do not count.
+    Case, and whether spaces, ``_`` or ``-`` stand between words, do not count.
 
     >>> closest("confidense", ["correct", "confidence"], 0.85), closest("Question ID", ["question_id"], 1.0)
     ('confidence', 'question_id')
@@ -36,4 +36,4 @@ def closest(name: object, allowed: Iterable[str], similarity: float = _LEAST_SIM
 
 
 def _plain(name: object) -> str:
-    return re.sub(r"[\s_-]+", "_", str(name).casefold())
+    return re.sub(r"[\s_-]+", "_", str(name).strip().casefold())

@@ -112,7 +112,10 @@ def sequence_advantages(
         if scaling in ("group", "batch"):
             total_N1 = (neutral_rewards(summed_NK, group_size) * weights).sum(dim=1, keepdim=True)
             total_N1[summed_NK.isnan().all(dim=1)] = torch.nan
+            # A NaN's place is taken by the mean of its siblings, which can be a bit off.
+            differ_G1 = _differ(summed_NK.view(-1, group_size, len(together)), dim=1).any(dim=2)
             advantages_N = centred_rewards(total_N1, group_size, scaling).squeeze(1)
+            advantages_N = advantages_N * differ_G1.expand(-1, group_size).reshape(-1)
         else:
             advantages_N = (centred_rewards(summed_NK, group_size, scaling) * weights).sum(dim=1)
     for term, own in enumerate(own_K):

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 _COMPLETE = "candor_complete.json"
 _CHECKPOINTS = "checkpoint-*"
+_TORCH = (".pt", ".pth")
 
 
 class CheckpointError(RuntimeError):
@@ -58,17 +59,25 @@ def keep_lines_up_to(path: Path, step: int) -> None:
 
 
 def mark_complete(checkpoint: str | Path, step: int) -> None:
-    """Leave the mark by which a resume knows that every file of this checkpoint was written, and which those are."""
+    """Leave the mark by which a resume knows that every file of this checkpoint was written, and how long each was."""
     folder = Path(checkpoint)
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    write_json(folder / _COMPLETE, {"step": step, "files": names})
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    write_json(folder / _COMPLETE, {"step": step, "bytes": dict(sorted(sizes.items()))})
 
 
-def lost_files(checkpoint: str | Path) -> list[str]:
-    """Names of the files that :func:`mark_complete` found in a checkpoint and that are gone."""
+def damaged_file(checkpoint: str | Path) -> str | None:
+    """What has become of a file that :func:`mark_complete` found and that is gone, or of torch's, of another size.
+
+    None where that is none of them. Other files say themselves what is wrong with them when they are read.
+    """
     folder = Path(checkpoint)
-    written = json.loads((folder / _COMPLETE).read_text(encoding="utf-8")).get("files", [])
-    return [name for name in written if not (folder / name).is_file()]
+    for name, size in json.loads((folder / _COMPLETE).read_text(encoding="utf-8")).get("bytes", {}).items():
+        path = folder / name
+        if not path.is_file():
+            return f"its {name} is gone"
+        if path.suffix in _TORCH and path.stat().st_size != size:
+            return f"its {name} has {path.stat().st_size} bytes, {size} were written"
+    return None
 
 
 def is_complete(checkpoint: str | Path) -> bool:

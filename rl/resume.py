@@ -12,7 +12,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rl.checkpoint import check_finite, saved_weights, vocabulary_digest
-from rl.files import lost_files, write_json
+from rl.files import damaged_file, write_json
 
 PROGRESS_FILE = "progress.json"
 _PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model.bin")
@@ -35,14 +35,14 @@ def read_counters(checkpoint: Path) -> dict[str, int]:
 
 
 def check_whole(checkpoint: Path) -> None:
-    """Raise ValueError for a checkpoint of which a file is gone.
+    """Raise ValueError for a checkpoint of which a file is gone, or one of torch's is of another size than was written.
 
     Without that of the optimizer, the schedule or the random states transformers begins with new ones, and says
     nothing.
     """
-    lost = lost_files(checkpoint)
-    if lost:
-        raise ValueError(f"{checkpoint} cannot be gone on from: its {lost[0]} is gone")
+    damaged = damaged_file(checkpoint)
+    if damaged is not None:
+        raise ValueError(f"{checkpoint} cannot be gone on from: {damaged}")
 
 
 def check_layout(checkpoint: Path, arguments: Any) -> None:

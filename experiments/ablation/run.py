@@ -160,6 +160,7 @@ def _measured(step: int, records: pd.DataFrame, recipe: Recipe) -> list[dict[str
         {
             "step": step,
             "split": recipe.probe.split,
+            "size": recipe.probe.size,
             "method": method.removeprefix(f"{_METHOD}_") if method != _METHOD else recipe.probe.confidence,
             **{key: found[key]["value"] for key in SHOWN if key in found},
         }

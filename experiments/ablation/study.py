@@ -2,9 +2,9 @@
 
 A study is a YAML file: ``variants`` (name -> ``recipe`` and what to ``set`` in it), ``cross`` (every variant once at
 each combination of these values, as variants of their own), ``set`` for all of them, a ``grid`` of settings of which
-each variant takes the best, ``select`` by which metric and with which seeds the best is chosen on the task's validation
-questions, ``seeds`` whose results are reported, ``baseline`` the variant that differences are taken to, and ``every``
-how many steps a checkpoint is measured. Every dotted key of a recipe can be crossed and tried.
+each variant takes the best, ``select`` by which metric, with which seeds and by how many of the task's validation
+questions the best is chosen, ``seeds`` whose results are reported, ``baseline`` the variant that differences are taken
+to, and ``every`` how many steps a checkpoint is measured. Every dotted key of a recipe can be crossed and tried.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REWARD = "accuracy_less_brier"
 """RLCR's reward without its format: safe to choose by, as no answer that is wrong on purpose earns by it. By the Brier
 score or the ECE alone, a setting that unlearns to answer, and says so, is best."""
 CURVE_SIZE = 1000
-"""Validation questions at each measured checkpoint."""
+"""Validation questions at each measured checkpoint, where ``select.size`` does not say otherwise."""
 MEASURES, FAILURE = "measures.json", "failure.json"
 RESERVED = {"trainer.seed", "trainer.data_seed", "trainer.save_steps", "trainer.save_total_limit"}
 _LONGEST = 40
@@ -130,6 +130,8 @@ class Study:
                 f"study.select.seeds: a grid of {len(self.settings())} settings needs seeds to choose with, which are "
                 "not among seeds"
             )
+        if self.select.size is not None and not self.select.seeds:
+            raise ConfigError("study.select.size: there are no seeds to choose with")
         if self.select.seeds and not several:
             raise ConfigError("study.select.seeds: there is nothing to choose, the grid has one setting")
 
@@ -211,8 +213,10 @@ class Run:
 
     @property
     def done(self) -> bool:
-        """Whether it has been trained and measured."""
-        return (self.folder / MEASURES).exists()
+        """Whether it has been trained and measured, on as many questions as the study asks now."""
+        if not (self.folder / MEASURES).exists():
+            return False
+        return self.curve_size is None or self.measures[0].get("size") == self.curve_size
 
     @property
     def failure(self) -> str | None:
@@ -246,11 +250,13 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
         study.set[key] = parse_yaml(value, f"override {override!r}")
     for variant in study.variants:  # every recipe is checked before the first one is trained
         for setting in study.settings():
-            seed = (study.select.seeds or study.seeds)[0]
-            on_test, on_validation = measured_by(planned_run(study, variant, setting, seed, Path()))
-            if study.select.seeds and on_validation.probe.split != "validation":
-                raise ConfigError(f"study.grid: the task of variant {variant} has no validation questions to choose by")
-            check_measuring(on_test, on_validation)
+            for seed in (*study.select.seeds[:1], study.seeds[0]):
+                on_test, on_validation = measured_by(planned_run(study, variant, setting, seed, Path()))
+                if study.select.seeds and on_validation.probe.split != "validation":
+                    raise ConfigError(
+                        f"study.grid: the task of variant {variant} has no validation questions to choose by"
+                    )
+                check_measuring(on_test, on_validation)
     return study
 
 

@@ -278,8 +278,8 @@ def plain_text(text: str) -> str:
 def plain_number(value: Any) -> str:
     """A finite number of Python, NumPy or :mod:`decimal` as people write it: no point behind whole ones, no exponent.
 
-    A column of whole numbers with a gap in it comes as floats: 4.0 was written as 4. Floats from 1e30 on, and those
-    below 1e-30, keep their exponent.
+    A column of whole numbers with a gap in it comes as floats: 4.0 was written as 4. What is 1e30 or more, or 1e-30 or
+    less, keeps its exponent, where it is no whole number of Python's.
 
     >>> [plain_number(value) for value in (4.0, 0.5, 1e20, 1e-7, decimal.Decimal("1E+2"), 1e300)]
     ['4', '0.5', '100000000000000000000', '0.0000001', '100', '1e+300']
@@ -288,7 +288,7 @@ def plain_number(value: Any) -> str:
         return str(value)
     if value == 0:
         return "0"
-    if not 1e-30 < abs(value) < 1e30:
+    if not 1e-30 < abs(float(value)) < 1e30:
         return str(value)
     if isinstance(value, decimal.Decimal):
         return f"{value.to_integral_value():f}" if value == value.to_integral_value() else f"{value:f}"

@@ -34,6 +34,8 @@ def main() -> None:
     if not (options.study / "summary.json").is_file():
         parser.error(f"{options.study}: holds no summary.json; is it the folder of a study that has ended?")
     by_seed = [dict(measured(folders)) for folders in reported(options.study)]
+    if not by_seed:
+        parser.error(f"{options.study}: no seed of which {TRAINED} and {CONTROL} have both been measured")
     heads = ["escalates by", *(f"{share:.0%}" for share in SHARES), "mean over shares"]
     show(heads, {name: np.array([each[name] for each in by_seed]) for name in by_seed[0]}, signed=False)
     first = next(iter(by_seed[0]))
@@ -44,11 +46,9 @@ def main() -> None:
 def reported(study: Path) -> list[dict[str, Path]]:
     """For each seed that is reported, the folders of both variants' runs at the settings that were chosen for them."""
     variants = json.loads((study / "summary.json").read_text(encoding="utf-8"))["variants"]
-    at = {name: study / name / (in_a_name(variants[name]["setting"]) or "only") for name in (TRAINED, CONTROL)}
-    return [
-        {name: folder / f"seed-{seed}" for name, folder in at.items()}
-        for seed in variants[TRAINED]["accuracy"]["seeds"]
-    ]
+    at = {name: study / name / (in_a_name(variants[name]["setting"] or {}) or "only") for name in (TRAINED, CONTROL)}
+    found = [set(variants[name].get("accuracy", {"seeds": {}})["seeds"]) for name in at]
+    return [{name: at[name] / f"seed-{seed}" for name in at} for seed in sorted(found[0] & found[1])]
 
 
 def measured(folders: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:

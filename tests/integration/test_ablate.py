@@ -84,6 +84,7 @@ def test_the_shipped_study_can_be_run() -> None:
         (TWO_RATES | {"select": {"seeds": [1, 0]}}, "study.select.seeds: 0 is among seeds too"),
         (TWO_RATES | {"select": {"seeds": [5, 5]}}, "study.select.seeds: 5 stands twice"),
         ({"select": {"seeds": [5]}}, "nothing to choose"),
+        ({"select": {"size": 50}}, "study.select.size: there are no seeds to choose with"),
         ({"baseline": "b"}, "study.baseline: 'b' is not one of a"),
         ({"cross": {"trainer.credit": "segment"}}, "study.cross.trainer.credit: 'segment' is not a list"),
         ({"set": {"trainer.seed": 1}}, "study.set.trainer.seed: is set by the study itself"),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from experiments.cli import main
-from rl.files import last_complete_checkpoint
+from rl.files import last_complete_checkpoint, mark_complete
 from rl.monitoring.progress import Progress
 from tests.factories import json_lines
 
@@ -111,6 +111,9 @@ def test_a_pickle_among_the_states_is_refused_and_not_run(
 ) -> None:
     recipe, out, checkpoint = run
     torch.save({"state": Bomb(tmp_path / "canary")}, checkpoint / name)
+    assert main(["train", recipe, "--out", str(out), "--resume"]) == 2, "it has another size"
+    assert f"cannot be gone on from: its {name} has " in capsys.readouterr().err
+    mark_complete(checkpoint, 3)
     assert main(["train", recipe, "--out", str(out), "--resume"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"candor: {checkpoint} cannot be gone on from, it holds what is not plain tensors: ")

@@ -137,6 +137,12 @@ def test_siblings_of_equal_rewards_have_no_advantage_not_even_a_bit(
     assert (summed / batch_scale(summed) == 0).all()
 
 
+@pytest.mark.parametrize("scaling", ["group", "batch"])
+def test_what_could_not_be_judged_among_equal_siblings_adds_no_bit(scaling: str) -> None:
+    rewards_NK = torch.tensor([[0.1, 1.0]] * 7 + [[torch.nan, 1.0]] + [[0.7, 0.3]] * 8)
+    assert (sequence_advantages(rewards_NK, torch.tensor([1.0, 0.7]), 8, scaling) == 0).all()
+
+
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="7 rewards do not divide into groups of 4"):
         centred_rewards(torch.zeros(7, 1), 4, "none")

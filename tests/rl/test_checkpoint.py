@@ -16,9 +16,9 @@ from rewards.template import AnswerTemplate
 from rl.checkpoint import add_template_tokens, load_policy, read_template, write_calibration
 from rl.files import (
     CheckpointError,
+    damaged_file,
     keep_last_checkpoints,
     last_complete_checkpoint,
-    lost_files,
     mark_complete,
     write_json,
     write_text,
@@ -143,15 +143,17 @@ def test_the_last_complete_checkpoint_is_the_highest_step_with_a_mark(tmp_path: 
     assert last_complete_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
 
 
-def test_a_file_that_is_gone_since_the_mark_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_or_cut_off_since_the_mark_is_named(tmp_path: Path) -> None:
     (tmp_path / "global_step2").mkdir()
-    for name in ("optimizer.pt", "rng_state_1.pth", "global_step2/states.pt"):
-        (tmp_path / name).touch()
+    for name in ("optimizer.pt", "rng_state_1.pth", "global_step2/states.pt", "progress.json"):
+        (tmp_path / name).write_bytes(b"some bytes")
     mark_complete(tmp_path, 2)
     (tmp_path / "more").touch()
+    (tmp_path / "progress.json").write_bytes(b"{}")
     check_whole(tmp_path)
+    (tmp_path / "rng_state_1.pth").write_bytes(b"some")
+    assert damaged_file(tmp_path) == "its rng_state_1.pth has 4 bytes, 10 were written"
     (tmp_path / "global_step2" / "states.pt").unlink()
-    assert lost_files(tmp_path) == ["global_step2/states.pt"]
     with pytest.raises(ValueError, match=r"cannot be gone on from: its global_step2/states.pt is gone"):
         check_whole(tmp_path)
 
