@@ -47,10 +47,8 @@ class Variant:
 
 @dataclass(frozen=True)
 class Selection:
-    """How a variant's setting is chosen: by the mean of ``metric`` over ``seeds`` at the last measured checkpoint.
-
-    ``size`` is how many validation questions the checkpoints of these runs are asked, None as many as the others.
-    """
+    """How a setting is chosen: by the mean of ``metric`` over ``seeds``, whose checkpoints are asked ``size`` questions
+    (None: as many as the others)."""
 
     metric: str = REWARD
     seeds: list[int] = field(default_factory=list)
@@ -253,9 +251,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
             for seed in (*study.select.seeds[:1], study.seeds[0]):
                 on_test, on_validation = measured_by(planned_run(study, variant, setting, seed, Path()))
                 if study.select.seeds and on_validation.probe.split != "validation":
-                    raise ConfigError(
-                        f"study.grid: the task of variant {variant} has no validation questions to choose by"
-                    )
+                    raise ConfigError(f"study.grid: the task of {variant} has no validation questions to choose by")
                 check_measuring(on_test, on_validation)
     return study
 

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.errors import DataError
+from experiments.tasks.columns import plain_number
 from rewards.nearest import closest
 
 SUFFIXES = (".parquet", ".jsonl")
@@ -273,26 +274,6 @@ def is_null(value: Any) -> bool:
 def plain_text(text: str) -> str:
     """Text that can be written as UTF-8: lone surrogates, which JSON escapes can smuggle in, become a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def plain_number(value: Any) -> str:
-    """A finite number of Python, NumPy or :mod:`decimal` as people write it: no point behind whole ones, no exponent.
-
-    A column of whole numbers with a gap in it comes as floats: 4.0 was written as 4. What is 1e30 or more, or 1e-30 or
-    less, keeps its exponent, where it is no whole number of Python's.
-
-    >>> [plain_number(value) for value in (4.0, 0.5, 1e20, 1e-7, decimal.Decimal("1E+2"), 1e300)]
-    ['4', '0.5', '100000000000000000000', '0.0000001', '100', '1e+300']
-    """
-    if isinstance(value, int | np.integer):
-        return str(value)
-    if value == 0:
-        return "0"
-    if not 1e-30 < abs(float(value)) < 1e30:
-        return str(value)
-    if isinstance(value, decimal.Decimal):
-        return f"{value.to_integral_value():f}" if value == value.to_integral_value() else f"{value:f}"
-    return np.format_float_positional(value, trim="-")
 
 
 def _text(value: Any) -> str:

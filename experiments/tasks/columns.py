@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import decimal
 import math
+import numbers
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.probe.tables import plain_number
 from rewards.nearest import nearest
 
 _PLACE = re.compile(r"\{([^{}]+)\}")
@@ -41,6 +41,25 @@ def text_of(value: Any, name: str) -> str:
     if not value.strip():
         raise ValueError(f"{name} is {value!r}, expected text that is not empty")
     return value
+
+
+def plain_number(value: Any) -> str:
+    """A finite number of Python, NumPy or :mod:`decimal` as people write it: no point behind whole ones, no exponent.
+
+    A column of whole numbers with a gap in it comes as floats: 4.0 was written as 4. What is 1e30 or more, or 1e-30 or
+    less, keeps its exponent, where it is no whole number of Python's.
+
+    >>> [plain_number(value) for value in (4.0, 0.5, 1e20, 1e-7, decimal.Decimal("1E+2"), 1e300)]
+    ['4', '0.5', '100000000000000000000', '0.0000001', '100', '1e+300']
+    """
+    if isinstance(value, numbers.Integral):
+        return str(value)
+    if value == 0:
+        return "0"
+    if not 1e-30 < abs(float(value)) < 1e30:
+        return str(value)
+    exact = decimal.Decimal(str(value))
+    return f"{exact.to_integral_value() if exact == exact.to_integral_value() else exact:f}"
 
 
 def filled(prompt: str, fields: Mapping[str, Any], record: Mapping[str, Any]) -> str:
