@@ -121,7 +121,8 @@ def _counted(completions: Completions, count: Callable[[str, str | None], float 
     if len(completions.prompts) != len(completions) or len(completions.answers) != len(completions):
         raise ValueError("a corpus estimator reads texts, and the completions have no prompts and answers as text")
     found = [count(*each) for each in zip(completions.prompts, completions.answers, strict=True)]
-    values_B = torch.tensor([torch.nan if each is None else each for each in found], dtype=torch.float64)
+    values = [torch.nan if each is None else each for each in found]
+    values_B = torch.tensor(values, dtype=torch.float64, device=completions.written_BT.device)
     return Estimate.where(~values_B.isnan(), values_B)
 
 

@@ -245,4 +245,5 @@ class HiddenProbe:
         features_BF = features_of(hidden.states, self.places).float()
         with torch.no_grad():
             probability_B = model(features_BF).sigmoid()
-        return Estimate.where(features_BF.isfinite().all(dim=1), probability_B.to(completions.written_BT.device))
+        device = completions.written_BT.device
+        return Estimate.where(features_BF.isfinite().all(dim=1).to(device), probability_B.to(device))

@@ -171,10 +171,17 @@ class CalibratedGRPOConfig(GuardConfig, GRPOConfig):
             raise ValueError(f"trainer.kl_mask: {self.kl_mask!r} is not one of {', '.join(KL_MASKS)}")
         if self.kl_mask != "all" and not self.beta:
             raise ValueError(f"trainer.kl_mask: {self.kl_mask} has no effect without a KL (beta above 0)")
-        if self.kl_mask == "no_confidence" and self.confidence_loss_weight:
+        alone = self.trained_tokens == "confidence"
+        if self.kl_mask == "no_confidence" and self.confidence_loss_weight and not alone:
             raise ValueError(
                 "trainer.kl_mask: no_confidence has no effect in closed form (confidence_loss_weight above 0), which "
                 "lets the confidence go anyway"
+            )
+        if self.kl_mask == "all" and self.beta and self.confidence_loss_weight and alone:
+            raise ValueError(
+                f"trainer.beta: {self.beta} holds nothing with kl_mask: all, trained_tokens: confidence and "
+                "confidence_loss_weight above 0, where the KL is on the confidence alone and the closed form lets it "
+                "go; set kl_mask: no_confidence, which holds the thoughts and the answer"
             )
         if self.group_filter not in GROUP_FILTERS:
             raise ValueError(f"trainer.group_filter: {self.group_filter!r} is not one of {', '.join(GROUP_FILTERS)}")

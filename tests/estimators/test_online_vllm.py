@@ -248,6 +248,15 @@ def test_extra_arguments_that_cannot_be_read_are_refused_at_the_door(options: di
     vllm.BatchStopping.validate_params(SimpleNamespace(extra_args=None))
 
 
+def test_asynchronous_scheduling_is_refused_before_a_request() -> None:
+    """vLLM 0.23 schedules so unless told otherwise; its output ids are then -1 until a later step."""
+    scheduler = SimpleNamespace(async_scheduling=True)
+    with pytest.raises(ValueError, match="--no-async-scheduling"):
+        vllm.BatchStopping(SimpleNamespace(speculative_config=None, scheduler_config=scheduler), None, False)
+    scheduler.async_scheduling = False
+    vllm.BatchStopping(SimpleNamespace(speculative_config=None, scheduler_config=scheduler), None, False)
+
+
 def test_guesses_are_refused() -> None:
     guessing = SimpleNamespace(speculative_config=object())
     with pytest.raises(ValueError, match="speculative decoding"):

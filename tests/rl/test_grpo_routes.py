@@ -124,6 +124,15 @@ def test_a_choice_of_kl_tokens_that_would_do_nothing_is_refused(choice: dict[str
         CalibratedGRPOConfig(kl_mask="answers", **common, **choice)
 
 
+def test_the_confidence_alone_in_closed_form_is_held_by_the_kl_on_the_rest(tmp_path: Path) -> None:
+    """Of the confidence's own tokens a KL would hold nothing: the closed form lets them go."""
+    common: dict[str, Any] = {"output_dir": str(tmp_path), "bf16": False, "use_cpu": True, "beta": 1.0}
+    common |= {"confidence_loss_weight": 1.0, "trained_tokens": "confidence"}
+    with pytest.raises(ValueError, match=r"trainer\.beta: 1\.0 holds nothing .* set kl_mask: no_confidence"):
+        CalibratedGRPOConfig(**common)
+    assert CalibratedGRPOConfig(kl_mask="no_confidence", **common).kl_mask == "no_confidence"
+
+
 # -- the confidence alone ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("loss_type", ["dapo", "grpo"])
 def test_only_confidence_tokens_have_a_gradient(loss_type: str, make_trainer: Any, replay: Any) -> None:

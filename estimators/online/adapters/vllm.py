@@ -3,14 +3,15 @@
 :class:`BatchStopping` is of ``vllm.v1.sample.logits_processor`` (0.10 on), :class:`SlotStopping` of Model Runner V2
 (``vllm.v1.worker.gpu.sample.logits_processor.interface``, 0.3x); an engine loads the one it knows:
 
-    vllm serve MODEL --logits-processors estimators.online.adapters.vllm:BatchStopping
+    vllm serve MODEL --no-async-scheduling --logits-processors estimators.online.adapters.vllm:BatchStopping
 
 A request asks for rules in ``SamplingParams.extra_args`` (over HTTP: ``vllm_xargs``), flat, by the names of
 :data:`OPTIONS`; one that names none is left alone. vLLM has no call to end a request: one that is given up is left
 nothing but its end token. Trial answers need a forward pass of their own, which a logits processor cannot make: rules
 that read them belong to :mod:`estimators.online.adapters.streams`. With speculative decoding a request has a row for
-every guess; both refuse it. Written against the documented interfaces and tested with recorded logits; not yet run
-inside an engine.
+every guess; both refuse it. ``BatchStopping`` refuses asynchronous scheduling too (``--no-async-scheduling``), which
+hands out a step before the last one's tokens are known. Run in vLLM 0.23 on a GPU: ``BatchStopping``; with recorded
+logits alone: ``SlotStopping``.
 
 Shapes: R logits rows of a step, V vocabulary.
 """
@@ -106,6 +107,11 @@ class BatchStopping(_BatchBase):  # type: ignore[misc]
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
         _refuse_guesses(vllm_config)
+        if getattr(getattr(vllm_config, "scheduler_config", None), "async_scheduling", False):
+            raise ValueError(
+                "asynchronous scheduling hands out a step before the tokens of the last one are known, which stopping "
+                "rules read; start vLLM with --no-async-scheduling (async_scheduling=False)"
+            )
         self._confidence = distribution_confidence(CONFIDENCE)
         self._requests: dict[int, tuple[Request, list[int]]] = {}
         """Row of the batch -> request and the list of its output ids, which the engine goes on writing."""
