@@ -1,7 +1,7 @@
 r"""What the runs of a study measured on their own rollouts, for runs that ended before their held-out probe.
 
-    candor ablate smollm2 --out runs/smollm2 --jobs 4
-    python tests/benchmarks/rollouts.py runs/smollm2 --until 187 --out experiments/results/smollm2
+    candor ablate smollm2_terms --out runs/smollm2_terms --jobs 4
+    python tests/benchmarks/rollouts.py runs/smollm2_terms --until 187 --out experiments/results/smollm2_terms
 
 ``steps.csv`` gets one row a step of every run. The table is of the last ``--last`` steps up to ``--until``, which every
 run has to have reached: mean over seeds, lowest and highest seed. Brier is a mean over all these completions; ECE and
