@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
     one_of("--adapters", options.adapters, ADAPTERS)
     if options.push:
-        check_push()
+        check_push(options.push)
     check_out(options.out)
     writable(options.out.parent)
     sources = read_sources(

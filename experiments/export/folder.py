@@ -69,19 +69,35 @@ def write_folder(sources: Sources, out: Path, *, adapters: str = "merge") -> Pat
 
 
 def push(out: Path, repository: str) -> str:
-    """Upload an exported folder to a hub, into a private repository if there is none; returns its address."""
+    """Upload an exported folder to a hub, into a private repository if there is none; returns its address.
+
+    Raises ConfigError where the hub does not take it; the folder stays.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi()
-    url = api.create_repo(repository, private=True, exist_ok=True)
-    api.upload_folder(repo_id=repository, folder_path=str(out), commit_message="Export by candor")
+    try:
+        url = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=str(out), commit_message="Export by candor")
+    except Exception as error:  # the client's own errors, those of its transport, and files that it cannot read
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConfigError(
+            f"--push: {repository} was not uploaded ({said}); {out} is whole: hf upload {repository} {out}"
+        ) from error
     return str(url)
 
 
-def check_push() -> None:
-    """Raise ConfigError unless the environment allows a hub."""
+def check_push(repository: str) -> None:
+    """Raise ConfigError unless the environment allows a hub, and it could have a repository of this name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     if os.environ.get("HF_HUB_OFFLINE", "1") != "0":
         raise ConfigError("--push: the hub is not asked unless HF_HUB_OFFLINE=0 is set")
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise ConfigError(f"--push: {error}") from error
 
 
 def _copy_model(checkpoint: Path, out: Path, adapters: str) -> None:

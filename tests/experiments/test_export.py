@@ -240,3 +240,21 @@ def test_a_push_uploads_the_folder_and_nothing_else(
     assert calls[0] == {"name": "me/model", "private": True, "exist_ok": True}
     assert calls[1]["repo_id"] == "me/model" and calls[1]["folder_path"] == str(tmp_path / "out")
     assert "https://hub/me/model" in capsys.readouterr().out
+
+
+def test_a_push_that_fails_is_one_line_and_the_folder_stays(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hub's real client, and nobody at the address."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    run = [str(exported.run), "--out", str(tmp_path / "out")]
+    assert main(["export", *run, "--push", "me/model"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("candor: --push: me/model was not uploaded (") and said.count("\n") == 1
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert main(["export", str(exported.run), "--out", str(tmp_path / "no"), "--push", "me/bad name"]) == 2
+    assert "--push: Repo id must use" in capsys.readouterr().err and not (tmp_path / "no").exists()
