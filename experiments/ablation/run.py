@@ -22,10 +22,11 @@ import pandas as pd
 from experiments.ablation.page import write_page
 from experiments.ablation.plots import save_curves
 from experiments.ablation.results import chosen_setting, write_results
-from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, check_models, measured_by, planned_run
+from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, measured_by, planned_run
 from experiments.ablation.summary import SHOWN, summarize
 from experiments.ablation.tables import markdown_summary
 from experiments.ablation.trackers import publish, tracked_as, trackers_of
+from experiments.config.models import find_model
 from experiments.config.recipe import Recipe, load_recipe
 from experiments.errors import RunError
 from experiments.files import without_nan, writable
@@ -60,7 +61,7 @@ def ablate(
     written and a policy that is not there, RunError where a job could not be submitted and where a tracker refused the
     summary.
     """
-    check_models(study)
+    _check_models(study)
     out = writable(out)
     executor = open_executor(cluster, request or {}, out / _JOBS)
     tried = {
@@ -89,6 +90,16 @@ def ablate(
     recipes = [load_recipe(run.recipe, run.overrides) for runs in reporting.values() for run in runs[:1]]
     publish(study.name, summary, out, sorted({name for recipe in recipes for name in trackers_of(recipe)}))
     return summary
+
+
+def _check_models(study: Study) -> None:
+    """Raise ConfigError where a policy to train is not there, before the first job is started."""
+    for variant in study.variants:
+        for setting in study.settings():
+            for seed in (*study.select.seeds, *study.seeds):
+                run = planned_run(study, variant, setting, seed, Path())
+                model = load_recipe(run.recipe, run.overrides).model
+                find_model(model.path, "model.path", model.gguf_file)
 
 
 def _run_all(executor: Any, runs: list[Run], jobs: int, retry_failed: bool, say: Callable[[str], None]) -> None:

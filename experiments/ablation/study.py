@@ -4,7 +4,8 @@ A study is a YAML file: ``variants`` (name -> ``recipe`` and what to ``set`` in 
 each combination of these values, as variants of their own), ``set`` for all of them, a ``grid`` of settings of which
 each variant takes the best, ``select`` by which metric, with which seeds and by how many of the task's validation
 questions the best is chosen, ``seeds`` whose results are reported, ``baseline`` the variant that differences are taken
-to, and ``every`` how many steps a checkpoint is measured. Every dotted key of a recipe can be crossed and tried.
+to, and ``every`` how many steps a checkpoint is measured. Every dotted key of a recipe can be crossed and tried;
+``{seed}`` in a ``model.path`` stands for the seed of the run.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from experiments.config.models import find_model
 from experiments.config.recipe import SUFFIXES, Recipe, load_recipe
 from experiments.errors import ConfigError
 from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, read_yaml
@@ -260,6 +260,8 @@ def planned_run(study: Study, variant: str, setting: dict[str, Any], seed: int, 
     """The run of one variant at one setting of the grid with one seed, below the folder ``out``."""
     chosen = study.variants[variant]
     values = {**study.set, **chosen.set, **setting}
+    if isinstance(start := values.get("model.path"), str):  # a policy that an earlier study trained with the same seed
+        values["model.path"] = start.replace("{seed}", str(seed))
     values |= {"trainer.seed": seed, "trainer.save_steps": study.every, "trainer.save_total_limit": 100_000}
     overrides = tuple(f"{key}={json.dumps(value)}" for key, value in values.items())
     folder = out / variant / (in_a_name(setting) or "only") / f"seed-{seed}"
@@ -277,15 +279,6 @@ def measured_by(run: Run) -> tuple[Recipe, Recipe]:
     size = run.curve_size or min(CURVE_SIZE, on_test.probe.size)
     on_the_way = [f"probe.split={validation}", f"probe.size={size}", "probe.recalibrate=null"]
     return on_test, load_recipe(run.recipe, [*run.overrides, *on_the_way])
-
-
-def check_models(study: Study) -> None:
-    """Raise ConfigError where a policy to train is not there, before the first job is started."""
-    for variant in study.variants:
-        for setting in study.settings():
-            run = planned_run(study, variant, setting, study.seeds[0], Path())
-            model = load_recipe(run.recipe, run.overrides).model
-            find_model(model.path, "model.path", model.gguf_file)
 
 
 def check_measuring(*recipes: Recipe) -> None:
