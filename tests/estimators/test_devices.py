@@ -1,4 +1,4 @@
-"""Every estimate is on the device of the completions: the meta device refuses, as a GPU does, what is on another one."""
+"""Every estimate is on the device of the completions: the meta device refuses, as a GPU does, those on another one."""
 
 from __future__ import annotations
 

@@ -299,6 +299,23 @@ def test_a_policy_that_is_not_there_is_told_before_anything_is_started(tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_starts_from_the_policy_of_its_own_seed(tmp_path: Path) -> None:
+    """Of an earlier study, say; and every seed's is looked for before the first job."""
+    for seed in (0, 1):
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "config.json").write_text("{}")
+    made = Study({"v": Variant("rlvr", {"model.path": f"{tmp_path}/seed-{{seed}}"})}, [0, 1, 2])
+    starts = [load_recipe(*planned_recipe(made, seed, tmp_path)).model.path for seed in made.seeds]
+    assert starts == [f"{tmp_path}/seed-{seed}" for seed in made.seeds]
+    with pytest.raises(ConfigError, match="seed-2: no such folder"):
+        ablate(made, tmp_path / "out")
+
+
+def planned_recipe(made: Study, seed: int, out: Path) -> tuple[str, tuple[str, ...]]:
+    run = planned_run(made, "v", {}, seed, out)
+    return run.recipe, run.overrides
+
+
 def test_runs_share_their_study_in_wandb_where_it_is_asked_for(tmp_path: Path) -> None:
     made = study(tmp_path / "mine.yaml")
     run = planned_run(made, "b", {}, 2, tmp_path)
