@@ -1,11 +1,12 @@
 """What a trained confidence is worth to a router, over the seeds of a study, against what needs no such training.
 
-``python tests/benchmarks/routing_seeds.py runs/seeds`` takes the folder of ``candor ablate seeds``: the answers of its
-final policies to the test questions, with each of their confidences and the large policy's verdicts. Routers that see
-the prompt alone are fitted on half of the questions, everything is measured on the other half. Prints, for each way to
-choose what is escalated, the accuracy of the pair with a share of the questions escalated, and the mean over all
-shares; then the first one's lead over each other, seed by seed. Means over seeds with 95% t-intervals. Of the routers
-on the prompt the best one is shown, chosen on the measured half, which flatters it.
+``python tests/benchmarks/routing_seeds.py runs/seeds`` takes the folder of ``candor ablate seeds`` (``runs/after
+--trained candor_after --control rlvr_on`` that of ``after``): the answers of its final policies to the test questions,
+with each of their confidences and the large policy's verdicts. Routers that see the prompt alone are fitted on half of
+the questions, everything is measured on the other half. Prints, for each way to choose what is escalated, the accuracy
+of the pair with a share of the questions escalated, and the mean over all shares; then the first one's lead over each
+other, seed by seed. Means over seeds with 95% t-intervals. Of the routers on the prompt the best one is shown, chosen
+on the measured half, which flatters it.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ from experiments.routing.outcomes import read_outcomes, routed_records
 from experiments.routing.routers import ROUTERS, TfidfVectors
 
 SHARES = (0.1, 0.2, 0.4, 0.6)
-TRAINED, CONTROL = "candor", "rlvr"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path, metavar="DIR")
+    parser.add_argument("--trained", default="candor", help="the variant whose confidence is trained")
+    parser.add_argument("--control", default="rlvr", help="the variant it is compared with")
     options = parser.parse_args()
+    names = (options.trained, options.control)
     if not (options.study / "summary.json").is_file():
         parser.error(f"{options.study}: holds no summary.json; is it the folder of a study that has ended?")
-    by_seed = [dict(measured(folders)) for folders in reported(options.study)]
+    by_seed = [dict(measured(folders)) for folders in reported(options.study, names)]
     if not by_seed:
-        parser.error(f"{options.study}: no seed of which {TRAINED} and {CONTROL} have both been measured")
+        parser.error(f"{options.study}: no seed of which {' and '.join(names)} have both been measured")
     heads = ["escalates by", *(f"{share:.0%}" for share in SHARES), "mean over shares"]
     show(heads, {name: np.array([each[name] for each in by_seed]) for name in by_seed[0]}, signed=False)
     first = next(iter(by_seed[0]))
@@ -43,17 +46,17 @@ def main() -> None:
     show([f"{first} less", *heads[1:]], rest, signed=True)
 
 
-def reported(study: Path) -> list[dict[str, Path]]:
+def reported(study: Path, names: tuple[str, str]) -> list[dict[str, Path]]:
     """For each seed that is reported, the folders of both variants' runs at the settings that were chosen for them."""
     variants = json.loads((study / "summary.json").read_text(encoding="utf-8"))["variants"]
-    at = {name: study / name / (in_a_name(variants[name]["setting"] or {}) or "only") for name in (TRAINED, CONTROL)}
+    at = {name: study / name / (in_a_name(variants[name]["setting"] or {}) or "only") for name in names}
     found = [set(variants[name].get("accuracy", {"seeds": {}})["seeds"]) for name in at]
     return [{name: at[name] / f"seed-{seed}" for name in at} for seed in sorted(found[0] & found[1])]
 
 
 def measured(folders: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
-    """Name -> the pair's accuracy at each of ``SHARES`` and on average over all shares."""
-    for variant, folder in folders.items():
+    """Name -> the pair's accuracy at each of ``SHARES`` and over all shares; the first variant is the trained one."""
+    for place, (variant, folder) in enumerate(folders.items()):
         path = folder / "records.parquet"
         records = routed_records(read_outcomes(path), TfidfVectors)
         curves = {
@@ -62,7 +65,7 @@ def measured(folders: dict[str, Path]) -> Iterator[tuple[str, np.ndarray]]:
             )
             for method, rows in records.groupby("method", sort=False)
         }
-        trained = variant == TRAINED
+        trained = place == 0
         said = "its trained confidence" if trained else "temperature-scaled answer probability"
         yield f"{variant}, {said}", curves["probe" if trained else "probe_answer_probability_temperature"]
         if trained:
