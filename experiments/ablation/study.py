@@ -246,13 +246,18 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
         if key in RESERVED:
             raise ConfigError(f"override {override!r}: is set by the study itself, from seeds and every")
         study.set[key] = parse_yaml(value, f"override {override!r}")
+    known: set[str] = set()
     for variant in study.variants:  # every recipe is checked before the first one is trained
         for setting in study.settings():
             for seed in (*study.select.seeds[:1], study.seeds[0]):
                 on_test, on_validation = measured_by(planned_run(study, variant, setting, seed, Path()))
                 if study.select.seeds and on_validation.probe.split != "validation":
                     raise ConfigError(f"study.grid: the task of {variant} has no validation questions to choose by")
-                check_measuring(on_test, on_validation)
+                for recipe in (on_test, on_validation):
+                    asked = json.dumps([recipe.source.get("task"), recipe.source.get("probe")], default=str)
+                    if asked not in known:  # most variants ask the same questions, which take time to draw
+                        check_measuring(recipe)
+                    known.add(asked)
     return study
 
 
@@ -281,12 +286,11 @@ def measured_by(run: Run) -> tuple[Recipe, Recipe]:
     return on_test, load_recipe(run.recipe, [*run.overrides, *on_the_way])
 
 
-def check_measuring(*recipes: Recipe) -> None:
+def check_measuring(recipe: Recipe) -> None:
     """Raise ConfigError where the probe of a recipe cannot be made, before anything is trained."""
     from experiments.probe.checkpoint import probe_rows
     from experiments.routing.large import check_large
 
-    for recipe in recipes:
-        recipe.task.require_binary()
-        probe_rows(recipe)
-        check_large(recipe)
+    recipe.task.require_binary()
+    probe_rows(recipe)
+    check_large(recipe)

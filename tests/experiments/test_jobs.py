@@ -164,7 +164,7 @@ def test_what_cannot_be_asked_is_refused_first(
     refusal: Refusal,
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))  # on which there is no Slurm
-    assert said in refusal.command("ablate", "credit", "--out", tmp_path / "out", *options)
+    assert said in refusal.command("ablate", "weight", "--out", tmp_path / "out", *options)
 
 
 def test_a_job_that_slurm_refuses_is_told(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_an_override_that_cannot_be_read_is_refused(override: str, message: str,
 
 def test_an_unknown_recipe_names_the_nearest(refusal: Refusal) -> None:
     message = refusal.recipe("cando")
-    assert message.startswith("recipe 'cando' is not one of candor, candor_ppo, dcpo, facts, ")
+    assert message.startswith("recipe 'cando' is not one of candor, candor_after, candor_ppo, dcpo, ")
     assert message.endswith("(did you mean candor?)")
     assert refusal.recipe("absent/mine.yaml") == "recipe absent/mine.yaml: no such file"
 
