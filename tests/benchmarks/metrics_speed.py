@@ -1,8 +1,9 @@
-"""Every metric with its interval against three figures of four libraries, in one run: ratios of seconds.
+"""Every metric with its interval, and the figures of four libraries with ours for the same, in one run.
 
 ``python tests/benchmarks/metrics_speed.py --others DIR`` where DIR holds netcal, torchmetrics and relplot and what they
-import (``pip install --target DIR``). The libraries give values without intervals:
+import (``pip install --target DIR``). The libraries give values without intervals, and so do ours beside them:
 scikit-learn AUROC, Brier, NLL and average precision, netcal ECE, MCE and ACE, torchmetrics ECE, relplot smooth ECE.
+``--levels N`` draws confidences of N levels, as policies state them; left out, no two are the same.
 """
 
 from __future__ import annotations
@@ -14,30 +15,41 @@ from collections.abc import Callable
 
 import numpy as np
 
-from estimators.metrics import summarize
+from estimators.metrics import ace, aupr, auroc, brier, ece, mce, nll, smooth_ece, summarize
+
+SAME = {
+    "scikit-learn": (auroc, brier, nll, aupr),
+    "netcal": (ece, mce, ace),
+    "torchmetrics": (ece,),
+    "relplot": (smooth_ece,),
+}
+"""Library -> ours of the figures that it is asked for."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--others", help="folder with the libraries; left out, only ours is timed")
     parser.add_argument("--records", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--levels", type=int, help="how many different confidences there are")
     options = parser.parse_args()
     if options.others:
         sys.path.append(options.others)
     for count in options.records:
         rng = np.random.default_rng(0)
-        confidence = rng.random(count)
+        confidence = rng.random(count) if options.levels is None else rng.integers(options.levels, size=count)
+        confidence = confidence / (1 if options.levels is None else options.levels - 1)
         correct = (rng.random(count) < confidence).astype(int)
         large = (rng.random(count) < 0.8).astype(int)
-        ours = seconds(lambda c=confidence, y=correct, z=large: summarize(c, y, large_correct=z))
-        print(f"{count:,} records: every metric with intervals {ours:.2f} s of the processor", flush=True)
+        all_of_them = seconds(lambda c=confidence, y=correct, z=large: summarize(c, y, large_correct=z))
+        print(f"{count:,} records: every metric with intervals {all_of_them:.2f} s of the processor", flush=True)
         for name, run in libraries(confidence, correct).items() if options.others else ():
+            ours = seconds(lambda c=confidence, y=correct, n=name: [figure(c, y) for figure in SAME[n]])
             try:
                 taken = seconds(run)
             except Exception as error:
                 print(f"  {name}: {type(error).__name__}: {error}")
                 continue
-            print(f"  {name}: {taken:.2f} s, {taken / ours:.2f} of ours", flush=True)
+            print(f"  {name}: {taken:.3f} s; ours for the same {ours:.3f} s, {taken / ours:.1f} times", flush=True)
 
 
 def seconds(run: Callable[[], object]) -> float:
