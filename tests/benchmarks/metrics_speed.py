@@ -9,6 +9,7 @@ scikit-learn AUROC, Brier, NLL and average precision, netcal ECE, MCE and ACE, t
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -41,7 +42,9 @@ def main() -> None:
         correct = (rng.random(count) < confidence).astype(int)
         large = (rng.random(count) < 0.8).astype(int)
         all_of_them = seconds(lambda c=confidence, y=correct, z=large: summarize(c, y, large_correct=z))
-        print(f"{count:,} records: every metric with intervals {all_of_them:.2f} s of the processor", flush=True)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kilobytes, on Linux
+        said = f"{all_of_them:.2f} s of the processor, {peak:.1f} GiB at most so far"
+        print(f"{count:,} records: every metric with intervals {said}", flush=True)
         for name, run in libraries(confidence, correct).items() if options.others else ():
             ours = seconds(lambda c=confidence, y=correct, n=name: [figure(c, y) for figure in SAME[n]])
             try:

@@ -33,7 +33,7 @@ QUESTIONS = (
     "Describe photosynthesis.",
     "What is 17 times 23? Think step by step.",
 )
-WINDOW, TOP, LENGTH = 16, 20, 200
+WINDOW, TOP, LENGTH, BUDGETS = 16, 20, 200, 16
 Options = Callable[[int], Mapping[str, Any] | None]
 
 
@@ -75,7 +75,8 @@ def compared(checkpoint: str, requests: int, memory: float) -> dict[str, Any]:
     rules = {"candor_lowest_group": threshold, "candor_window": WINDOW, "candor_end_id": end}
     ruled = write(lambda number: None if number % 2 else rules)
     cuts = [cut(each, [LowestGroup(threshold, WINDOW)]) for each in traces]
-    budget = write(lambda number: {"candor_budget": 20, "candor_end_id": end, "candor_close_ids": close})
+    closing = {"candor_end_id": end, "candor_close_ids": close}
+    budget = write(lambda number: {"candor_budget": 20 + number, **closing} if number < BUDGETS else None)[:BUDGETS]
     found: dict[str, Any] = {
         "threshold": threshold,
         "requests under rules": len(plain[::2]),
@@ -90,7 +91,8 @@ def compared(checkpoint: str, requests: int, memory: float) -> dict[str, Any]:
         ),
         "tokens without and under rules": [sum(len(each.token_ids) for each in part[::2]) for part in (plain, ruled)],
         "budgets that closed the thought": sum(
-            len(each.token_ids) <= 20 or list(each.token_ids)[20 : 20 + len(close)] == close for each in budget
+            len(each.token_ids) <= 20 + number or list(each.token_ids)[20 + number :][: len(close)] == close
+            for number, each in enumerate(budget)
         ),
     }
     for name, call in {
