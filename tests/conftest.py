@@ -5,6 +5,7 @@ Heavy libraries are imported inside the fixtures, so that tests that need none o
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,13 @@ settings.load_profile("candor")
 
 LEVELS = ("0.0", "0.25", "0.5", "0.75", "1.0")
 SUMS = [(left, right) for left in range(5) for right in range(5)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_is_imported_is_no_garbage() -> None:
+    """Every training ends with a collection of garbage, which takes half a second over the objects of all libraries."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
