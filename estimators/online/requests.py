@@ -125,6 +125,15 @@ class Request:
         thinking, closes = self._reading.push(token_id)
         return self._after(self.monitor.token(Token(self._confidence, thinking, closes)))
 
+    def resume(self, token_ids: Sequence[int]) -> None:
+        """Take in what an engine that comes back to a request had written of it, with confidences that are not kept.
+
+        A budget and the place in the thought are as they were; a window is known again once it is full of new tokens.
+        """
+        for token_id in token_ids:
+            self.saw(math.nan)
+            self.wrote(token_id)
+
     def tried(self, confidence: float) -> Stop | None:
         """The confidence of a trial answer, where ``monitor.trial_due``."""
         return self._after(self.monitor.trial(confidence))

@@ -1,12 +1,18 @@
-"""vLLM's own engine with our logits processor, against what the record of the same requests says. It needs a GPU.
+"""vLLM's own engine with our logits processors, against what the record of the same requests says.
 
     python tests/benchmarks/vllm_stops.py CHECKPOINT
+    VLLM_USE_V2_MODEL_RUNNER=1 python tests/benchmarks/vllm_stops.py CHECKPOINT --runner 2 --blocks 24
 
 Requests are written once without rules, with the log-probabilities of each token; the median of their lowest group
 confidences is the threshold. Then every other one is written again under that threshold, all in one batch: it has to
 end where the record of the first time says, to the token, and its neighbours, which ask for nothing, should stay what
 they were (where a batch of another size rounds differently they need not). A budget has to close the thought at its
-token, a misspelt option and asynchronous scheduling have to be refused.
+token and once, a misspelt option has to be refused, and so has asynchronous scheduling by the first runner, which a GPU
+has and a CPU ignores. With few ``--blocks`` of the cache requests are preempted and come back: a budget has to hold
+then too; a window begins anew, so that stops may come later than the record says.
+
+Without a GPU: vLLM's build for CPUs, and for the second runner a Triton for CPUs or ``TRITON_INTERPRET=1``, which is
+slow: take a small model and few requests. The checkpoint needs a chat template.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer
 
-from estimators.online.adapters.vllm import BatchStopping
+from estimators.online.adapters.vllm import BatchStopping, SlotStopping
 from estimators.online.sampling import Trace, cut, lowest_group
 from estimators.online.stopping import LowestGroup
 
@@ -42,31 +48,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--requests", type=int, default=64)
-    parser.add_argument("--memory", type=float, default=0.1, help="share of the GPU for vLLM")
+    parser.add_argument("--runner", type=int, choices=(1, 2), default=1, help="vLLM's model runner")
+    parser.add_argument("--blocks", type=int, help="blocks in the cache, of 16 tokens, few enough to preempt")
+    parser.add_argument("--memory", type=float, help="share of the GPU for vLLM")
     options = parser.parse_args()
-    print(json.dumps(compared(options.checkpoint, options.requests, options.memory), indent=2))
+    print(json.dumps(compared(options), indent=2))
 
 
-def compared(checkpoint: str, requests: int, memory: float) -> dict[str, Any]:
+def compared(options: argparse.Namespace) -> dict[str, Any]:
     """What agreed, as counts."""
     from vllm import LLM, SamplingParams
 
+    checkpoint, requests = options.checkpoint, options.requests
     settings: dict[str, Any] = {
-        "model": checkpoint, "dtype": "float32", "max_model_len": 512, "gpu_memory_utilization": memory, "seed": 0,
-        "enforce_eager": True, "enable_prefix_caching": False, "logprobs_mode": "raw_logprobs", "max_logprobs": TOP,
-        "logits_processors": [BatchStopping],
+        "model": checkpoint, "dtype": "float32", "max_model_len": 320, "seed": 0, "enforce_eager": True,
+        "enable_prefix_caching": False, "logprobs_mode": "raw_logprobs", "max_logprobs": TOP,
+        "logits_processors": [BatchStopping if options.runner == 1 else SlotStopping], "disable_log_stats": False,
     }  # fmt: skip
+    settings |= {} if options.blocks is None else {"num_gpu_blocks_override": options.blocks, "block_size": 16}
+    settings |= {} if options.memory is None else {"gpu_memory_utilization": options.memory}
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     end, close = tokenizer.eos_token_id, tokenizer("</think>", add_special_tokens=False).input_ids
     turns = [[{"role": "user", "content": QUESTIONS[number % len(QUESTIONS)]}] for number in range(requests)]
     prompts = [tokenizer.apply_chat_template(each, tokenize=False, add_generation_prompt=True) for each in turns]
-    engine = LLM(**settings, async_scheduling=False)
+    engine = LLM(**settings, **({"async_scheduling": False} if options.runner == 1 else {}))
 
-    def write(ask: Options) -> list[Any]:
-        asked = [
-            SamplingParams(max_tokens=LENGTH, logprobs=TOP, seed=number, stop_token_ids=[end], extra_args=ask(number))
-            for number in range(requests)
-        ]
+    def write(ask: Options, bias: dict[int, float] | None = None) -> list[Any]:
+        settings = {"max_tokens": LENGTH, "logprobs": TOP, "stop_token_ids": [end], "logit_bias": bias}
+        asked = [SamplingParams(**settings, seed=number, extra_args=ask(number)) for number in range(requests)]
         return [each.outputs[0] for each in engine.generate(prompts, asked, use_tqdm=False)]
 
     plain = write(lambda number: None)
@@ -76,7 +85,8 @@ def compared(checkpoint: str, requests: int, memory: float) -> dict[str, Any]:
     ruled = write(lambda number: None if number % 2 else rules)
     cuts = [cut(each, [LowestGroup(threshold, WINDOW)]) for each in traces]
     closing = {"candor_end_id": end, "candor_close_ids": close}
-    budget = write(lambda number: {"candor_budget": 20 + number, **closing} if number < BUDGETS else None)[:BUDGETS]
+    never = {close[0]: -100.0}  # the model closes no thought by itself
+    budget = write(lambda number: {"candor_budget": 20 + number, **closing}, never)[:BUDGETS]
     found: dict[str, Any] = {
         "threshold": threshold,
         "requests under rules": len(plain[::2]),
@@ -90,17 +100,19 @@ def compared(checkpoint: str, requests: int, memory: float) -> dict[str, Any]:
             list(a.token_ids) == list(b.token_ids) for a, b in zip(plain[1::2], ruled[1::2], strict=True)
         ),
         "tokens without and under rules": [sum(len(each.token_ids) for each in part[::2]) for part in (plain, ruled)],
-        "budgets that closed the thought": sum(
-            len(each.token_ids) <= 20 + number or list(each.token_ids)[20 + number :][: len(close)] == close
-            for number, each in enumerate(budget)
+        "budgets": len(budget),
+        "of them reached": sum(len(each.token_ids) > 20 + number for number, each in enumerate(budget)),
+        "that closed the thought there and once": sum(
+            places(list(each.token_ids), close) == [20 + number] for number, each in enumerate(budget)
         ),
+        "preemptions": next((int(each.value) for each in engine.get_metrics() if "preemptions" in each.name), None),
     }
-    for name, call in {
-        "a misspelt option": lambda: write(lambda number: {"candor_budgt": 3}),
-        "asynchronous scheduling": lambda: LLM(**settings, async_scheduling=True),
-    }.items():
+    calls: dict[str, Callable[[], Any]] = {"a misspelt option": lambda: write(lambda number: {"candor_budgt": 3})}
+    if options.runner == 1:
+        calls["asynchronous scheduling"] = lambda: LLM(**settings, async_scheduling=True)
+    for name, call in calls.items():
         try:
-            call()  # type: ignore[no-untyped-call]
+            call()
             found[name] = "accepted"
         except Exception as error:  # what an engine raises from its own process is of its own kind
             found[name] = f"{type(error).__name__}: {error}"[:200]
@@ -111,6 +123,11 @@ def confidences(logprobs: list[Any]) -> np.ndarray:
     """DeepConf's token confidence of each token, off the recorded log-probabilities of the likeliest."""
     best = (sorted((each.logprob for each in token.values()), reverse=True)[:TOP] for token in logprobs)
     return np.array([-np.mean(each) for each in best])
+
+
+def places(tokens: list[int], part: list[int]) -> list[int]:
+    """Where the part stands among the tokens."""
+    return [place for place in range(len(tokens)) if tokens[place : place + len(part)] == part]
 
 
 def expected(tokens: list[int], kept: int, end: int) -> list[int]:

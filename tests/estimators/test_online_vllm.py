@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import importlib.util
 import inspect
+import itertools
 import sys
 import types
 from abc import ABC, abstractmethod
@@ -18,7 +19,7 @@ import torch
 from estimators.online.adapters import vllm
 from estimators.online.requests import distribution_confidence
 from estimators.online.sampling import Trace, cut
-from estimators.online.stopping import LowestGroup, Rule, TokenBudget
+from estimators.online.stopping import LowestGroup, TokenBudget
 
 V, END, CLOSE, WINDOW = 30, 1, (3, 4), 3
 OPTIONS = {"candor_window": WINDOW, "candor_end_id": END}
@@ -63,9 +64,6 @@ class SlotBase(ABC):
     def add_request(self, req_idx, sampling_params) -> bool:
         return True
 
-    def remove_request(self, req_idx) -> None:
-        return None
-
     def apply_staged_writes(self) -> None:
         return None
 
@@ -80,6 +78,8 @@ class Scripted:
     seed: int
     options: dict
     outputs: list[int] = field(default_factory=list)
+    preempted: list[int] = field(default_factory=list)
+    """How many tokens it had written each time that the engine put it aside."""
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
@@ -98,14 +98,21 @@ class Scripted:
         return self.outputs[-1:] == [END]
 
     def expected(self) -> list[int]:
-        """The same tokens cut by the core, offline."""
-        rules: list[Rule] = []
-        if "candor_lowest_group" in self.options:
-            rules.append(LowestGroup(self.options["candor_lowest_group"], WINDOW))
-        if "candor_budget" in self.options:
-            rules.append(TokenBudget(self.options["candor_budget"]))
+        """The same tokens cut by the core, offline.
+
+        A window does not reach behind a preemption, which comes before the last token has been taken in.
+        """
         values = distribution_confidence("token_confidence")(self.logits.float())[: self.length].double().numpy()
-        stop = cut(Trace("", values), rules).stop
+        stop = None
+        if "candor_budget" in self.options:
+            stop = cut(Trace("", values), [TokenBudget(self.options["candor_budget"])]).stop
+        elif "candor_lowest_group" in self.options:
+            rules = [LowestGroup(self.options["candor_lowest_group"], WINDOW)]
+            for first, last in itertools.pairwise([0, *self.preempted, len(values)]):
+                found = cut(Trace("", values[first:last]), rules).stop
+                if found is not None and first + found.tokens not in self.preempted:
+                    stop = found._replace(tokens=first + found.tokens)
+                    break
         if stop is None:
             return [*self.tokens[: self.length], END]
         forced = [*self.tokens[: stop.tokens], *(CLOSE if stop.answers else ())]
@@ -122,7 +129,7 @@ def requests(count: int) -> list[Scripted]:
     return [Scripted(seed, kinds[seed % 4]) for seed in range(count)]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(8))
 def test_a_reshuffled_batch_stops_each_request_where_it_would_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)
     processor = vllm.BatchStopping(ENGINE, torch.device("cpu"), False)
@@ -131,7 +138,11 @@ def test_a_reshuffled_batch_stops_each_request_where_it_would_alone(seed: int) -
     while waiting or batch:
         removed, added, moved = [], [], []
         for index in reversed(range(len(batch))):
-            if batch[index].done:
+            preempted = not batch[index].done and rng.random() < 0.05
+            if preempted:
+                batch[index].preempted.append(len(batch[index].outputs))
+                waiting.insert(0, batch[index])
+            if preempted or batch[index].done:
                 last = len(batch) - 1
                 removed.append(index)
                 if index != last:  # the last one fills the hole
@@ -155,25 +166,41 @@ def test_a_reshuffled_batch_stops_each_request_where_it_would_alone(seed: int) -
             for each, row in zip(batch, processor.apply(logits), strict=True):
                 each.draw(row)
     assert [each.outputs for each in everyone] == [each.expected() for each in everyone]
+    assert any(each.preempted and each.options for each in everyone)
     stopped = [len(each.outputs) <= each.length for each in everyone if "candor_lowest_group" in each.options]
     assert any(stopped) and not all(stopped)
 
 
-@pytest.mark.parametrize("seed", range(4))
+def slot_states(slots: int) -> SimpleNamespace:
+    return SimpleNamespace(
+        prompt_len=SimpleNamespace(np=np.zeros(slots, dtype=int)),
+        prefill_len=SimpleNamespace(np=np.zeros(slots, dtype=int)),
+        all_token_ids=SimpleNamespace(gpu=torch.zeros(slots, 60, dtype=torch.int32)),
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
 def test_recycled_slots_stop_each_request_where_it_would_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    states = SimpleNamespace(prompt_len=SimpleNamespace(np=np.zeros(6, dtype=int)))
+    states = slot_states(6)
     processor = vllm.SlotStopping(ENGINE, states)
     everyone = requests(24)
-    waiting, slots = list(everyone), {}
+    waiting, slots, staged = list(everyone), {}, {}
     while waiting or slots:
         slots = {slot: each for slot, each in slots.items() if not each.done}
+        for slot in [slot for slot in slots if rng.random() < 0.05]:
+            slots[slot].preempted.append(len(slots[slot].outputs))
+            waiting.insert(0, slots.pop(slot))
         for slot in rng.permutation(6).tolist():
             if waiting and slot not in slots and rng.random() < 0.7:
-                slots[slot] = waiting.pop(0)
+                slots[slot] = new = waiting.pop(0)
                 states.prompt_len.np[slot] = 2 + slot
-                followed = processor.add_request(slot, slots[slot].params)
-                assert followed == bool(slots[slot].options)
+                states.prefill_len.np[slot] = 2 + slot + len(new.outputs)
+                staged[slot] = new.outputs
+                assert processor.add_request(slot, new.params) == bool(new.options)
+        for slot, outputs in staged.items():
+            states.all_token_ids.gpu[slot, 2 + slot : 2 + slot + len(outputs)] = torch.tensor(outputs)
+        staged.clear()
         processor.apply_staged_writes()
         order = rng.permutation(list(slots)).astype(int)
         if not len(order):
@@ -188,14 +215,17 @@ def test_recycled_slots_stop_each_request_where_it_would_alone(seed: int) -> Non
         for each, row in zip(batch, processor.apply(logits, context), strict=True):
             each.draw(row)
     assert [each.outputs for each in everyone] == [each.expected() for each in everyone]
+    assert any(each.preempted and each.options for each in everyone)
     stopped = [len(each.outputs) <= each.length for each in everyone if "candor_lowest_group" in each.options]
     assert any(stopped) and not all(stopped)
 
 
 def test_a_part_of_a_prompt_is_not_followed() -> None:
-    states = SimpleNamespace(prompt_len=SimpleNamespace(np=np.array([9])))
+    states = slot_states(1)
+    states.prompt_len.np[0], states.prefill_len.np[0] = 5, 9  # it comes back after four tokens
     processor = vllm.SlotStopping(ENGINE, states)
     processor.add_request(0, SimpleNamespace(extra_args={**OPTIONS, "candor_window": 1, "candor_lowest_group": 1e9}))
+    processor.apply_staged_writes()
 
     def step(place: int) -> bool:
         context = SimpleNamespace(idx_mapping_np=np.array([0]), input_ids=torch.tensor([5]), pos=torch.tensor([place]))

@@ -50,12 +50,10 @@ CONFIDENCE = "token_confidence"
 """The statistic of :class:`estimators.token_statistics.TokenStatistics` that thresholds are compared with."""
 
 
-def read_options(extra_args: Mapping[str, Any] | None, written: int = 0) -> Request | None:
+def read_options(extra_args: Mapping[str, Any] | None) -> Request | None:
     """The request that its extra arguments ask for, None where they ask for nothing of ours.
 
-    ``written`` tokens have been written before (a request that was preempted comes again): they are off its budget, and
-    its window begins anew. Raises ValueError for an unknown name of ours, a value of another kind, and for what is
-    missing.
+    Raises ValueError for an unknown name of ours, a value of another kind, and for what is missing.
     """
     ours = {name: value for name, value in (extra_args or {}).items() if name.startswith("candor_")}
     for name in ours:
@@ -67,7 +65,7 @@ def read_options(extra_args: Mapping[str, Any] | None, written: int = 0) -> Requ
     if "candor_lowest_group" in ours:
         rules.append(LowestGroup(_number(ours, "candor_lowest_group"), _whole(ours, "candor_window")))
     if "candor_budget" in ours:
-        rules.append(TokenBudget(max(_whole(ours, "candor_budget") - written, 1)))
+        rules.append(TokenBudget(_whole(ours, "candor_budget")))
     if not rules:
         if ours:
             raise ValueError(f"{', '.join(ours)}: no rule; name candor_lowest_group or candor_budget too")
@@ -133,8 +131,9 @@ class BatchStopping(_BatchBase):  # type: ignore[misc]
                 self._take(index)
             for index, params, _, output_ids in batch_update.added:
                 self._take(index)
-                request = read_options(params.extra_args, written=len(output_ids))
+                request = read_options(params.extra_args)
                 if request is not None:
+                    request.resume(output_ids)
                     self._requests[index], self._fed[index] = (request, output_ids), len(output_ids)
             for source, target, direction in batch_update.moved:
                 moved, replaced = self._take(source), self._take(target)
@@ -175,8 +174,10 @@ class SlotStopping(_SlotBase):  # type: ignore[misc]
     def __init__(self, vllm_config: Any, req_states: Any) -> None:
         _refuse_guesses(vllm_config)
         self._confidence = distribution_confidence(CONFIDENCE)
-        self._prompt_lengths = req_states.prompt_len
+        self._states = req_states
         self._slots: dict[int, Request] = {}
+        self._new: set[int] = set()
+        """Slots whose request may have written before, which can be read once the runner has written what it staged."""
         self._waiting: set[int] = set()
         """Slots whose request has seen logits, so that the next token fed to the model was drawn from them."""
 
@@ -192,15 +193,16 @@ class SlotStopping(_SlotBase):  # type: ignore[misc]
         request = read_options(sampling_params.extra_args)
         if request is not None:
             self._slots[req_idx] = request
+            self._new.add(req_idx)
         return request is not None
 
-    def remove_request(self, req_idx: int) -> None:
-        """Forget the request in this slot, where the runner says that it has left."""
-        self._slots.pop(req_idx, None)
-        self._waiting.discard(req_idx)
-
     def apply_staged_writes(self) -> None:
-        """Nothing is staged."""
+        """The runner has written what it staged: take in what requests that were preempted had written before."""
+        for slot in self._new & self._slots.keys():
+            prompt, known = int(self._states.prompt_len.np[slot]), int(self._states.prefill_len.np[slot])
+            if prompt < known:
+                self._slots[slot].resume(self._states.all_token_ids.gpu[slot, prompt:known].tolist())
+        self._new.clear()
 
     def apply(self, logits: torch.Tensor, ctx: Any) -> torch.Tensor:
         """Take in each followed row's last token, read its logits, and force what is to be forced."""
@@ -215,8 +217,8 @@ class SlotStopping(_SlotBase):  # type: ignore[misc]
         forced: list[int | None] = [None] * len(logits)
         for row, confidence, token, place in zip(rows, seen, tokens, places, strict=True):
             slot = slots[row]
-            if place + 1 < int(self._prompt_lengths.np[slot]):
-                continue  # a part of a prompt, whose logits nothing is drawn from
+            if place + 1 < int(self._states.prefill_len.np[slot]):
+                continue  # a part of what is known already, whose logits nothing is drawn from
             if slot in self._waiting:
                 self._slots[slot].wrote(token)
             self._slots[slot].saw(confidence)
