@@ -203,6 +203,9 @@ def test_files_come_back_and_changes_are_noticed(tmp_path):
         Gate.load(path)
     with pytest.raises(ValueError, match=r"absent\.json: no such file"):
         Gate.load(tmp_path / "absent.json")
+    path.write_text('{"format": 1, "alpha": NaN}')
+    with pytest.raises(ValueError, match=f"{path.name}: not valid JSON: NaN is not a number"):
+        Gate.load(path)
     path.write_text('{"format": 9}')
     with pytest.raises(ValueError, match="not a gate of format 1"):
         Gate.load(path)
