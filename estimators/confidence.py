@@ -97,25 +97,30 @@ class Confidence:
     def __call__(self, text: str | None = None, logprobs: Any = None, *, truncated: bool = False) -> Reading:
         """The reading of one completion: its text, the log-probabilities of its tokens, or both.
 
-        ``logprobs`` is ``choices[i].logprobs`` of a reply, or the ``content`` in it, taken at temperature 1, with as
-        many likeliest tokens as the server gives where the confidence is a level. ``truncated`` says that the length
-        limit cut the completion off. Raises ``ValueError`` without either, and for log-probabilities that are none.
+        ``logprobs`` is ``choices[i].logprobs`` of a chat's or a completion's reply, or the ``content`` in it, taken at
+        temperature 1, with as many likeliest tokens as the server gives where the confidence is a level. ``truncated``
+        says that the length limit cut the completion off. Raises ``ValueError`` without either, and for a text or
+        log-probabilities that are none.
         """
-        if text is None and logprobs is None:
+        tokens = written_tokens(logprobs)
+        if text is None and tokens is None:
             raise ValueError("neither text nor logprobs: expected one of them at least")
-        tokens = None if logprobs is None else written_tokens(logprobs)
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"text: {type(text).__name__} found, expected a text")
         if text is None:
             text = b"".join(each.text for each in tokens or ()).decode("utf-8", errors="replace")
         return self._of(text, tokens, truncated)
 
     def of_response(self, response: Any) -> Reading:
         """The reading of the first choice of an OpenAI-style reply, as the client's object or as parsed JSON."""
-        content = response if isinstance(response, Mapping) else response.model_dump()
         try:
+            content = response if isinstance(response, Mapping) else response.model_dump()
             choice = content["choices"][0]
             text = choice["message"]["content"] if "message" in choice else choice["text"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"response: {str(content)[:200]} found, expected choices[0].message.content") from error
+            if isinstance(text, list):  # in parts, as some servers send it
+                text = "".join(part["text"] for part in text if part["type"] == "text")
+        except (AttributeError, KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"response: {str(response)[:200]} found, expected choices[0].message.content") from error
         return self(text or "", choice.get("logprobs"), truncated=choice.get("finish_reason") == "length")
 
     def of_model(
@@ -189,12 +194,14 @@ class Confidence:
         return None if measured is None else {each: measured[each] for each in FIGURES if each in measured}
 
     def _of(self, text: str, tokens: Sequence[WrittenToken] | None, truncated: bool) -> Reading:
-        stated = self._written(text, truncated).stated
+        told = self._written(text, truncated)
+        stated = told.stated
         if self.estimator == "verbalized":
             return self.of_value(stated, STATED, "" if stated is not None else "no confidence was stated")
         if tokens is None:
             return self._fallback(stated, f"{self.estimator} needs the log-probabilities of the tokens")
-        value, reason = self._measure(tokens, stated, truncated)
+        answer = None if told.answer is None else text[slice(*told.answer)]
+        value, reason = self._measure(tokens, answer, stated, truncated)
         return self._fallback(stated, reason) if value is None else self.of_value(value, MEASURED)
 
     def _written(self, text: str, truncated: bool) -> Written:
@@ -220,7 +227,7 @@ class Confidence:
         }
 
     def _measure(
-        self, tokens: Sequence[WrittenToken], stated: float | None, truncated: bool
+        self, tokens: Sequence[WrittenToken], answer: str | None, stated: float | None, truncated: bool
     ) -> tuple[float | None, str]:
         """The confidence read off the tokens, or None and why not."""
         ends = token_ends([each.text for each in tokens])
@@ -228,6 +235,10 @@ class Confidence:
         written = self._written(text, truncated)
         if written.stated != stated:
             return None, "the tokens state another confidence than the text"
+        here = None if written.answer is None else text[slice(*written.answer)]
+        # Servers tell halves of characters in ways of their own, so that only plain answers can be compared.
+        if answer is not None and here is not None and (answer + here).isascii() and answer != here:
+            return None, "the tokens write another answer than the text"
         if self.estimator.startswith("answer_"):
             if written.answer is None:
                 return None, "no answer was read"
@@ -260,6 +271,8 @@ class Confidence:
         if not known:
             return None, "none of the levels is among the likeliest tokens"
         highest = max(known.values())
+        if highest == -math.inf:
+            return None, "none of the levels has a probability"
         weights = {level: math.exp((value - highest) / self.temperature) for level, value in known.items()}
         least = min(token.top.values(), default=0.0)
         left_out = (len(levels) - len(known)) * math.exp((min(least, highest) - highest) / self.temperature)

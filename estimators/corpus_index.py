@@ -145,7 +145,7 @@ def _facts(folder: Path) -> CorpusFacts:
 def _documents(path: Path) -> Iterator[str]:
     try:
         with path.open("rb") as lines:
-            parts = _json_texts(path, lines) if path.suffix == ".jsonl" else _paragraphs(lines)
+            parts = _json_texts(path, lines) if path.suffix == ".jsonl" else _paragraphs(path, lines)
             for document in parts:
                 yield from _pieces(document)
     except OSError as error:
@@ -162,15 +162,18 @@ def _json_texts(path: Path, lines: Iterable[bytes]) -> Iterator[str]:
             raise ValueError(f"{path}:{number}: not JSON: {error}") from error
         text = record.get("text") if isinstance(record, dict) else None
         if not isinstance(text, str):
-            raise ValueError(f"{path}:{number}: expected an object with a document under text, found {line[:60]!r}")
+            found = json.dumps(record, ensure_ascii=False)[:60]
+            raise ValueError(f"{path}:{number}: expected an object with a document under text, found {found}")
         yield text
 
 
-def _paragraphs(lines: Any) -> Iterator[str]:
+def _paragraphs(path: Path, lines: Any) -> Iterator[str]:
     """Texts between blank lines; a line without an end is read a chunk at a time, so that memory stays flat."""
     held: list[str] = []
     size = 0
     while line := lines.readline(_CHUNK):
+        if b"\0" in line:  # which text never has, and compressed files, parquet and UTF-16 do
+            raise ValueError(f"{path}: is no text in UTF-8, it holds a byte of 0; expected text or .jsonl")
         text = line.decode("utf-8", errors="replace")
         if text.strip():
             held.append(text)

@@ -40,6 +40,23 @@ def file_digest(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises ``ValueError`` naming the file for any other, NaN in it included."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, expected an object")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
 def write_manifest(folder: str | Path, content: Mapping[str, Any], files: Iterable[str]) -> Path:
     """Write the manifest of a folder with the digests of ``files``, names below the folder; returns its path."""
     folder = Path(folder)
@@ -62,11 +79,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     path = folder / CALIBRATION / MANIFEST
     if not path.is_file():
         raise ValueError(f"{folder}: holds no {CALIBRATION}/{MANIFEST}; expected a folder that candor export wrote")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("files"), dict):
+    content = read_object(path)
+    if content.get("format") != FORMAT or not isinstance(content.get("files"), dict):
         raise ValueError(f"{path}: not a manifest of format {FORMAT}")
     if content.pop("hash", None) != _hash(content):
         raise ValueError(f"{path}: its hash does not fit its content: it was changed or cut off after the export")

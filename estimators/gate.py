@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from estimators.exported import GATE, calibration_file
+from estimators.exported import GATE, calibration_file, read_object
 from estimators.guarantees import lower_bound
 
 FloatArray = NDArray[np.float64]
@@ -188,13 +188,8 @@ class Gate:
         Raises ``ValueError`` naming the file where it is not one, or was changed by hand.
         """
         path = calibration_file(path, GATE)
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ValueError(f"{path}: no such file") from error
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not valid JSON: {error}") from error
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        content = read_object(path)
+        if content.pop("format", None) != FORMAT:
             raise ValueError(f"{path}: not a gate of format {FORMAT}")
         if content.pop("hash", None) != _hash({"format": FORMAT, **content}):
             raise ValueError(

@@ -39,8 +39,8 @@ def fit_error(
     """A gate whose answers are wrong at most ``alpha`` of the time, with probability 1 - ``delta``.
 
     ``confidences`` and ``corrects`` have a column (N,) for each tier, cheapest first, of the same questions: one for a
-    single model. A tier sees what those before it did not keep, and delta is shared between them. Raises ``ValueError``
-    for columns that will not do.
+    single model, NaN where no confidence could be read, which a gate never answers on. A tier sees what those before it
+    did not keep, and delta is shared between them. Raises ``ValueError`` for columns that will not do.
 
     >>> gate = fit_error([[0.9] * 40 + [0.2] * 20], [[1] * 40 + [0] * 20], alpha=0.1)
     >>> gate.tiers[0].threshold, gate.decide(0.95), gate.decide(0.5)
@@ -54,8 +54,9 @@ def fit_cost(
 ) -> Gate:
     """A gate that escalates as much as ``budget`` allows: small + share * large <= budget on average.
 
-    ``small`` and ``large`` are what a question costs with each model. Needs no outcomes. Raises ``ValueError`` for a
-    budget that pays for no escalation, or for escalating everything.
+    ``confidence`` (N,) is NaN where none could be read, which is always escalated. ``small`` and ``large`` are what a
+    question costs with each model. Needs no outcomes. Raises ``ValueError`` for a budget that pays for no escalation,
+    or for escalating everything.
     """
     if not (0 <= small < budget < math.inf and 0 < large < math.inf):
         raise ValueError(f"budget {budget} with costs {small} and {large}: expected 0 <= small < budget and 0 < large")
@@ -78,7 +79,7 @@ def fit_parity(
     """A gate under which the pair is at most ``tolerance`` less often right than the large model alone.
 
     The fixed sequence starts from escalating everything, which is always at parity, so that a gate always exists.
-    Columns (N,), outcomes 0 or 1; raises ``ValueError`` otherwise.
+    Columns (N,), outcomes 0 or 1, confidence NaN where none could be read; raises ``ValueError`` otherwise.
     """
     if not 0.0 <= tolerance < 1.0:
         raise ValueError(f"tolerance is {tolerance}, expected a number from 0 to below 1")
@@ -105,7 +106,7 @@ def _fit(
         raise ValueError(f"otherwise is {otherwise!r}, expected one of {', '.join(OTHERWISE)}")
     if not confidences or len(confidences) != len(corrects):
         raise ValueError(f"{len(confidences)} columns of confidence, {len(corrects)} of correctness")
-    stated = [column(f"confidence {number}", each) for number, each in enumerate(confidences)]
+    stated = [column(f"confidence {number}", each, nan=True) for number, each in enumerate(confidences)]
     right = [column(f"correct {number}", each) for number, each in enumerate(corrects)]
     n = len(stated[0])
     for each in (*stated, *right, *(() if large is None else (large,))):
@@ -122,10 +123,11 @@ def _fit(
         )
         tiers.append(tier)
         if tier.threshold is not None:
-            left &= c < tier.threshold
+            left &= ~(c >= tier.threshold)  # NaN reaches nothing
     wrong = float(1.0 - right[0].mean())
     risks = CERTIFICATES if promise == "error" else ()
     certificates = {f"{risk}": _certificate(stated[0], right[0], risk, delta, form) for risk in risks}
+    with_unread = [np.nan_to_num(each) for each in stated]  # as 0, which is what records tables hold
     return Gate(
         tiers=tuple(tiers),
         promise=promise,
@@ -136,8 +138,8 @@ def _fit(
         rows=n,
         least_abstention=max(0.0, (wrong - alpha) / (1.0 - alpha)) if promise == "error" else 0.0,
         certificates=certificates,
-        quantiles=tuple(float(each) for each in np.quantile(stated[0], np.linspace(0, 1, _QUANTILES))),
-        data_hash=data_hash(stated, right),
+        quantiles=tuple(float(each) for each in np.quantile(with_unread[0], np.linspace(0, 1, _QUANTILES))),
+        data_hash=data_hash(with_unread, right),
         source=source,
     )
 
@@ -150,9 +152,10 @@ def data_hash(confidences: Sequence[FloatArray], corrects: Sequence[FloatArray])
 
 def thresholds(confidence: FloatArray) -> FloatArray:
     """Confidences to try, highest first: the distinct ones, or quantiles of them where there are more than ``GRID``."""
-    distinct = np.unique(confidence)
+    read = confidence[~np.isnan(confidence)]
+    distinct = np.unique(read)
     if len(distinct) > GRID:
-        distinct = np.unique(np.quantile(confidence, np.arange(GRID) / GRID, method="lower"))
+        distinct = np.unique(np.quantile(read, np.arange(GRID) / GRID, method="lower"))
     return distinct[::-1]
 
 
@@ -163,11 +166,13 @@ def _tier(
         return Tier(None, "too_few", 0, 0, None, 0.0, "no row reached this tier")
     tried = thresholds(c)
     if promise == "cost":
-        tried = tried[::-1]  # the cheapest first: the lowest threshold escalates nothing
+        tried = tried[::-1]  # the cheapest first: the lowest threshold escalates only what could not be read
     kept_JN = c >= tried[:, None]
     if promise == "parity":
         assert large is not None
         return _parity_tier(tried, kept_JN, y, large, alpha, delta)
+    if not tried.size:
+        return Tier(None, "infeasible", 0, 0, None, 0.0, "not one confidence could be read")
     if promise == "cost":
         bad_J, counted_J = (~kept_JN).sum(axis=1), np.full(len(tried), len(c))
     else:
@@ -204,7 +209,7 @@ def _parity_tier(
     n = len(small)
     bound_J = upper_bound(lost_J, n, delta / 2) - lower_bound(won_J, n, delta / 2)
     passed = np.logical_and.accumulate(bound_J <= tolerance)
-    if not passed[0]:
+    if not passed[:1].any():
         return Tier(np.nextafter(1.0, 2.0), "ok", 0, n, 0.0, 0.0, "only escalating everything is certainly at parity")
     at = int(np.flatnonzero(passed)[-1])
     return Tier(float(tried[at]), "ok", int(lost_J[at]), n, float(bound_J[at]), float(kept_JN[at].mean()))

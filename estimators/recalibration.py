@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from estimators.exported import RECALIBRATION, calibration_file
+from estimators.exported import RECALIBRATION, calibration_file, read_object
 
 FloatArray = NDArray[np.float64]
 
@@ -34,6 +35,7 @@ CLIP = 1e-6
 """A confidence counts as at least this far from 0 and 1 where its logit is taken."""
 BINS = 10
 FORMAT = 1
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +94,8 @@ class Recalibration:
         Raises ``ValueError`` naming the file and what in it is not a map.
         """
         path = calibration_file(path, RECALIBRATION)
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not valid JSON: {error}") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        content = read_object(path)
+        if content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a recalibration of format {FORMAT}")
         method, groups = content.get("method"), content.get("groups", {})
         if method not in METHODS:
@@ -203,7 +202,7 @@ def _apply(method: str, parameters: Sequence[float], c: FloatArray) -> FloatArra
 
 def _parameters(where: str, method: str, given: Any) -> tuple[float, ...]:
     """Checked parameters of a saved map; raises ``ValueError`` naming what is wrong with them."""
-    if not isinstance(given, list) or not all(isinstance(each, int | float) and np.isfinite(each) for each in given):
+    if not isinstance(given, list) or not all(isinstance(each, int | float) and abs(each) <= LARGEST for each in given):
         raise ValueError(f"{where}: expected a list of numbers")
     length = {"temperature": 1, "platt": 2, "beta": 3}.get(method)
     if (length is not None and len(given) != length) or not given or (length is None and len(given) % 2):

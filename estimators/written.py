@@ -98,13 +98,38 @@ def _marked(
     return Written(answer, found[0], float(marks.index(text[slice(*found[0])])))
 
 
-def written_tokens(logprobs: Any) -> list[WrittenToken]:
-    """The tokens of ``choices[i].logprobs`` of a server's reply, or of its ``content`` alone.
+def token_entries(logprobs: Mapping[str, Any]) -> Any:
+    """The tokens of ``choices[i].logprobs`` of a server's reply as chats list them; None where a chat lists none.
 
-    Each entry is ``{token, logprob, bytes?, top_logprobs: [{token, logprob, bytes?}, ...]}``. Raises ``ValueError``
-    naming the entry that is not.
+    A chat has them as ``content``, each ``{token, logprob, bytes?, top_logprobs: [{token, logprob, bytes?}, ...]}``. A
+    completion has ``tokens``, ``token_logprobs`` and ``top_logprobs``, a mapping for each token. Raises ``ValueError``
+    for what is neither.
     """
-    entries = logprobs.get("content", logprobs.get("token_logprobs")) if isinstance(logprobs, Mapping) else logprobs
+    if "content" in logprobs:
+        return logprobs["content"]
+    try:
+        tokens, own = logprobs["tokens"], logprobs["token_logprobs"]
+        tops = logprobs.get("top_logprobs") or [None] * len(tokens)
+        return [
+            {
+                "token": token,
+                "logprob": value,
+                "top_logprobs": [{"token": t, "logprob": v} for t, v in (top or {}).items()],
+            }
+            for token, value, top in zip(tokens, own, tops, strict=True)
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"logprobs: {type(error).__name__} {error}; expected content or token_logprobs") from error
+
+
+def written_tokens(logprobs: Any) -> list[WrittenToken] | None:
+    """The tokens of ``choices[i].logprobs`` of a server's reply, or of its ``content`` alone; None where it has none.
+
+    Raises ``ValueError`` naming the entry that is no token of :func:`token_entries`.
+    """
+    entries = token_entries(logprobs) if isinstance(logprobs, Mapping) else logprobs
+    if entries is None:
+        return None
     if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
         raise ValueError(f"logprobs: {type(entries).__name__} found, expected a list of tokens with their logprob")
     tokens = []

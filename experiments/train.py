@@ -32,7 +32,7 @@ from experiments.config.lengths import context_of, fitting_prompts
 from experiments.config.methods import METHODS
 from experiments.config.models import find_model, lora_config, open_weights
 from experiments.config.recipe import Recipe
-from experiments.config.trainer import check_batch, check_generation
+from experiments.config.trainer import check_batch, check_generation, check_trackers
 from experiments.errors import FULL, ConfigError, RunError, Stopped
 from experiments.files import locked, writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
@@ -72,10 +72,12 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> Path:
     With ``resume`` the run goes on from its last complete checkpoint, and ends with the weights of a run that was
     never stopped; a finished run is left as it is. Raises ConfigError, before weights are loaded or the recipe is
     written: for a folder that cannot be written, holds another recipe, or holds a run already and ``resume`` is not
-    set; for values that TRL refuses, batches not made of whole groups, broken training data and a missing model. Raises
-    RunError where the run ends before it is done: by an alarm, an update that failed or a disk that is full; Stopped
-    where SIGTERM or SIGHUP ends it, with a checkpoint. ConfigError too where another process writes into the folder.
+    set; for values that TRL refuses, trackers that are not installed, batches not made of whole groups, broken training
+    data and a missing model. Raises RunError where the run ends before it is done: by an alarm, an update that failed
+    or a disk that is full; Stopped where SIGTERM or SIGHUP ends it, with a checkpoint. ConfigError too where another
+    process writes into the folder.
     """
+    check_trackers(recipe.trainer)
     out = Path(out)
     main_process = int(os.environ.get("RANK", "0")) == 0
     with locked(out) if main_process else nullcontext():

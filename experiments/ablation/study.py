@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.recipe import SUFFIXES, Recipe, load_recipe
+from experiments.config.trainer import check_batch
 from experiments.errors import ConfigError
 from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, read_yaml
 from rewards.nearest import nearest
@@ -95,6 +96,9 @@ class Study:
         for where, values in self._places():
             for key in RESERVED & values.keys():
                 raise ConfigError(f"study.{where}.{key}: is set by the study itself, from seeds and every")
+        tried_names = [in_a_name(each) for each in self.settings()]
+        if twice := [each for each in tried_names if tried_names.count(each) > 1]:
+            raise ConfigError(f"study.grid: {twice[0]} stands twice")
         one_of("study.select.metric", self.select.metric, (REWARD, *MEASURED))
         self._check_seeds()
         if self.baseline is not None:
@@ -114,8 +118,7 @@ class Study:
     def _check_seeds(self) -> None:
         several = len(self.settings()) > 1
         for where, seeds in (("seeds", self.seeds), ("select.seeds", self.select.seeds)):
-            twice = [seed for seed in seeds if seeds.count(seed) > 1]
-            if twice:
+            if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
                 raise ConfigError(f"study.{where}: {twice[0]} stands twice")
         both = [seed for seed in self.select.seeds if seed in self.seeds]
         if both:
@@ -253,6 +256,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
                 on_test, on_validation = measured_by(planned_run(study, variant, setting, seed, Path()))
                 if study.select.seeds and on_validation.probe.split != "validation":
                     raise ConfigError(f"study.grid: the task of {variant} has no validation questions to choose by")
+                check_batch(on_test.trainer, on_test.method)
                 for recipe in (on_test, on_validation):
                     asked = json.dumps([recipe.source.get("task"), recipe.source.get("probe")], default=str)
                     if asked not in known:  # most variants ask the same questions, which take time to draw

@@ -41,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")
+    request = _request(options.request)
     study = load_study(options.study, options.overrides)
     out = options.out or Path("runs") / Path(options.study).stem
     if options.dry_run:
@@ -48,7 +49,6 @@ def run(options: argparse.Namespace) -> int:
 
         print(in_words(plan(study, out)))
         return 0
-    request = _request(options.request)
     with locked(out):
         summary = ablate(
             study,

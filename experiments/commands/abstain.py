@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from experiments.commands.numbers import seed
+from experiments.commands.overrides import settle_checkpoint
 from experiments.commands.terminal import print_table
 from experiments.errors import ConfigError, DataError
 
@@ -73,6 +74,7 @@ def _measure(options: argparse.Namespace) -> int:
     from experiments.probe.records import read_records, write_records
     from experiments.routing.tiers import read_tiers
 
+    settle_checkpoint(options)
     if (options.checkpoint is None) == (options.records is None):
         raise ConfigError("abstain measure: expected one of CHECKPOINT, --records FILE")
     if options.records is not None and (options.recipe or options.overrides):

@@ -38,7 +38,7 @@ def _build(options: argparse.Namespace) -> int:
         facts = build_index(options.files, writable(options.out))
     except ValueError as error:
         raise error if isinstance(error, ConfigError) else DataError(str(error)) from error
-    print(f"{options.out}: {facts.documents} documents, {facts.words} words in {len(facts.files)} files")
+    print(f"{options.out}: files {len(facts.files):,}, documents {facts.documents:,}, words {facts.words:,}")
     return 0
 
 

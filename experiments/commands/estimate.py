@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.commands.overrides import settle_checkpoint
 from experiments.commands.probe import checkpoint_recipe
 from experiments.commands.terminal import Terminal
 from experiments.errors import ConfigError
@@ -45,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from experiments.probe.measure import measure, write_metrics
     from experiments.probe.records import write_records
 
+    settle_checkpoint(options)
     if (options.checkpoint is None) == (options.completions is None):
         raise ConfigError("estimate: expected one of CHECKPOINT and --completions FILE")
     out = writable(options.out)

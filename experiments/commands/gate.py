@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             nargs="+",
             type=Path,
             metavar="RECORDS",
-            help="parquet or JSONL of confidence, correct; of a cascade those of each model, cheapest first",
+            help="parquet or JSONL of confidence, correct (--budget and apply do without), cheapest model first",
         )
         each.add_argument(
             "--method", action="append", metavar="NAME", help="method of the records, for all or once each"
@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
 def fit(options: argparse.Namespace) -> Gate:
     """The gate that the options ask for. Raises ConfigError for values that no gate can have."""
     from estimators.gate_fitting import fit_cost, fit_error, fit_parity
+    from experiments.probe.records import confidence_read
     from experiments.routing.tiers import read_tiers
 
     _require_options(options)
@@ -79,22 +80,21 @@ def fit(options: argparse.Namespace) -> Gate:
     source = "; ".join(f"{path.name}, method {tier.method}" for path, tier in zip(options.records, tiers, strict=True))
     settings = {"delta": options.delta, "source": source}
     rows = tiers[0].records
-    confidence = rows["confidence"].to_numpy(float)
     try:
         if options.budget is not None:
-            small = 1.0 if options.cost_small is None else options.cost_small
-            return fit_cost(confidence, small=small, large=options.cost_large, budget=options.budget, **settings)
+            small, large = 1.0 if options.cost_small is None else options.cost_small, options.cost_large
+            return fit_cost(confidence_read(rows), small=small, large=large, budget=options.budget, **settings)
         if options.tolerance is not None:
             known = rows[rows["large_correct"].notna()]
             if known.empty:
                 raise DataError(f"{options.records[0]}: --tolerance needs judged rows with large_correct")
-            columns = (known[name].to_numpy(float) for name in ("confidence", "correct", "large_correct"))
-            return fit_parity(*columns, tolerance=options.tolerance, **settings)
+            outcomes = (known[name].to_numpy(float) for name in ("correct", "large_correct"))
+            return fit_parity(confidence_read(known), *outcomes, tolerance=options.tolerance, **settings)
         if rows.empty:
             of_all = "" if len(tiers) == 1 else " in all of them"
             raise DataError(f"{', '.join(map(str, options.records))}: no row has a verdict (correct){of_all}")
         return fit_error(
-            [each.records["confidence"].to_numpy(float) for each in tiers],
+            [confidence_read(each.records) for each in tiers],
             [each.records["correct"].to_numpy(float) for each in tiers],
             alpha=options.risk,
             form=options.form or "multi_start",
@@ -128,7 +128,8 @@ def _require_options(options: argparse.Namespace) -> None:
 
 def _apply(path: Path, records: list[Path], methods: Sequence[str], out: Path | None) -> int:
     from estimators.gate import Gate
-    from experiments.files import writable_file
+    from experiments.files import without_nan, writable_file
+    from experiments.probe.records import confidence_read
     from experiments.routing.tiers import read_tiers
     from rl.files import write_text
 
@@ -147,7 +148,7 @@ def _apply(path: Path, records: list[Path], methods: Sequence[str], out: Path | 
     count = len(tiers[0].records)
     if not count:
         raise DataError(f"{', '.join(map(str, records))}: no question is in all of them")
-    confidences = [each.records["confidence"].where(each.records["parsed"]).to_numpy(float) for each in tiers]
+    confidences = [confidence_read(each.records) for each in tiers]
     actions = gate.actions(*confidences)
     for tier, expected in zip(tiers, gate.source.split("; "), strict=False):
         if not expected.endswith(f"method {tier.method}"):
@@ -165,7 +166,8 @@ def _apply(path: Path, records: list[Path], methods: Sequence[str], out: Path | 
             broken = "; contradicts the promise" if each["promise_broken"] else ""
             print(f"wrong among answers{of}: {each['error']:.1%}, at least {each['error_low']:.1%}{broken}")
     if out is not None:
-        kept = tiers[0].records.assign(action=actions)[["question_id", "method", "confidence", "action"]]
-        write_text(out, "".join(json.dumps(each) + "\n" for each in kept.to_dict("records")))
+        columns = ["question_id", "method", "confidence", "action"]
+        kept = tiers[0].records.assign(confidence=confidences[0], action=actions)[columns]
+        write_text(out, "".join(json.dumps(without_nan(each)) + "\n" for each in kept.to_dict("records")))
         print(out)
     return 0

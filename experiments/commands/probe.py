@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.commands.numbers import seed
+from experiments.commands.overrides import settle_checkpoint
 from experiments.commands.terminal import print_metrics
 from experiments.errors import ConfigError
 
@@ -42,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure what was named and print the metrics."""
+    settle_checkpoint(options)
     metrics = probe(
         options.out,
         checkpoint=options.checkpoint,

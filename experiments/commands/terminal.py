@@ -20,10 +20,11 @@ class Terminal(Console):
 
 
 def print_metrics(metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print method -> metric -> value and bounds as a table, which is never narrower than its figures."""
-    from experiments.report.terminal import terminal_table
+    """Print method -> metric -> value and bounds as a table, never narrower than its figures, and its notes."""
+    from experiments.report.terminal import terminal_notes, terminal_table
 
     print_table(terminal_table(metrics))
+    Terminal().print(terminal_notes(metrics))
 
 
 def print_table(table: Table) -> None:

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 
 from experiments.commands.numbers import seed
+from experiments.commands.overrides import settle_checkpoint
 from experiments.commands.terminal import print_table
 from experiments.errors import ConfigError
 from experiments.files import writable
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from experiments.probe.samples import read_samples
     from experiments.probe.votes import VoteSettings, measure_votes
 
+    settle_checkpoint(options)
     if (options.checkpoint is None) == (options.samples is None):
         raise ConfigError("vote: expected one of CHECKPOINT, --samples FILE")
     if options.samples is not None and (options.recipe or options.overrides or options.trials):

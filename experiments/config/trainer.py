@@ -20,6 +20,14 @@ from rewards.template import AnswerTemplate
 _GIVEN_TO_SCHEDULES = {"optimizer", "num_warmup_steps", "num_training_steps", "last_epoch"}
 """What a schedule of the learning rate gets from the trainer and not from a recipe."""
 
+_SAID_ELSEWHERE = {
+    "output_dir": "the run's folder is given by --out",
+    "resume_from_checkpoint": "a run goes on from its own folder with --out and --resume",
+}
+"""Fields that a recipe cannot have, and how that is said instead."""
+_NO_TRACKER = {"none", "all", "azure_ml", "flyte"}
+"""What ``report_to`` may say besides trackers of which transformers knows whether they are installed."""
+
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda value: value >= 0, "at least 0"),
     "weight_decay": (lambda value: value >= 0, "at least 0"),
@@ -40,6 +48,13 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "epsilon": (lambda value: value >= 0, "at least 0"),
     "epsilon_high": (lambda value: value >= 0, "at least 0"),
     "beta": (lambda value: value >= 0, "at least 0"),
+    "per_device_train_batch_size": (lambda value: value >= 1, "at least 1"),
+    "gradient_accumulation_steps": (lambda value: value >= 1, "at least 1"),
+    "steps_per_generation": (lambda value: value >= 1, "at least 1"),
+    "generation_batch_size": (lambda value: value >= 1, "at least 1"),
+    "num_generations": (lambda value: value >= 1, "at least 1"),
+    "logging_steps": (lambda value: value > 0, "above 0"),
+    "dataloader_num_workers": (lambda value: value >= 0, "at least 0"),
     "save_steps": (lambda value: value > 0, "above 0"),
     "save_total_limit": (lambda value: value >= 1, "at least 1"),
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to below 2**32"),
@@ -57,8 +72,9 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
     nothing to take in closed form, for a signal of the rubric that training does not read, and for a rubric that asks
     for groups where the method has none.
     """
-    if "output_dir" in values:
-        raise ConfigError("trainer.output_dir: the run's folder is given by --out")
+    for name, instead in _SAID_ELSEWHERE.items():
+        if name in values:
+            raise ConfigError(f"trainer.{name}: {instead}")
     kind = METHODS[method].configuration()
     shown = f"the fields of {kind.__name__}, method {method}"
     checked = checked_fields(kind, values, "trainer", required=False, shown=shown)
@@ -71,6 +87,10 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
         if isinstance(value := checked.get(name), int | float) and not allowed(value):  # not a number fails too
             raise ConfigError(f"trainer.{name}: {value!r} is not {words}")
     _check_schedule(checked, kind)
+    for name in _trackers(checked):
+        from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+        one_of("trainer.report_to", name, ("none", "all", *INTEGRATION_TO_CALLBACK))
     if rubric.signals:
         _check_signals(rubric)
     if METHODS[method].rollouts:
@@ -164,6 +184,20 @@ def check_generation(trainer: dict[str, Any]) -> None:
         )
 
 
+def check_trackers(trainer: dict[str, Any]) -> None:
+    """Raise ConfigError where what a run is to report to is not installed. For training only."""
+    if trackers := set(_trackers(trainer)) - _NO_TRACKER:
+        from transformers.integrations.integration_utils import get_available_reporting_integrations
+
+        if missing := sorted(trackers.difference(get_available_reporting_integrations())):
+            raise ConfigError(f"trainer.report_to: {missing[0]} is not installed")
+
+
+def _trackers(trainer: dict[str, Any]) -> list[str]:
+    given = trainer.get("report_to") or "none"
+    return [given] if isinstance(given, str) else list(given)
+
+
 def check_batch(trainer: dict[str, Any], method: str = DEFAULT_METHOD, processes: int | None = None) -> None:
     """Raise ConfigError where a batch, over the processes of this launch, is not made of whole groups.
 
@@ -183,8 +217,6 @@ def check_batch(trainer: dict[str, Any], method: str = DEFAULT_METHOD, processes
     if group < fewest:
         why = ", a group needs siblings to compare with" if fewest > 1 else ""
         raise ConfigError(f"trainer.num_generations: {group} is below {fewest}{why}")
-    if batch < 1:
-        raise ConfigError(f"trainer.per_device_train_batch_size: a generation batch of {batch} completions is empty")
     if batch % group:
         below, above = batch // group * group, -(-batch // group) * group
         allowed = f"{below} or {above}" if below else f"{above}"

@@ -112,7 +112,7 @@ def launch(
     """
     path = launch_file(config)
     count = process_count(path, processes)
-    from experiments.config.trainer import check_batch, check_generation
+    from experiments.config.trainer import check_batch, check_generation, check_trackers
     from experiments.launch.estimate import check_machine
     from experiments.train import FINAL, check_folder
     from rl.files import is_complete
@@ -122,6 +122,7 @@ def launch(
     check_batch(recipe.trainer, recipe.method, count)
     check_machine(recipe, launch_kind(path), count)
     check_generation(recipe.trainer)
+    check_trackers(recipe.trainer)
     find_model(recipe.model.path, "model.path", recipe.model.gguf_file)
     if resume and is_complete(out / FINAL):
         return

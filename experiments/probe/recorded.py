@@ -7,7 +7,7 @@ from typing import Any
 
 from estimators.estimator import LEVELS, TOKEN_STATISTICS, Estimate, Estimator
 from estimators.recorded import RecordedToken, recorded_statistics
-from estimators.written import log_probability, token_bytes, token_ends
+from estimators.written import log_probability, token_bytes, token_ends, token_entries
 from experiments.errors import ConfigError
 from experiments.probe.tables import Table
 from rewards.template import AnswerTemplate
@@ -24,8 +24,9 @@ def estimate_recorded(
     """Name -> estimate (N,) of the completions of a table, from its column ``logprobs``.
 
     Each of its values lists the completion's tokens, ``{token, logprob, top_logprobs: [{token, logprob}, ...]}``, with
-    ``bytes`` where a token is not text by itself. What more is needed than was recorded leaves an estimate not
-    valid. Raises DataError for tokens that are not the completion's text; see :func:`check_recorded` for estimators.
+    ``bytes`` where a token is not text by itself, or is the ``logprobs`` of a server's reply as it came. What more is
+    needed than was recorded leaves an estimate not valid. Raises DataError for tokens that are not the completion's
+    text; see :func:`check_recorded` for estimators.
     """
     if COLUMN not in table.frame.columns:
         found = ", ".join(map(repr, table.frame.columns))
@@ -34,7 +35,8 @@ def estimate_recorded(
     decoded, recorded, parsed = [], [], []
     for row, (text, tokens) in enumerate(zip(texts, table.frame[COLUMN], strict=True)):
         try:
-            entries = [(token_bytes(each), _token(each, ids)) for each in tokens]
+            listed = token_entries(tokens) if isinstance(tokens, Mapping) else tokens
+            entries = [(token_bytes(each), _token(each, ids)) for each in listed]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise table.error(row, COLUMN, f"cannot be read: {type(error).__name__} {error}") from error
         ends = token_ends([each for each, _ in entries])

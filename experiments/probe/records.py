@@ -79,17 +79,18 @@ def read_completions(path: str | Path) -> pd.DataFrame:
     return frame.assign(**(_optional_columns(table, optional) | _identity(table)))
 
 
-def read_records(path: str | Path) -> pd.DataFrame:
+def read_records(path: str | Path, *, judged: bool = True) -> pd.DataFrame:
     """Read a records file (parquet or JSON lines), our own or another's, as a records table.
 
-    Needed: ``confidence`` in [0, 1], null where none was read; ``correct`` 0 or 1, null where nobody could judge. Any
-    other column of the records table is taken where present, ``problem`` for ``prompt`` too; the rest is left out.
+    Needed: ``confidence`` in [0, 1], null where none was read; ``correct`` 0 or 1, null where nobody could judge, and
+    which may be missing where ``judged`` is false. Any other column of the records table is taken where present,
+    ``problem`` for ``prompt`` too; the rest is left out.
 
     Raises DataError, naming file, line or row, column, value and what was expected.
     """
     table = read_table(path)
-    optional = tuple(column for column in COLUMNS if column not in ("confidence", "correct"))
-    table.require(["confidence", "correct"], optional)
+    needed = ["confidence", "correct"] if judged else ["confidence"]
+    table.require(needed, [column for column in COLUMNS if column not in needed])
     frame = pd.DataFrame(_optional_columns(table, COLUMNS)).assign(**_identity(table))
     if "prompt" not in frame and "problem" in table.frame:
         frame["prompt"] = table.text("problem", nullable=True)
@@ -104,12 +105,12 @@ def read_records(path: str | Path) -> pd.DataFrame:
     return as_records(frame)
 
 
-def read_method(path: str | Path, method: str | None = None) -> pd.DataFrame:
+def read_method(path: str | Path, method: str | None = None, *, judged: bool = True) -> pd.DataFrame:
     """The records of one method of a file, the only one where none is named.
 
     Raises ConfigError where it is not clear which method is meant, and as :func:`read_records` does.
     """
-    records = read_records(path)
+    records = read_records(path, judged=judged)
     methods = records["method"].drop_duplicates().tolist()
     if method is None and len(methods) > 1:
         raise ConfigError(f"{path} has several methods, name one by --method: {', '.join(methods)}")
@@ -182,6 +183,11 @@ def write_records(frame: pd.DataFrame, path: str | Path) -> Path:
     with replacing(path) as partial:
         as_records(frame).to_parquet(partial, index=False)
     return path
+
+
+def confidence_read(records: pd.DataFrame) -> np.ndarray:
+    """The confidence (N,) of the rows of a records table, NaN where none could be read."""
+    return records["confidence"].where(records["parsed"]).to_numpy(dtype=float, na_value=np.nan)
 
 
 def untagged(text: str) -> bool:

@@ -13,6 +13,7 @@ from estimators.gate import ANSWER, Gate
 from estimators.gate_fitting import data_hash
 from estimators.metrics.resampling import Interval, clopper_pearson, wilson
 from experiments.errors import DataError
+from experiments.probe.records import confidence_read
 from experiments.report.glossary import plain
 
 RATES = {"error": "wrong among answers", "cost": "escalated", "parity": "lost against the large model"}
@@ -43,7 +44,7 @@ def described(gate: Gate) -> list[str]:
     lines = [f"promise: {RATES[gate.promise]} <= {gate.alpha:.4g} with probability {1 - gate.delta:.4g}"]
     for number, tier in enumerate(gate.tiers, start=1):
         name = f"tier {number}: " if len(gate.tiers) > 1 else ""
-        if tier.threshold is None:
+        if tier.threshold is None or tier.reason:
             lines.append(f"{name}{tier.status}: {tier.reason}")
         else:
             seen = f"{tier.bad} of {tier.counted} rows, at most {tier.bound:.4g}"
@@ -95,7 +96,7 @@ def gate_section(path: Path | None, records: pd.DataFrame) -> dict[str, Any] | N
 
 
 def _cells(gate: Gate, rows: pd.DataFrame, paired: bool) -> list[str]:
-    stated = rows["confidence"].where(rows["parsed"]).to_numpy(dtype=float, na_value=np.nan)
+    stated = confidence_read(rows)
     answered = gate.actions(stated) == ANSWER
     correct = rows["correct"].to_numpy(dtype=float, na_value=np.nan)
     kept = answered & ~np.isnan(correct)

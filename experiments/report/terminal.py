@@ -29,12 +29,9 @@ def terminal_table(metrics: Metrics) -> Table:
     """A rich table with a row a metric and a column a method: value, and beneath it its 95% interval.
 
     Methods stand side by side because there are few of them: four fit into 80 characters. Their names are never read
-    as rich markup, nor by the terminal as commands. Beneath the table stands what could not be read.
+    as rich markup, nor by the terminal as commands.
     """
-    caption = Text("95% intervals; bold is best, arrows point to better", style="dim")
-    for notice in parse_notices(metrics):
-        caption.append(f"\n{notice}", style="not dim bold yellow")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for method in metrics:
         table.add_column(
@@ -50,6 +47,14 @@ def terminal_table(metrics: Metrics) -> Table:
             cells.append(cell.append(f"\n{bounds}", style="not bold dim") if bounds else cell)
         table.add_row(*cells)
     return table
+
+
+def terminal_notes(metrics: Metrics) -> Text:
+    """What stands beneath the table, however narrow that is: how to read it, and what could not be read."""
+    notes = Text("95% intervals; bold is best, arrows point to better", style="dim")
+    for notice in parse_notices(metrics):
+        notes.append(f"\n{notice}", style="not dim bold yellow")
+    return notes
 
 
 def parse_notices(metrics: Metrics) -> list[str]:

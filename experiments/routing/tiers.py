@@ -27,9 +27,9 @@ def read_tiers(
     """The tiers of these records files, cheapest first, on the questions that all of them have, in one order.
 
     ``methods`` is one for all files or one for each. A tier is called after its file, or after the folder of a
-    ``records.parquet``. With ``judged`` questions without a verdict are left out. Raises ConfigError for numbers and
-    names that do not fit, DataError for a question with several rows, which a promise about independent questions
-    cannot count, unless they are allowed by ``repeated``, for a single file.
+    ``records.parquet``. With ``judged`` questions without a verdict are left out; without it ``correct`` may be
+    missing. Raises ConfigError for numbers and names that do not fit, DataError for a question with several rows, which
+    a promise about independent questions cannot count, unless they are allowed by ``repeated``, for a single file.
     """
     if len(methods) not in (0, 1, len(paths)):
         expected = " or ".join(map(str, sorted({1, len(paths)})))
@@ -40,7 +40,7 @@ def read_tiers(
     chosen = [None] * len(paths) if not methods else list(methods) * (len(paths) if len(methods) == 1 else 1)
     tables = []
     for path, method in zip(paths, chosen, strict=True):
-        rows = read_method(path, method).set_index("question_id", drop=False)
+        rows = read_method(path, method, judged=judged).set_index("question_id", drop=False)
         if rows.index.has_duplicates and not repeated:
             twice = rows.index[rows.index.duplicated()][0]
             raise DataError(f"{path}: question {twice!r} has several rows, expected one answer to a question")

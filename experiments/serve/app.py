@@ -23,8 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experiments.serve.chat import Chat
 from experiments.serve.decisions import Decider
-from experiments.serve.errors import ApiError, bad
-from experiments.serve.wire import chat_request, parse_json
+from experiments.serve.errors import ApiError
+from experiments.serve.wire import chat_request, parse_json, text
 
 RETRY_S = 1
 GRACE_S = 20
@@ -84,12 +84,7 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
         except TimeoutError as error:
             raise ApiError(408, f"the body did not arrive within {limits.arrival_s:g} seconds") from error
         content = parse_json(bytes(body))
-        model = content.get("model")
-        if isinstance(model, str) and model and model != name:
-            told = f"the model {model[:100]!r} does not exist, only {name}"
-            raise ApiError(404, told, param="model", code="model_not_found")
-        if not isinstance(model, str) or not model:
-            raise bad("model", "expected a text" if "model" in content else "is missing")
+        check_name(text(content, "model"))
         return content
 
     @app.exception_handler(ApiError)
@@ -112,16 +107,29 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
     async def health() -> dict[str, Any]:
         return {"status": "ok", "waiting": at_once}
 
-    @app.get("/v1/models")
-    async def models(request: Request) -> dict[str, Any]:
-        check_key(request)
+    def check_name(given: str) -> None:
+        if given != name:
+            told = f"the model {given[:100]!r} does not exist, only {name}"
+            raise ApiError(404, told, param="model", code="model_not_found")
+
+    def model_object() -> dict[str, Any]:
         about = {
             "estimator": chat.small.confidence.estimator,
             "calibrated": chat.small.confidence.calibrated,
             "escalates_to": chat.large_name or None,
         }
-        model = {"id": name, "object": "model", "created": started, "owned_by": "candor", "candor": about}
-        return {"object": "list", "data": [model]}
+        return {"id": name, "object": "model", "created": started, "owned_by": "candor", "candor": about}
+
+    @app.get("/v1/models")
+    async def models(request: Request) -> dict[str, Any]:
+        check_key(request)
+        return {"object": "list", "data": [model_object()]}
+
+    @app.get("/v1/models/{given:path}")
+    async def model(request: Request, given: str) -> dict[str, Any]:
+        check_key(request)
+        check_name(given)
+        return model_object()
 
     @app.post("/v1/chat/completions")
     async def completions(request: Request) -> Any:

@@ -25,7 +25,7 @@ from experiments.serve.asking import Small, unavailable
 from experiments.serve.engine import Answer, count_tokens
 from experiments.serve.errors import bad
 from experiments.serve.rows import Row
-from experiments.serve.wire import ChatRequest, messages, text
+from experiments.serve.wire import ChatRequest, known, messages, text
 from rewards.template import AnswerTemplate
 
 PREDICATE = re.compile(r"is (this|the|your|that) answer (right|correct|true)\??", re.IGNORECASE)
@@ -46,6 +46,7 @@ class Question:
 
 def systemone_questions(body: Mapping[str, Any]) -> list[Question]:
     """The questions of ``/v1/systemone``, name -> ``{type: noul | choice, instructions, criteria | options}``."""
+    known(body, ("model", "state", "questions"))
     given = body.get("questions")
     if not isinstance(given, dict) or not 1 <= len(given) <= MOST_QUESTIONS:
         raise bad("questions", f"expected an object of 1 to {MOST_QUESTIONS} questions")
@@ -54,6 +55,7 @@ def systemone_questions(body: Mapping[str, Any]) -> list[Question]:
         where = f"questions.{name}"
         if not isinstance(each, dict):
             raise bad(where, "expected an object")
+        known(each, ("type", "instructions", "options", "criteria"), where=f"{where}.")
         kind = _kind(each, where, ("noul", "choice"))
         options = each.get("options", each.get("criteria")) if kind == "choice" else ()
         read.append(
@@ -64,6 +66,7 @@ def systemone_questions(body: Mapping[str, Any]) -> list[Question]:
 
 def decision_questions(body: Mapping[str, Any]) -> list[Question]:
     """The questions of ``/v1/decisions``, ``[{type: predicate | choice, name, instructions, choices: [{value}]}]``."""
+    known(body, ("model", "input", "questions"))
     given = body.get("questions")
     if not isinstance(given, list) or not 1 <= len(given) <= MOST_QUESTIONS:
         raise bad("questions", f"expected a list of 1 to {MOST_QUESTIONS} questions")
@@ -72,11 +75,12 @@ def decision_questions(body: Mapping[str, Any]) -> list[Question]:
         where = f"questions[{place}]"
         if not isinstance(each, dict):
             raise bad(where, "expected an object")
+        known(each, ("type", "name", "instructions", "choices"), where=f"{where}.")
         kind = _kind(each, where, ("predicate", "choice"))
         choices = each.get("choices") if kind == "choice" else ()
         if isinstance(choices, list):
             choices = [choice.get("value") if isinstance(choice, dict) else choice for choice in choices]
-        read.append(_question(where, text(each, "name"), kind == "predicate", each, choices))
+        read.append(_question(where, text(each, "name", f"{where}."), kind == "predicate", each, choices))
     return read
 
 
@@ -109,10 +113,8 @@ def state(given: Any, param: str) -> tuple[list[dict[str, str]], str | None]:
     A text is a question; messages may end with the assistant's answer; an object has ``question`` and ``answer``.
     """
     if isinstance(given, dict) and isinstance(given.get("question"), str) and set(given) <= {"question", "answer"}:
-        answer = given.get("answer")
-        if answer is not None and not isinstance(answer, str):
-            raise bad(f"{param}.answer", "expected a text")
-        return [{"role": "user", "content": given["question"]}], answer
+        answer = None if given.get("answer") is None else text(given, "answer", f"{param}.")
+        return [{"role": "user", "content": text(given, "question", f"{param}.")}], answer
     if isinstance(given, str) and given:
         return [{"role": "user", "content": given}], None
     if not isinstance(given, list):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,13 @@ from rewards.nearest import nearest
 ROLES = ("system", "developer", "user", "assistant")
 LIKELIEST = 20
 """Most ``top_logprobs`` of a token."""
-IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+IGNORED = (
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
+)  # fmt: skip
 """What says nothing about the answer, and is taken without effect."""
 NEUTRAL: Mapping[str, Any] = {"presence_penalty": 0, "frequency_penalty": 0, "n": 1, "logit_bias": {}, "tools": [],
-                              "response_format": {"type": "text"}}  # fmt: skip
+                              "response_format": {"type": "text"}, "tool_choice": "none",
+                              "modalities": ["text"]}  # fmt: skip
 """What is not offered, with the value that asks for nothing; null does as well."""
 KNOWN = (
     "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "stream",
@@ -64,24 +67,25 @@ def chat_request(body: Mapping[str, Any]) -> ChatRequest:
 
     Where no temperature is given the answer is greedy: that is what was measured.
     """
-    for name in body:
-        if name not in (*KNOWN, *IGNORED, *NEUTRAL):
-            raise bad(name, f"unknown parameter{nearest(name, KNOWN)}", "unknown_parameter")
+    known(body, KNOWN, *NEUTRAL)
     for name, neutral in NEUTRAL.items():
         value = body.get(name)
         if value is not None and (value != neutral or isinstance(value, bool)):  # True == 1
-            raise bad(name, f"{json.dumps(value)[:80]} is not offered here", "unsupported_parameter")
+            raise bad(name, f"{shown(value)} is not offered here", "unsupported_parameter")
     stop = body.get("stop")
     stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
     if not isinstance(stops, list) or len(stops) > 4 or not all(isinstance(each, str) and each for each in stops):
-        raise bad("stop", "expected a text or up to four, none of them empty")
+        raise bad("stop", f"{shown(stop)} found, expected a text or up to four, none of them empty")
     options = {} if body.get("stream_options") is None else body["stream_options"]
     if not isinstance(options, dict) or (options and not body.get("stream")):
         raise bad("stream_options", "expected an object, and stream: true")
+    known(options, ("include_usage",), where="stream_options.")
     logprobs, likeliest = flag(body, "logprobs"), number(body, "top_logprobs", None, 0, LIKELIEST, whole=True)
     if likeliest is not None and not logprobs:
         raise bad("top_logprobs", "needs logprobs: true")
     limits = [number(body, name, None, 1, 10**9, whole=True) for name in ("max_completion_tokens", "max_tokens")]
+    if None not in limits and limits[0] != limits[1]:
+        raise bad("max_tokens", f"{limits[1]} found beside max_completion_tokens {limits[0]}, expected one of them")
     seed = number(body, "seed", None, -(2**63), 2**63 - 1, whole=True)
     return ChatRequest(
         model=text(body, "model"),
@@ -119,11 +123,28 @@ def _is_text_part(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
-def text(body: Mapping[str, Any], name: str) -> str:
-    """A text that has to be there and is not empty."""
+def known(body: Mapping[str, Any], names: Collection[str], *others: str, where: str = "") -> None:
+    """Raise ApiError for a parameter that is none of these and none of IGNORED; its place stands behind ``where``.
+
+    What was probably meant is looked for among ``names`` alone.
+    """
+    for name in body:
+        if name not in (*names, *others, *IGNORED):
+            raise bad(f"{where}{name}", f"unknown parameter{nearest(name, names)}", "unknown_parameter")
+
+
+def shown(value: Any) -> str:
+    """A value of a request, as JSON, at a length to read."""
+    written = json.dumps(value)
+    return written if len(written) <= 80 else f"{written[:77]}..."
+
+
+def text(body: Mapping[str, Any], name: str, where: str = "") -> str:
+    """A text that has to be there and is not empty; its place stands behind ``where``."""
     value = body.get(name)
     if not isinstance(value, str) or not value:
-        raise bad(name, "expected a text" if name in body else "is missing")
+        found = f"{shown(value)} found, expected a text that is not empty" if name in body else "is missing"
+        raise bad(f"{where}{name}", found)
     return value
 
 

@@ -73,6 +73,12 @@ def filled(prompt: str, fields: Mapping[str, Any], record: Mapping[str, Any]) ->
     )
 
 
+def check_prompt(prompt: str, key: str) -> None:
+    """Raise ValueError for a prompt without a place for a column, which would ask all rows the same."""
+    if not _PLACE.search(prompt):
+        raise ValueError(f"{key}: {prompt!r} has no {{column}}, expected one at least, such as {{question}}")
+
+
 def _number(value: Any) -> float:
     try:
         return float(value)
@@ -84,13 +90,22 @@ def _is_number(value: Any, wanted: Any) -> bool:
     return math.isfinite(_number(value)) == wanted
 
 
+def _equals(value: Any, wanted: Any) -> bool:
+    """Whether a value is the wanted one; a number or a truth value may be the text of it, as files of CSV have it."""
+    if isinstance(value, str) and isinstance(wanted, bool):
+        return value.casefold() == str(wanted).casefold()
+    if isinstance(value, str) and isinstance(wanted, int | float):
+        return _number(value) == wanted
+    return bool(value == wanted)
+
+
 CONDITIONS: dict[str, tuple[type | tuple[type, ...], Callable[[Any, Any], bool]]] = {
     "above": ((int, float), lambda value, bound: _number(value) > bound),
     "below": ((int, float), lambda value, bound: _number(value) < bound),
     "at_least": ((int, float), lambda value, bound: _number(value) >= bound),
     "at_most": ((int, float), lambda value, bound: _number(value) <= bound),
-    "in": (list, lambda value, allowed: value in allowed),
-    "not_in": (list, lambda value, refused: value not in refused),
+    "in": (list, lambda value, allowed: any(_equals(value, each) for each in allowed)),
+    "not_in": (list, lambda value, refused: not any(_equals(value, each) for each in refused)),
     "number": (bool, _is_number),
     "max_chars": (int, lambda value, bound: len(str(value)) <= bound),
     "min_chars": (int, lambda value, bound: len(str(value)) >= bound),
@@ -118,7 +133,7 @@ def check_filter(conditions: Mapping[str, Any], key: str) -> None:
 def passes(record: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
     """Whether a row meets every condition: a value that its column equals, or a mapping of :data:`CONDITIONS`.
 
-    >>> passes({"rate": "0.4", "source": "amc"}, {"rate": {"above": 0, "below": 0.75}, "source": "amc"})
+    >>> passes({"rate": "0.4", "source": "amc", "level": "3"}, {"rate": {"above": 0}, "source": "amc", "level": 3})
     True
     """
     for column, asked in conditions.items():
@@ -126,6 +141,6 @@ def passes(record: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool:
         if isinstance(asked, Mapping):
             if not all(CONDITIONS[name][1](value, operand) for name, operand in asked.items()):
                 return False
-        elif value != asked:
+        elif not _equals(value, asked):
             return False
     return True

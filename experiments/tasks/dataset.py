@@ -4,8 +4,7 @@
     task: {name: dataset, path: mine.jsonl, held_out: 0.1, columns: {question: problem, answer: solution.final}}
 
 Held-out questions that stand among those to train on, by normalised text, are left out of the latter, and so is what
-stands there twice. Rows are read one at a time; what is held is what is asked for, so that a set of any length can be
-drawn from.
+stands there twice. Rows are read one at a time; what is held is what is asked for, of a set of any length.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import PurePath
 from typing import Any, ClassVar
 
 from experiments.schema import one_of
-from experiments.tasks.columns import check_filter, filled, passes, text_of, value_of
+from experiments.tasks.columns import check_filter, check_prompt, filled, passes, text_of, value_of
 from experiments.tasks.golds import demonstration_of, gold_of
 from experiments.tasks.layouts import LAYOUTS, Fields, Layout
 from experiments.tasks.prompts import Template, build_prompt
@@ -137,6 +136,7 @@ class Dataset(VerifiedTask):
         for role in self.columns:
             one_of("task.columns", role, ROLES)
         check_filter(self.filter, "task.filter")
+        check_prompt(self.prompt or "{question}", "task.prompt")
         if isinstance(self.path, Mapping) and self.path.keys() != self.splits.keys():
             raise ValueError(f"task.path: names {', '.join(self.path)} and task.splits {', '.join(self.splits or ())}")
         for split in self.splits or ():

@@ -138,12 +138,47 @@ def test_a_recalibration_maps_what_is_said_and_the_gate_compares_what_was_read(t
     assert reading["decision"] == Gate.load(tmp_path).decide(0.788462)
 
 
+def test_replies_of_other_forms_are_read_alike(tmp_path: Path) -> None:
+    confidence, chat = Confidence.load(folder(tmp_path)), reply(*ALL)
+    (choice,) = chat["choices"]
+    text, tokens = choice["message"]["content"], choice["logprobs"]["content"]
+    expected = confidence.of_response(chat)
+    parts = {**choice, "message": {"content": [{"type": "text", "text": text[:9]}, {"type": "text", "text": text[9:]}]}}
+    tops = [{top["token"]: top["logprob"] for top in each["top_logprobs"]} for each in tokens]
+    own = {name: [each[key] for each in tokens] for name, key in (("tokens", "token"), ("token_logprobs", "logprob"))}
+    for other in (parts, {"text": text, "logprobs": {**own, "top_logprobs": tops}}):
+        assert confidence.of_response({"choices": [other]}) == expected
+    silent = confidence.of_response({"choices": [{**choice, "logprobs": {"content": None}}]})
+    assert (silent["source"], silent["decision"]) == ("stated", "escalate")
+
+
+def test_tokens_of_another_answer_are_not_read(tmp_path: Path) -> None:
+    choice, confidence = reply(*ALL)["choices"][0], Confidence.load(folder(tmp_path, "answer_probability"))
+    text = choice["message"]["content"]
+    reading = confidence(text=text.replace("77", "8"), logprobs=choice["logprobs"])
+    assert reading["source"] == "stated" and reading["reason"] == "the tokens write another answer than the text"
+    told = confidence(text=text.replace("77", "7\u00e97"), logprobs=choice["logprobs"])
+    assert told["source"] == "measured", "a server may tell a character that tokens share in a way of its own"
+
+
+def test_a_level_without_any_probability_is_no_reading(tmp_path: Path) -> None:
+    choice = reply(*ALL)["choices"][0]
+    tokens = [each | {"logprob": -math.inf, "top_logprobs": []} for each in choice["logprobs"]["content"]]
+    reading = Confidence.load(folder(tmp_path))(text=choice["message"]["content"], logprobs=tokens)
+    assert reading["read"] is None and reading["reason"] == "none of the levels has a probability"
+
+
 def test_neither_text_nor_log_probabilities(tmp_path: Path) -> None:
     confidence = Confidence.load(folder(tmp_path))
     with pytest.raises(ValueError, match="neither text nor logprobs"):
         confidence()
     with pytest.raises(ValueError, match="choices"):
         confidence.of_response({"error": "busy"})
+    for response in (None, "text", {"choices": [{"message": {"content": [{"type": "text"}]}}]}):
+        with pytest.raises(ValueError, match="found, expected choices"):
+            confidence.of_response(response)
+    with pytest.raises(ValueError, match="text: int found, expected a text"):
+        confidence(text=3)  # type: ignore[arg-type]
 
 
 def test_another_models_folder_is_refused(tmp_path: Path) -> None:

@@ -50,6 +50,22 @@ def test_what_cannot_be_promised_is_infeasible_and_answers_nothing():
     assert few.tiers[0].status == "too_few" and "22 are needed" in few.tiers[0].reason
 
 
+def test_a_confidence_that_could_not_be_read_is_never_counted_as_answered():
+    right, unread = [1] * 400 + [0] * 100, [0.0] * 400 + [math.nan] * 100
+    gate = fit_error([unread], [right], alpha=0.1)
+    assert gate.tiers[0].coverage == 0.8 and gate.tiers[0].bad == 0, "the hundred wrong ones are not answered"
+    assert (gate.actions(unread) == "answer").mean() == 0.8
+    assert fit_error([unread, [0.9] * 500], [right, [1] * 500], alpha=0.1).tiers[1].counted == 100
+    assert gate.drift(np.nan_to_num(unread))["distance"] == 0.0
+    dear = fit_cost(unread, small=1.0, large=1.0, budget=1.1)
+    assert not dear.feasible, "a fifth is escalated whatever the threshold"
+    kept = fit_parity(unread, [0] * 500, [0] * 400 + [1] * 100, tolerance=0.05).tiers[0]
+    assert kept.coverage == 0.8 and kept.bad == 0
+    silent = fit_error([[math.nan] * 50], [[1] * 50], alpha=0.1)
+    assert not silent.feasible and silent.tiers[0].reason == "not one confidence could be read"
+    assert fit_parity([math.nan] * 50, [1] * 50, [1] * 50, tolerance=0.1).decide(1.0) == "escalate"
+
+
 def test_certificates_say_how_much_they_cover():
     gate = fit_error([[0.9] * 200 + [0.4] * 200], [[1] * 195 + [0] * 5 + [1] * 110 + [0] * 90], alpha=0.05)
     assert gate.certificates == {"0.1": 0.5, "0.2": 0.5}
@@ -187,6 +203,9 @@ def test_files_come_back_and_changes_are_noticed(tmp_path):
         Gate.load(path)
     with pytest.raises(ValueError, match=r"absent\.json: no such file"):
         Gate.load(tmp_path / "absent.json")
+    path.write_text('{"format": 1, "alpha": NaN}')
+    with pytest.raises(ValueError, match=f"{path.name}: not valid JSON: NaN is not a number"):
+        Gate.load(path)
     path.write_text('{"format": 9}')
     with pytest.raises(ValueError, match="not a gate of format 1"):
         Gate.load(path)
@@ -201,7 +220,7 @@ def test_files_come_back_and_changes_are_noticed(tmp_path):
         ({"otherwise": "retry"}, "otherwise is 'retry', expected one of escalate, abstain"),
         ({"corrects": [[1, 0.5]]}, "0 or 1"),
         ({"corrects": [[1]]}, "columns of 1 and 2 rows"),
-        ({"confidences": [[math.nan, 0.5]]}, r"confidence 0\[0\] is nan"),
+        ({"confidences": [[math.inf, 0.5]]}, r"confidence 0\[0\] is inf"),
     ],
 )
 def test_bad_arguments_are_named(change, problem):

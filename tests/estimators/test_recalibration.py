@@ -109,7 +109,9 @@ def test_edges_one_class_and_constants(method):
     ("content", "problem"),
     [
         ("{", "not valid JSON"),
-        ("[]", "not a recalibration"),
+        ("[]", "holds a list, expected an object"),
+        ('{"format": 1, "method": "platt", "parameters": [NaN, 0]}', "not valid JSON: NaN is not a number"),
+        ('{"format": 1, "method": "platt", "parameters": [1' + "0" * 400 + ", 0]}", "expected a list of numbers"),
         ('{"format": 2}', "not a recalibration of format 1"),
         ('{"format": 1, "method": "pickle"}', "method is 'pickle', expected one of temperature"),
         ('{"format": 1, "method": "platt", "parameters": [1]}', "1 numbers do not make a map by platt"),
@@ -124,6 +126,8 @@ def test_bad_files_are_named(content, problem, tmp_path):
     with pytest.raises(ValueError, match=problem) as caught:
         Recalibration.load(path)
     assert str(path) in str(caught.value)
+    with pytest.raises(ValueError, match=r"none\.json: no such file"):
+        Recalibration.load(tmp_path / "none.json")
 
 
 def test_bad_columns_are_named():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimators.written import FIELDS, read_text, token_ends, tokens_between, written_tokens
+from estimators.written import FIELDS, WrittenToken, read_text, token_ends, tokens_between, written_tokens
 from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate
 from rl.segments import DecodedCompletion, tokens_inside
@@ -70,7 +72,8 @@ def test_tokens_between_are_those_that_training_gives_the_credit(text: str, data
 @pytest.mark.parametrize(
     "logprobs",
     ["text", 3, [{"token": "a"}], [{"token": "a", "logprob": float("nan")}], [{"token": "a", "logprob": 0.3}], ["a"],
-     [{"token": "a", "logprob": -1.0, "top_logprobs": [3]}], {"content": None}],
+     [{"token": "a", "logprob": -1.0, "top_logprobs": [3]}], {}, {"tokens": ["a"]},
+     {"tokens": ["a"], "token_logprobs": []}, {"tokens": ["a"], "token_logprobs": [None]}],
 )  # fmt: skip
 def test_what_is_no_list_of_tokens_is_refused(logprobs: object) -> None:
     with pytest.raises(ValueError, match="logprobs"):
@@ -78,5 +81,13 @@ def test_what_is_no_list_of_tokens_is_refused(logprobs: object) -> None:
 
 
 def test_bytes_win_over_the_token() -> None:
-    (token,) = written_tokens({"content": [{"token": "\\xc3", "bytes": [0xC3], "logprob": -0.5, "top_logprobs": None}]})
-    assert token.text == b"\xc3" and token.log_prob == -0.5 and not token.top
+    listed = {"token": "\\xc3", "bytes": [0xC3], "logprob": -0.5, "top_logprobs": None}
+    assert written_tokens({"content": [listed]}) == [WrittenToken(b"\xc3", -0.5, {})]
+
+
+def test_completions_list_their_tokens_in_another_form_than_chats() -> None:
+    legacy = {"tokens": ["a", "b"], "token_logprobs": [-0.5, 0.0], "top_logprobs": [{"a": -0.5, "c": -2.0}, None]}
+    expected = [WrittenToken(b"a", -0.5, {b"a": -0.5, b"c": -2.0}), WrittenToken(b"b", 0.0, {})]
+    assert written_tokens({**legacy, "text_offset": [0, 1]}) == expected
+    assert written_tokens({**legacy, "top_logprobs": None}) == [dataclasses.replace(each, top={}) for each in expected]
+    assert written_tokens({"content": None, "refusal": None}) is None, "a chat that listed nothing"

@@ -166,6 +166,23 @@ def test_a_filter_keeps_what_meets_every_condition(conditions: Any, kept: list[i
     assert found.filtered == 3 - len(kept)
 
 
+@pytest.mark.parametrize(
+    ("conditions", "kept"),
+    [
+        ({"level": 1}, ["1"]),
+        ({"level": {"in": [1, 2.5]}}, ["1", "2"]),
+        ({"level": {"not_in": [1]}}, ["2"]),
+        ({"easy": True}, ["1"]),
+        ({"level": "1"}, ["1"]),
+    ],
+)
+def test_a_filter_reads_numbers_in_the_texts_of_a_csv(conditions: Any, kept: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,answer,level,easy\na?,1,1,True\nb?,2,2.5,False\n")
+    found = Dataset(path=str(path), splits={"test": "train"}, filter=conditions).read("test")
+    assert sorted(row["answer"] for row in found.rows) == kept
+
+
 # -- files -----------------------------------------------------------------------------------------------------------
 RECORDS = [{"prompt": f"What is {n}?", "answer": value} for n, value in enumerate(("007", "NA", "1984-04-04", "a,b"))]
 
@@ -313,6 +330,7 @@ def test_a_row_of_csv_that_does_not_suit_its_header_is_told_by_its_line(tmp_path
         ({"columns": {"gold": "a"}}, "task.columns: 'gold' is not one of question, answer"),
         ({"filter": {"level": {"abov": 1}}}, r"task.filter.level.abov: unknown condition.*did you mean above"),
         ({"filter": {"level": {"above": "1"}}}, "task.filter.level.above: '1' is not a number"),
+        ({"prompt": "Solve {question"}, r"task.prompt: 'Solve {question' has no {column}, expected one at least"),
         ({"held_out": 0.7}, "task.held_out: 0.7 is not above 0 and below .5"),
         ({"unreadable": 1.0}, "task.unreadable: 1.0 is not from 0"),
         ({"train_size": 0}, "task.train_size: 0 is below 1"),

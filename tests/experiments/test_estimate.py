@@ -53,6 +53,19 @@ def test_recorded_log_probabilities_are_estimated(tmp_path: Path) -> None:
     assert cut["parsed"].tolist() == [False, True]
 
 
+@pytest.mark.parametrize("file", ["written.jsonl", "written.parquet"])
+def test_log_probabilities_may_be_recorded_as_a_server_sent_them(file: str, tmp_path: Path) -> None:
+    row = json.loads(completions(tmp_path).read_text(encoding="utf-8"))
+    entries = row["logprobs"]
+    own = {name: [each[key] for each in entries] for name, key in (("tokens", "token"), ("token_logprobs", "logprob"))}
+    for sent in ({"content": entries, "refusal": None}, own):
+        frame = pd.DataFrame([row | {"logprobs": sent}])
+        path = tmp_path / file
+        frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_json(path, orient="records", lines=True)
+        records = estimated(tmp_path, path, "--estimators", "answer_probability")
+        assert records["confidence"].tolist() == pytest.approx([0.5])
+
+
 def test_what_recorded_completions_cannot_give_is_refused(tmp_path: Path, refusal: Refusal) -> None:
     path, out = completions(tmp_path), ("--out", tmp_path / "out")
 

@@ -167,6 +167,13 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
         read_logs(tmp_path / "empty")
     records = tmp_path / "records.jsonl"
     records.write_text('{"confidence": 0.5, "correct": 1}\n')
+    summary = tmp_path / "results_2026.json"
+    summary.write_text("{}")
+    with pytest.raises(DataError, match=r"a harness's summary, .* expected samples_\*\.jsonl"):
+        read_logs(summary)
+    odd = lm_eval_file(tmp_path / "empty", [row | {"metrics": [{}]} for row in WRITTEN])
+    with pytest.raises(DataError, match=r"line 1, key 'metrics': \[{}\] found, expected a metric"):
+        read_logs(odd)
     with pytest.raises(DataError, match=r"line 1: no key 'doc_id' of lm-eval's samples, .* read with --records"):
         read_logs(records)
 
@@ -201,6 +208,9 @@ def test_lighteval_details_of_choices_and_of_text(tmp_path: Path) -> None:
     (log,) = read_logs(lighteval_file(tmp_path / "b", [lighteval_row(0, 1, [text], [])]))
     records = log_records([log])
     assert records[["confidence", "completion_tokens", "answer"]].iloc[0].tolist() == [0.7, 3, "4"]
+    nothing = lighteval_row(1, 0, [], []) | {"model_response": {"text": [None], "logprobs": [], "output_tokens": []}}
+    (log,) = read_logs(lighteval_file(tmp_path / "c", [lighteval_row(0, 1, [text], []), nothing]))
+    assert log.samples[1].completion is None, "and not the word None"
 
 
 def test_faults_of_lighteval_are_named_with_their_row(tmp_path: Path) -> None:

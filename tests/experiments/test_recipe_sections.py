@@ -94,6 +94,7 @@ pytestmark = pytest.mark.usefixtures("no_model_is_loaded")
         ("trainer.lr_scheduler_type=cosin", "(did you mean cosine?)"),
         ("trainer.save_strategy=setps", "trainer.save_strategy: 'setps' is not one of no, steps, "),
         ("trainer.output_dir=runs/x", "trainer.output_dir: the run's folder is given by --out"),
+        ("trainer.resume_from_checkpoint=x", "trainer.resume_from_checkpoint: a run goes on from its own folder"),
         ("probe.split=tset", "probe.split: 'tset' is not one of warmup, train, validation, test, shifted"),
         ("probe.size=0", "probe.size: 0 is below 1"),
         ("probe.batch_size=-2", "probe.batch_size: -2 is below 1"),

@@ -20,7 +20,7 @@ from experiments.probe.tables import DataError
 from experiments.report import failures, sections
 from experiments.report.glossary import METRICS, best_methods, interval_text, plain, value_text
 from experiments.report.html import report_runs, write_report
-from experiments.report.terminal import parse_notices, terminal_table
+from experiments.report.terminal import parse_notices, terminal_notes, terminal_table
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.com/x onerror=alert(1)>\u202e\x00 {{ 7 * 7 }} $\\frac{$"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -264,7 +264,7 @@ def test_a_method_that_states_almost_nothing_is_not_best_in_calibration() -> Non
 
 def shown(metrics: Any, width: int = 140) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(terminal_table(metrics))
+    console.print(terminal_table(metrics), terminal_notes(metrics))
     return console.export_text()
 
 

@@ -225,6 +225,15 @@ def test_bad_input_is_told_in_the_apis_form_and_the_server_lives(url: str, rows:
     assert ask(url, rows["prompt"][0]).choices[0].message.content == rows["completion"][0]
 
 
+def test_what_asks_for_nothing_and_the_models_name_are_taken(url: str, rows: pd.DataFrame) -> None:
+    nothing = {"tool_choice": "none", "parallel_tool_calls": False, "modalities": ["text"], "max_completion_tokens": 12}
+    reply = ask(url, rows["prompt"][0], max_tokens=12, **nothing)
+    assert reply.choices[0].message.content == rows["completion"][0]
+    assert client(url).models.retrieve("small").id == "small" == client(url).models.list().data[0].id
+    with pytest.raises(openai.NotFoundError, match="does not exist, only small"):
+        client(url).models.retrieve("large")
+
+
 def test_a_key_is_needed_where_one_is_set_and_requests_beyond_the_limit_come_again(exported: Exported) -> None:
     with served(exported.folder, key="secret", waiting=1) as url:
         for scheme in ("Basic secret", "Bearer", "Bearer secrets", "secret"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments.config.recipe import load_recipe
-from experiments.config.trainer import check_generation
+from experiments.config.trainer import check_generation, check_trackers
 from experiments.errors import ConfigError
 from experiments.train import train
 from rl.signals import MODEL_SIGNALS, SIGNALS
@@ -71,6 +71,9 @@ def test_a_signal_that_is_not_read_need_not_exist() -> None:
         ("max_completion_length", 0, "at least 1"),
         ("max_grad_norm", -1.0, "at least 0"),
         ("save_steps", 0, "above 0"),
+        ("logging_steps", 0, "above 0"),
+        ("per_device_train_batch_size", 0, "at least 1"),
+        ("gradient_accumulation_steps", -2, "at least 1"),
         ("seed", -1, "from 0 to below"),
     ],
 )
@@ -132,3 +135,16 @@ def test_vllm_is_asked_for_before_the_model_loads(
     check_generation({"use_vllm": False})
     monkeypatch.setattr("experiments.config.trainer.importlib.util.find_spec", lambda name: object())
     check_generation({"use_vllm": True})
+
+
+def test_trackers_are_known_and_installed_before_the_model_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+) -> None:
+    unknown = refusal.recipe("rlcr", "trainer.report_to=[tensorboard, wandbb]")
+    assert unknown.startswith("trainer.report_to: 'wandbb' is not one of none, all, ") and "mean wandb?" in unknown
+    monkeypatch.setattr("experiments.config.models.open_policy", lambda *_, **__: pytest.fail("the model was loaded"))
+    name = "transformers.integrations.integration_utils.get_available_reporting_integrations"
+    monkeypatch.setattr(name, lambda: ["tensorboard"])
+    check_trackers({"report_to": ["tensorboard", "flyte"]})
+    with pytest.raises(ConfigError, match=r"trainer\.report_to: wandb is not installed"):
+        train(load_recipe("rlcr", ["trainer.report_to=wandb"]), tmp_path)

@@ -85,6 +85,11 @@ def test_the_shipped_study_can_be_run() -> None:
         ({"grid": {"trainer.learning_rate": [1e-4, 1e-3]}}, "2 settings needs seeds to choose with"),
         (TWO_RATES | {"select": {"seeds": [1, 0]}}, "study.select.seeds: 0 is among seeds too"),
         (TWO_RATES | {"select": {"seeds": [5, 5]}}, "study.select.seeds: 5 stands twice"),
+        (
+            TWO_RATES | {"grid": {"trainer.learning_rate": [1e-4, 1e-4]}},
+            "study.grid: learning_rate=0.0001 stands",
+        ),
+        ({"set": {"trainer.num_generations": 3}}, "3 does not divide the generation batch"),
         ({"select": {"seeds": [5]}}, "nothing to choose"),
         ({"select": {"size": 50}}, "study.select.size: there are no seeds to choose with"),
         ({"baseline": "b"}, "study.baseline: 'b' is not one of a"),

@@ -56,6 +56,35 @@ def test_parity_and_budget(tmp_path: Path) -> None:
     assert Gate.load(tmp_path / "b.json").promise == "cost"
 
 
+def test_what_could_not_be_read_is_counted_as_it_is_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, gate, out = records(tmp_path / "unread.parquet", correct=1), tmp_path / "g.json", tmp_path / "actions.jsonl"
+    pd.read_parquet(path).assign(confidence=[0.0] * 400 + [None] * 100).to_parquet(path)
+    assert cli.main(["gate", "fit", str(path), "--risk", "0.1", "--out", str(gate)]) == 0
+    assert "answer from confidence 0: 80.0% of rows" in capsys.readouterr().out
+    assert cli.main(["gate", "apply", str(gate), str(path), "--out", str(out)]) == 0
+    assert "answer: 80.0% of 500 rows" in capsys.readouterr().out
+    assert json.loads(out.read_text().splitlines()[-1])["confidence"] is None
+    assert cli.main(["gate", "fit", str(path), "--budget", "1.1", "--cost-large", "1", "--out", str(gate)]) == 1
+
+
+def test_traffic_that_nobody_has_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str], refusal: Refusal) -> None:
+    judged, traffic, gate = records(tmp_path / "judged.parquet"), tmp_path / "traffic.jsonl", tmp_path / "g.json"
+    pd.read_parquet(judged).drop(columns="correct").to_json(traffic, orient="records", lines=True)
+    budget = ["--budget", "4", "--cost-large", "10", "--out", str(gate)]
+    for fit in ([judged, "--risk", "0.2", "--out", gate], [traffic, *budget]):
+        assert cli.main(["gate", "fit", *map(str, fit)]) == 0
+        assert cli.main(["gate", "apply", str(gate), str(traffic)]) == 0
+        said = capsys.readouterr().out
+        assert "drift:" in said and "wrong among answers:" not in said
+    assert "no column 'correct'" in refusal.command("gate", "fit", traffic, "--risk", "0.2")
+
+
+def test_a_gate_that_can_only_escalate_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hopeless = records(tmp_path / "pair.parquet", correct=0, large_correct=1)
+    assert cli.main(["gate", "fit", str(hopeless), "--tolerance", "0.01", "--out", str(tmp_path / "g.json")]) == 0
+    assert "ok: only escalating everything is certainly at parity" in capsys.readouterr().out
+
+
 def test_a_cascade_is_fitted_and_applied_tier_by_tier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids = [f"q{number}" for number in range(500)]
     small, large = records(tmp_path / "small.parquet", question_id=ids), tmp_path / "large.parquet"

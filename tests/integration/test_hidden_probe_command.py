@@ -74,7 +74,7 @@ def test_an_index_is_built_asked_and_read_by_a_probe(
         "Ada Brook was born in Vienna.\n\nIda Marsh lives in Oslo.\n", encoding="utf-8"
     )
     assert main(["corpus", "build", str(tmp_path / "corpus.txt"), "--out", str(tmp_path / "index")]) == 0
-    assert "2 documents, 11 words in 1 files" in capsys.readouterr().out
+    assert "files 1, documents 2, words 11" in capsys.readouterr().out
     assert main(["corpus", "count", str(tmp_path / "index"), "ada brook", "vienna"]) == 0
     assert capsys.readouterr().out == "1 of 2 documents\n"
     assert "holds no word" in refusal.command("corpus", "count", tmp_path / "index", "?")

@@ -156,6 +156,9 @@ def test_a_recipe_is_for_a_checkpoint(tmp_path: Path, refusal: Refusal) -> None:
     source = write(tmp_path / "outcomes.jsonl", records_rows(4))
     message = refusal.command("probe", "--records", source, "--recipe", "rlvr", "--out", tmp_path / "out")
     assert message == "probe: --recipe and key=value are for a checkpoint, not for --records"
+    assert refusal.command("probe", "--records", source, "probe.size=3", "--out", tmp_path / "out") == message
+    nothing = refusal.command("probe", "probe.size=3", "--out", tmp_path / "out")
+    assert nothing.endswith("--logs PATH; got none of them")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

@@ -20,7 +20,7 @@ from estimators.online.requests import PieceReading, distribution_confidence
 from estimators.online.stopping import Monitor, Rule, Stop, Token
 from estimators.recorded import RecordedToken, recorded_statistics
 from estimators.segmentation import StepRules
-from estimators.written import log_probability
+from estimators.written import log_probability, token_entries
 
 _NOT_A_TOKEN = (AttributeError, KeyError, TypeError, ValueError)
 
@@ -90,12 +90,12 @@ class _Choice:
 def _tokens(choice: Mapping[str, Any], utf8: codecs.IncrementalDecoder) -> Iterator[tuple[RecordedToken, str]]:
     """Tokens of a choice with the text that each adds: a character spread over tokens belongs to the last of them."""
     logprobs = choice.get("logprobs")
-    if not logprobs:
+    entries = token_entries(logprobs) if logprobs else None
+    if entries is None:
         if (choice.get("delta") or {}).get("content") or choice.get("text"):
             raise ValueError("a chunk holds text but no 'logprobs'; ask the server for logprobs and top_logprobs")
         return
-    entries = logprobs.get("content")
-    for place, entry in enumerate(_of_completions(logprobs) if entries is None else entries):
+    for place, entry in enumerate(entries):
         try:
             top = [log_probability(each) for each in entry.get("top_logprobs") or ()]
             raw = entry.get("bytes")
@@ -104,20 +104,3 @@ def _tokens(choice: Mapping[str, Any], utf8: codecs.IncrementalDecoder) -> Itera
         except _NOT_A_TOKEN as error:
             raise ValueError(f"logprobs.content[{place}]: {type(error).__name__} {error}") from error
         yield record, piece
-
-
-def _of_completions(logprobs: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tokens of the completions form as entries of the chat form."""
-    try:
-        tokens, own = logprobs["tokens"], logprobs["token_logprobs"]
-        tops = logprobs.get("top_logprobs") or [None] * len(tokens)
-        return [
-            {
-                "token": token,
-                "logprob": value,
-                "top_logprobs": [{"token": t, "logprob": v} for t, v in (top or {}).items()],
-            }
-            for token, value, top in zip(tokens, own, tops, strict=True)
-        ]
-    except _NOT_A_TOKEN as error:
-        raise ValueError(f"logprobs: {type(error).__name__} {error}") from error

@@ -78,7 +78,8 @@ def _sample(row: Mapping[str, Any], where: str, metric: str, task: str) -> Sampl
     texts, values = _list(response.get("text")), _list(response.get("logprobs"))
     if texts:
         written = _list(response.get("output_tokens"))
-        return Sample(**common, completion=str(texts[0]), tokens=len(written[0]) if written else None)
+        completion = None if is_null(texts[0]) else str(texts[0])
+        return Sample(**common, completion=completion, tokens=len(written[0]) if written else None)
     if len(values) != len(choices) or len(values) < 2 or any(is_null(each) or each == math.inf for each in values):
         raise DataError(
             f"{where}, model_response.logprobs: {len(values)} numbers found, expected one for each of "

@@ -84,7 +84,8 @@ def read_lm_eval(path: Path, metric: str | None, filter_name: str | None) -> Log
 
 def _metrics(row: Mapping[str, Any], where: str) -> list[str]:
     """Names of the metrics that say right or wrong of a question, in the task's order."""
-    names = [str(name) for name in row["metrics"] if name in row] if isinstance(row["metrics"], list) else []
+    listed = row["metrics"] if isinstance(row["metrics"], list) else []
+    names = [name for name in listed if isinstance(name, str) and name in row]
     single = [name for name in names if isinstance(row[name], bool | int | float)]
     if not single:
         raise DataError(f"{where}, key 'metrics': {row['metrics']!r} found, expected a metric with a number a question")

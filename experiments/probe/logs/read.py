@@ -72,6 +72,11 @@ def _date_and_name(path: Path) -> tuple[str, str]:
 def _read(path: Path, metric: str | None, filter_name: str | None) -> Log:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
+    if path.suffix == ".json" and path.name.startswith("results"):
+        raise DataError(
+            f"{path}: a harness's summary, without the questions; expected samples_*.jsonl (lm_eval --log_samples) or "
+            "details_*.parquet (lighteval --save-details)"
+        )
     if path.suffix in (".eval", ".json"):
         return read_inspect(path, metric)
     if path.suffix == ".parquet":
