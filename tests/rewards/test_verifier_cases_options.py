@@ -39,6 +39,12 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("text", "0.5", ".5", 1),
         ("text", "-0.50", "-.5", 1),
         ("text", "0.5", "..5", 0),
+        ("text", "5+", "5", 0),
+        ("text", "18+", "18+.", 1),
+        ("text", "5%", "5 %", 1),
+        ("text", "5°C", "5 °C", 1),
+        ("text", "1990-1995", "1990 – 1995", 1),
+        ("text", "1990-1995", "1990 1995", 0),
     ],
     "Unicode in texts": [
         ("text", "Paris", "“Paris”", 1),
@@ -58,6 +64,8 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("text", "Paris", "Paris！", 1),
         ("text", "Paris", "París", 0),
         ("text", "Paris", "\u200bParis", 1),
+        ("text", "Paris", "Par\u00adis\u202c", 1),
+        ("text", "O'Neill", "O\u02bcNeill", 1),
     ],
     "options turned down": [
         *(
@@ -179,10 +187,54 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("choice", "A", "I'd go with A", 1),
         ("choice", "D", "I would go with C or D.", 0),
         ("choice", "D", "I settled on D.", 1),
+        ("choice", "D", "I went with D", 1),
+        ("choice", "D", "I am choosing D", 1),
+        ("choice", "D", "I vote for D", 1),
         ("choice", "D", "I vote D", 1),
         ("choice", "D", "I suppose D is right.", 1),
         ("choice", "D", "I am confident that it's D.", 1),
         ("choice", "D", "I am confident that it's not D.", 0),
+    ],
+    "a second option in the same breath": [
+        *[("choice", "B", f"B{rest}", 0) for rest in (" to C", " plus C", " as well as C", " unless C", " > C")],
+        *[
+            ("choice", "B", f"B, {rest}", 0)
+            for rest in ("then C", "possibly C", "or else C", "although C is plausible")
+        ],
+        *[("choice", "B", f"B. {rest}", 0) for rest in ("Actually C", "But it might be C.", "However, C may be right")],
+        *[("choice", "B", f"B. {rest}", 0) for rest in ("On second thought, C.", "C is also possible.", "Could be C.")],
+        ("choice", "B", "The answer is B. Actually C", 0),
+        ("choice", "B", "B actually C", 0),
+        ("choice", "B", "B: 60%, C: 40%", 0),
+        ("choice", "B", "B 60% C 40%", 0),
+        ("choice", "B", "B. Wait, no", 0),
+        ("choice", "B", "~~B~~", 0),
+        ("choice", "A", "A ou B", 0),
+        ("choice", "A", "A oder B", 0),
+        ("choice", "D", "D. Both A and B", 1),
+        ("choice", "C", "C. Vitamins A, D, and E", 1),
+        ("choice", "C", "C. But only in winter", 1),
+        ("choice", "C", "C. It may be used as a catalyst", 1),
+        ("choice", "C", "C++", 0),
+        ("choice", "C", "Only C", 1),
+    ],
+    "options turned down or chosen in other languages": [
+        *[("choice", "B", answer, 0) for answer in ("B是错的", "B错误", "Bは間違い", "B ist falsch", "B est fausse")],
+        *[
+            ("choice", "B", answer, 0)
+            for answer in ("B es incorrecta", "B é errada", "排除B", "B는 틀렸다", "B неверно")
+        ],
+        *[("choice", "B", answer, 1) for answer in ("La respuesta correcta es la B", "C'est la réponse B", "→ B")],
+        *[("choice", "B", answer, 1) for answer in ("Die Antwort lautet B", "La risposta corretta è la B", "=> B")],
+        *[("choice", "B", answer, 1) for answer in ("A resposta correta é a letra B", "Svaret är B", "Đáp án B")],
+        *[("choice", "B", answer, 1) for answer in ("Je choisis B", "Ich wähle B", "Elijo B", "الإجابة هي B")],
+        *[("choice", "A", answer, 1) for answer in ("A est la bonne réponse", "A es correcta", "A ist richtig")],
+    ],
+    "powers and fractions of one character among options": [
+        ("choice", '{"answer": "A", "options": ["x2", "x^2"]}', "x²", 0),
+        ("choice", '{"answer": "B", "options": ["x2", "x^2"]}', "x²", 1),
+        ("choice", '{"answer": "A", "options": ["3/2", "11/2"]}', "1½", 1),
+        ("choice", '{"answer": "B", "options": ["3/2", "11/2"]}', "1½", 0),
     ],
 }
 
