@@ -28,7 +28,8 @@ class Sentence(NamedTuple):
     def kept(self, *, as_gold: bool) -> tuple[str, ...]:
         """The words that count, with their places; of several pieces the names of units and things as well."""
         if len(self.pieces) > 1:
-            return tuple(re.sub(r"(?<=..)s$", "", word) for word in self.words if word not in _IDLE)
+            words = (re.sub(r"(?<=..)s$", "", word) for word in self.words if word not in _IDLE)
+            return tuple(_ABBREVIATED.get(word, word) for word in words)
         return tuple(word for word in self.words if word == HERE or not _is_harmless(word, as_gold))
 
 
@@ -43,6 +44,9 @@ _SPELLED = "zero two three four five six seven eight nine ten eleven twelve thir
 _COUNTS = {
     word: str(number + (number > 0)) for number, word in enumerate(f"{_SPELLED} eighteen nineteen twenty".split())
 }
+_ABBREVIATIONS = "hr hour min minute sec second ft foot feet foot in inch inche inch lb pound oz ounce r remainder"
+_ABBREVIATED = dict(zip(_ABBREVIATIONS.split()[::2], _ABBREVIATIONS.split()[1::2], strict=True))
+_BRACKETED = frozenset(("point", "points", "ordered", "pair", "pairs", "vector", "interval", "set", "matrix", "tuple"))
 _IDLE = frozenset(("a", "an", "the", "and", "is", "are", "equals"))
 _SIGNS = {"negative": "-", "minus": "-", "positive": "+"}
 _JOINS = frozenset(("and", "or"))
@@ -59,7 +63,7 @@ _POWER = re.compile(r"\s*\^\s*\{?-?[1-6]\}?(?!\d)")
 _RAISED = re.compile(r"\s+(?:squared|cubed)(?![A-Za-z])")
 _CALLED = frozenset(("max", "min", "gcd", "lcm"))
 _PER = re.compile(
-    rf"\s*(?:/|\bper\s|\\cdot\s)\s*{IN_TEXT}?([A-Za-z]{{1,12}})(?![A-Za-z(])(\s*\^\s*\{{?-?[1-6]\}}?(?!\d))?"
+    rf"\s*(?:/|\bper\s|\\cdot\s|(?<=\s)(?=[A-Za-z]{{1,12}}\s*\^\s*\{{?-))\s*{IN_TEXT}?([A-Za-z]{{1,12}})(?![A-Za-z(])(\s*\^\s*\{{?-?[1-6]\}}?(?!\d))?"
 )
 _UNIT_LETTERS = frozenset("shmglLdNJWV")
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
@@ -209,6 +213,12 @@ def _joined(items: list[Item]) -> Sentence | None:
                 out.append((content, kind))
         elif content == "per" and following[0] in UNITS | NOUNS:
             continue
+        elif content in _BRACKETED and (following[0] in _BRACKETED or re.match(r"\s*(?:[(\[]|\\[{b])", following[0])):
+            continue  # "the point (1, 2)", but not "5 point 3"
+        elif content == "either" and following[1] == "piece" and ("or", "word") in items[number:]:
+            continue
+        elif content == "times" and number == 1 and following[0] in ("", "."):
+            continue  # how often
         elif kind == "word" and content in _SIGNS and following[1] == "piece":
             pending = _SIGNS[content]
         elif kind == "word" and content in _FACTORS and out and out[-1][1] in ("piece", "scaled"):

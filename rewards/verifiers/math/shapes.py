@@ -21,12 +21,15 @@ _SPACE = re.compile(r"(?<![A-Za-z0-9,]) +| +(?![A-Za-z0-9])")
 _BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _DIGITS = re.compile(r"[0-9A-Z]+")
 _RELATION = re.compile(r"(?<![<>!])=")
-_FUNCTION = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)\(([a-z])\)")
+_FUNCTION = re.compile(r"([A-Za-z](?:_\{?\w+\}?|\^\{-1\})?)\(([a-z](?:, ?[a-z])*)\)")
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigma tau phi chi psi omega"
 _GREEK_LETTERS = frozenset(_GREEK.split())
-_UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[mslgthdLNJWVACF](?:\s*/\s*[mslgthdL])?(?:\^\{[23]\})?$")
+_UNIT_LETTER = re.compile(
+    r"(?<=[\d}])\s+[mslgthdLNJWVACF](?:\^\{[23]\})?"
+    r"(?:(?:\s*/\s*|\s*\\cdot )[mslgthdLNJWV](?:\^\{[23]\})?|\s+[mslgth]\s*\^\{-[123]\})*$"
+)
 _ENDLESS = re.compile(r"([-+]?)\s*\\infty")
 _COORDINATES = ({"x", "y"}, {"x", "y", "z"})
 _OPEN_PAIR = re.compile(r"\((?:(?!\\(?:cup|lor|land)|[<>]).)*\)", re.DOTALL)
@@ -183,6 +186,8 @@ def _same_as_one(gold: str, answer: str, left: Shape | None, right: Shape | None
 def _same_statement(gold: str, answer: str, same: Same) -> bool | None:
     """Two expressions or equations; an answer's chain of equal signs must hold, and counts by its last side."""
     golds, answers = _sides(gold), _sides(answer)
+    if len(answers) == 2 and NAME.fullmatch(answers[1]) and _is_value(answers[0]):
+        answers.reverse()  # 5 = x
     if len(answers) > min(len(golds), 2) and (holds := _holds(answers, same)) is not True:
         return holds
     if len(golds) > 2:
@@ -231,14 +236,14 @@ def _holds(sides: Sequence[str], same: Same) -> bool | None:
     return True
 
 
-def _renamed(body: str, letter: str, wanted: str) -> str | None:
-    """``body`` with its argument's letter as wanted; None where that letter means something else in it."""
-    if letter == wanted:
-        return body
-    if wanted in _letters(body):
+def _renamed(body: str, arguments: str, wanted: str) -> str | None:
+    """``body`` with the letters of its arguments as wanted; None where one of them means something else in it."""
+    letters, names = (re.findall("[a-z]", each) for each in (arguments, wanted))
+    if len(letters) != len(names) or (set(names) - set(letters)) & _letters(body):
         return None
+    changed = str.maketrans(dict(zip(letters, names, strict=True)))
     pieces = re.split(r"(\\[A-Za-z]+)", body)  # commands keep their letters
-    return "".join(piece if piece.startswith("\\") else piece.replace(letter, wanted) for piece in pieces)
+    return "".join(piece if piece.startswith("\\") else piece.translate(changed) for piece in pieces)
 
 
 def _letters(latex: str) -> set[str]:
