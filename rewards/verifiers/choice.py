@@ -158,7 +158,7 @@ def letters_named(answer: str, gold: Gold) -> set[str] | None:
     stated = without_confidence(answer)
     plain = " ".join(stated.split())
     text = " ".join(_WRAPPER.sub(" ", _QUOTED.sub(r" \1 ", plain)).split())
-    if alone := _ALONE.fullmatch(text):
+    if (alone := _ALONE.fullmatch(text)) and (not gold.complete or alone[1].upper() in gold.options):
         return {alone[1].upper()}
     if _ONLY_LETTERS.fullmatch(text):
         return set(_MENTIONED.findall(text))

@@ -41,9 +41,10 @@ _FACTORS = {word: f"\\cdot 10^{{{power}}}" for word, power in _SCALES.items()} |
 _FACTORS |= {word: f"\\cdot \\frac{{1}}{{{number}}}" for word, number in _PARTS.items()}
 _FACTORS |= {"squared": "^{2}", "cubed": "^{3}", "factorial": "!"}
 _SPELLED = "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-_COUNTS = {
+COUNTS = {
     word: str(number + (number > 0)) for number, word in enumerate(f"{_SPELLED} eighteen nineteen twenty".split())
 }
+"""Numbers in words, which count where no other does; "one" is more often a pronoun."""
 _ABBREVIATIONS = "hr hour min minute sec second ft foot feet foot in inch inche inch lb pound oz ounce r remainder"
 _ABBREVIATED = dict(zip(_ABBREVIATIONS.split()[::2], _ABBREVIATIONS.split()[1::2], strict=True))
 _BRACKETED = frozenset(("point", "points", "ordered", "pair", "pairs", "vector", "interval", "set", "matrix", "tuple"))
@@ -95,7 +96,7 @@ def read_sentence(text: str) -> Sentence | None:
                 return None
             items = statement if read else [*subject, ("=", "piece"), *statement]
     if not any(kind == "piece" for _, kind in items):
-        items = [(_COUNTS.get(content, content), "piece" if content in _COUNTS else kind) for content, kind in items]
+        items = [(COUNTS.get(content, content), "piece" if content in COUNTS else kind) for content, kind in items]
     return _joined(items)
 
 
@@ -165,7 +166,7 @@ _MEANT = frozenset(("am", "pm", "no", "up", "if"))
 
 
 def _is_known(word: str) -> bool:
-    return any(word in words for words in (FUNCTION, UNITS, NOUNS, OTHERS, _JOINS, _FACTORS, _COUNTS))
+    return any(word in words for words in (FUNCTION, UNITS, NOUNS, OTHERS, _JOINS, _FACTORS, COUNTS))
 
 
 def _is_harmless(word: str, as_gold: bool) -> bool:
@@ -221,6 +222,8 @@ def _joined(items: list[Item]) -> Sentence | None:
             continue  # how often
         elif kind == "word" and content in _SIGNS and following[1] == "piece":
             pending = _SIGNS[content]
+        elif content == "positive" and out and following[0] in NOUNS | OTHERS:
+            continue  # "5 positive integers"
         elif kind == "word" and content in _FACTORS and out and out[-1][1] in ("piece", "scaled"):
             piece, factor = out[-1][0], _FACTORS[content]
             scalable = factor.startswith("\\") and (_PLAIN_NUMBER.fullmatch(piece) or out[-1][1] == "scaled")

@@ -24,7 +24,7 @@ from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, UNPARSED, Ver
 _ARTICLES = frozenset(("a", "an", "the"))
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-") | {"⁄": "/"})
-_SPACED = re.compile(r"(?<=\d)\s+(?:([%°])|(-)\s+(?=\d))")
+_SPACED = re.compile(r"(?<=\d)\s+([%°])|(?:(?<=\d)|(?<=\b[a-z]))\s+([-+*/=<>])\s+(?=\d|[a-z]\b)")
 _APART = re.compile(r"^\s*-\s+(?=\.?\d)")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*\.)", re.ASCII)
 _POINT_ZEROS = re.compile(r"(?<![\d.:/-])(-?\d+)\.(\d*?)0*(?![\d.:/-])", re.ASCII)
@@ -33,7 +33,9 @@ _BARE_POINT = re.compile(r"(?<![\d.])\.(?=\d)")
 _NUMBER = r"(?<![\w.])(?:[<>]=?|[≤≥±~])?\s?[-+]?\.?\d+(?:[.,:/^-]\d+)*(?:%|\+(?![\w+])|(?!\w))"
 _NAME = r"[^\W\d_]\w*(?:\+{1,2}|\#)(?![\w+#])|(?<!\w)[^\W_]{1,3}-(?![\w-])"
 # A formula: single letters and numbers with signs between them.
-_FORMULA = r"(?<!\w)(?:\d+(?:\.\d+)?[a-z]?|[a-z])(?:[-+*/^=<>](?:\d+(?:\.\d+)?[a-z]?|[a-z])(?!\w))+"
+_FORMULA = (
+    r"(?<!\w)(?:\d+(?:\.\d+)?[a-z]?|[a-z])(?:[-+*/^=<>](?:\d+(?:\.\d+)?[a-z]?|[a-z])(?!\w))+|(?<![\w-])-[a-z](?![\w-])"
+)
 _SIGN = r"(?<=\w\s)[+*/=<>](?=\s\w)"
 _KEPT = re.compile(rf"{_FORMULA}|{_NUMBER}|{_NAME}|{_SIGN}", re.ASCII)
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")

@@ -45,6 +45,9 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("text", "5°C", "5 °C", 1),
         ("text", "1990-1995", "1990 – 1995", 1),
         ("text", "1990-1995", "1990 1995", 0),
+        ("text", "3 + 2", "3+2", 1),
+        ("text", "3 + 2", "32", 0),
+        ("text", "-x", "x", 0),
     ],
     "Unicode in texts": [
         ("text", "Paris", "“Paris”", 1),
@@ -230,11 +233,14 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         *[("choice", "B", answer, 1) for answer in ("Je choisis B", "Ich wähle B", "Elijo B", "الإجابة هي B")],
         *[("choice", "A", answer, 1) for answer in ("A est la bonne réponse", "A es correcta", "A ist richtig")],
     ],
-    "powers and fractions of one character among options": [
+    "signs, powers and fractions of one character among options": [
         ("choice", '{"answer": "A", "options": ["x2", "x^2"]}', "x²", 0),
         ("choice", '{"answer": "B", "options": ["x2", "x^2"]}', "x²", 1),
         ("choice", '{"answer": "A", "options": ["3/2", "11/2"]}', "1½", 1),
         ("choice", '{"answer": "B", "options": ["3/2", "11/2"]}', "1½", 0),
+        ("choice", '{"answer": "A", "options": ["-x", "x"]}', "-x", 1),
+        ("choice", '{"answer": "B", "options": ["-x", "x"]}', "x", 1),
+        ("choice", '{"answer": "A", "options": ["-x", "y"]}', "x", 0),
     ],
 }
 

@@ -50,6 +50,11 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("5", r"5\,\mathrm{m\,s^{-1}}", 1),
         ("5", "5 N·m", 1),
         ("5", "5 x^{-1}", 0),
+        *[("9", rf"9\text{{ {things}}}", 1) for things in ("divisors", "lattice points", "real roots", "odd numbers")],
+        ("9", r"9\text{ positive integers}", 1),
+        ("9", r"9\text{ negative integers}", 0),
+        ("9", r"\text{nine}", 1),
+        ("9", r"\text{ninety}", 0),
     ],
     "text between two numbers": [
         ("73", r"7\text{ remainder }3", 0),
@@ -176,6 +181,10 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("8:15 in the morning", "8:15 in the evening", 0),
         ("8:15 in the morning", "8:15 in the morning", 1),
         ("5 forward", "5 backward", 0),
+        ("1:05", "1:5", 0),
+        ("1:05", "01:05", 1),
+        (r"\text{Yes}", "Yes!", 1),
+        (r"\text{ellipse}", "The conic is an ellipse.", 1),
     ],
     "text around a box": [
         ("5", r"not \boxed{5}", 0),
@@ -290,6 +299,8 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("5", r"5 \checkmark", 1),
         ("5", r"\begin{equation}5\end{equation}", 1),
         ("5", "【5】", 1),
+        ("8", r"**\boxed{8}**", 1),
+        ("16", r"2*\boxed{8}", 1),
     ],
     "spellings of a box": [
         ("17", r"\boxed {17}", 1),

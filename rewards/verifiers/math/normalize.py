@@ -17,7 +17,7 @@ from rewards.verifiers.math.number import verify_number
 from rewards.verifiers.math.shapes import Same, equal, is_read
 from rewards.verifiers.math.wrappers import unwrapped
 from rewards.verifiers.prose import final_statement, last_clause, without_confidence
-from rewards.verifiers.sentence import HERE, IN_TEXT, read_sentence
+from rewards.verifiers.sentence import COUNTS, HERE, IN_TEXT, read_sentence
 from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, MAX_CHARS, UNPARSED, Verdict
 
 _IN_PROCESS_CHARS = 400
@@ -65,7 +65,7 @@ def read(text: str) -> Reading:
     folded = _folded(bare)
     if _ALL_REALS.fullmatch(_folded(last_clause(folded))):
         return Reading(folded, ("\\mathbb{R}",), (HERE,), (HERE,))
-    sentence = None if _WORDS_ONLY.fullmatch(text) else read_sentence(_without_range(bare))
+    sentence = None if _WORDS_ONLY.fullmatch(text) and folded not in COUNTS else read_sentence(_without_range(bare))
     if sentence is None:
         return Reading(folded)
     pieces = tuple(map(respell, sentence.pieces))
@@ -104,7 +104,7 @@ def settle(gold: Reading, answer: Reading, same: Same = same_value) -> Verdict |
     if len(gold.text) == 1 and gold.text.isalpha() and (choice := _CHOICE.fullmatch(answer.text)) is not None:
         return EQUAL if choice[1] == gold.text else DIFFERENT
     if not gold.pieces:
-        return EQUAL if _folded(last_clause(answer.text)) == gold.text else DIFFERENT
+        return EQUAL if _folded(last_clause(answer.text).rstrip("!")) == gold.text else DIFFERENT
     if not answer.pieces:
         return UNPARSED
     if answer.answer_words != gold.gold_words and answer.gold_words != gold.gold_words:

@@ -32,6 +32,7 @@ _UNIT_LETTER = re.compile(
 )
 _ENDLESS = re.compile(r"([-+]?)\s*\\infty")
 _COORDINATES = ({"x", "y"}, {"x", "y", "z"})
+_MINUTES = re.compile(r"0\d")
 _OPEN_PAIR = re.compile(r"\((?:(?!\\(?:cup|lor|land)|[<>]).)*\)", re.DOTALL)
 
 
@@ -95,6 +96,9 @@ def _same_shape(gold: Shape, answer: Shape, same: Same) -> bool | None:
         if other not in ("()", "[]"):
             return False
         return _in_order(gold.members, answer.members, same)
+    times = kinds == (":", ":") and any(map(_MINUTES.fullmatch, (*gold.members[1:], *answer.members[1:])))
+    if times and gold.members[1:] != answer.members[1:]:  # 1:05 is not 1:5
+        return False
     if gold.kind == answer.kind:
         return _in_order(gold.members, answer.members, same)
     vector = next((kind for kind in kinds if kind.startswith("matrix")), None)

@@ -204,7 +204,8 @@ def _unboxed(text: str) -> str | None:
         if bound and not is_argument and not content.strip().replace(".", "").isalnum():
             content = f"({content})"
         contents.append(content.strip())
-        text = f"{text[: box.start()]} {content} {text[end:]}"
+        marked = text[: box.start()].endswith(("*", "`")) and text[end:].startswith(("*", "`"))
+        text = f"{text[: box.start()]}{content if marked else f' {content} '}{text[end:]}"
         first = box.start()
     distinct = {"".join(content.split()) for content in contents if not _BOX.search(content)}
     if len(distinct) == 1 and _ANNOUNCED.search(text[:first]) and says_what_is_meant(text[:first]):
