@@ -66,6 +66,7 @@ _CALLED = frozenset(("max", "min", "gcd", "lcm"))
 _PER = re.compile(
     rf"\s*(?:/|\bper\s|\\cdot\s|(?<=\s)(?=[A-Za-z]{{1,12}}\s*\^\s*\{{?-))\s*{IN_TEXT}?([A-Za-z]{{1,12}})(?![A-Za-z(])(\s*\^\s*\{{?-?[1-6]\}}?(?!\d))?"
 )
+_RATE = re.compile(r"(?<=\d)\s*/\s*([A-Za-z]{2,12})(?![A-Za-z(])")
 _UNIT_LETTERS = frozenset("shmglLdNJWV")
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
 _DIGIT = re.compile(r"\d")
@@ -86,7 +87,7 @@ def read_sentence(text: str) -> Sentence | None:
     >>> read_sentence("3 hours and 20 minutes").kept(as_gold=True), read_sentence("6 is 5").pieces
     (('#', 'hour', '#', 'minute'), ('6 = 5',))
     """
-    items = _items(text)
+    items = _items(_RATE.sub(_per, text))
     verbs = [number for number, (word, kind) in enumerate(items) if kind == "word" and word in _COPULAS]
     if verbs:
         subject, statement = items[: verbs[-1]], items[verbs[-1] + 1 :]
@@ -98,6 +99,11 @@ def read_sentence(text: str) -> Sentence | None:
     if not any(kind == "piece" for _, kind in items):
         items = [(COUNTS.get(content, content), "piece" if content in COUNTS else kind) for content, kind in items]
     return _joined(items)
+
+
+def _per(match: re.Match[str]) -> str:
+    """``5/day`` as ``5 per day``."""
+    return f" per {match[1]}" if match[1].lower() in UNITS | NOUNS else match[0]
 
 
 Item = tuple[str, str]

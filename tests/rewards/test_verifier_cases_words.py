@@ -156,6 +156,8 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("5", "5 times 2", 0),
         ("5", "5 times more", 0),
         ("5", "point 5", 0),
+        ("18", "$18/day", 1),
+        ("18", "18/dozen", 0),
     ],
     "words of the gold that carry meaning": [
         ("9:05 am", "9:05 pm", 0),
@@ -301,6 +303,8 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("5", "【5】", 1),
         ("8", r"**\boxed{8}**", 1),
         ("16", r"2*\boxed{8}", 1),
+        ("18", "**$18**", 1),
+        ("18", "**-$18**", 0),
     ],
     "spellings of a box": [
         ("17", r"\boxed {17}", 1),

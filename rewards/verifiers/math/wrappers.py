@@ -69,6 +69,8 @@ _CURRENCY = re.compile(rf"(?:US|CN|JP)?[{_SIGNS}]|(?<=\d)\s?[円元圓원]")
 _BEFORE_BOXES = compiled(
     ("#", r"^\s*#{1,6}\s+", ""),
     ("* ", r"^\s*\*\s+", ""),
+    ("*", r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
+    ("_", r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
     ("~~", r"~~", "\x00"),  # struck out
     ("", r"^\s*(?:[=-]>|\\(?:Rightarrow|rightarrow|implies|therefore|to)(?![A-Za-z]))", ""),
     ("\\begin", r"\\(?:begin|end)\s*\{(?:equation|align|aligned|gather|split|displaymath|math|center)\*?\}", " "),
@@ -93,8 +95,6 @@ _BEFORE_BOXES = compiled(
     ("{", r"\{\s*,\s*\}", ","),
 )
 _AFTER_BOXES = compiled(
-    ("*", r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
-    ("_", r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
     ("`", r"(?<![\w`])(`{1,3})([^`]+)\1(?![\w`])", r" \2 "),
     ('"', r"(?<!\w)\"([^\"]*)\"(?!\w)", r" \1 "),
     ("'", r"(?<!\w)'([^']*)'(?!\w)", r" \1 "),
@@ -204,8 +204,7 @@ def _unboxed(text: str) -> str | None:
         if bound and not is_argument and not content.strip().replace(".", "").isalnum():
             content = f"({content})"
         contents.append(content.strip())
-        marked = text[: box.start()].endswith(("*", "`")) and text[end:].startswith(("*", "`"))
-        text = f"{text[: box.start()]}{content if marked else f' {content} '}{text[end:]}"
+        text = f"{text[: box.start()]} {content} {text[end:]}"
         first = box.start()
     distinct = {"".join(content.split()) for content in contents if not _BOX.search(content)}
     if len(distinct) == 1 and _ANNOUNCED.search(text[:first]) and says_what_is_meant(text[:first]):
