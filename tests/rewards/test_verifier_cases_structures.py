@@ -108,6 +108,8 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("6", "2.(3)", 0),
         ("3", r"\lvert -3 \rvert", 1),
         ("10", r"\dbinom{5}{2}", 1),
+        ("1, 2, 3", "1, 2, 3, ...", 0),
+        ("1, 2, 3", r"\lbrace 1,2,3 \rbrace", 1),
     ],
     "argument letters and qualifiers": [
         ("f(x)=2x", "f(t)=2t", 1),
@@ -208,6 +210,7 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         (r"\mathbb{R}", "The domain is all real numbers.", 1),
         (r"\mathbb{R}", "not all real numbers", 0),
         (r"\mathbb{R}\setminus\{0\}", r"\R - \{0\}", 1),
+        (r"(-\infty,3]", "(-oo, 3]", 1),
     ],
     "pairs, sets, matrices, assignments": [
         ("(1,2)", r"\{1,2\}", 0),
@@ -251,6 +254,15 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("5", "the point 5", 0),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "Matrix([[1, 2], [3, 4]])", 1),
         (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}1&2 \cr 3&4\end{pmatrix}", 1),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\left[\begin{matrix}1\\2\end{matrix}\right]", 1),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{Bmatrix}1\\2\end{Bmatrix}", 1),
+        (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)^t", 1),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "((1,2),(3,4))", 1),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "{{1,2},{3,4}}", 1),
+        (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "((1,3),(2,4))", 0),
+        ("(1,2),(3,4)", "((1,2),(3,4))", 1),
+        ("(1,2,3)", "<1,2,3>", 1),
+        ("(1,2,3)", r"\vec{v}=(1,2,3)", 1),
     ],
     "bases": [
         ("1011_2", "(1011)_2", 1),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rewards.verifiers.math.exact import read_values
 from rewards.verifiers.math.intervals import solutions
-from rewards.verifiers.math.structure import NAME, Shape, read_shape, without_thousands
+from rewards.verifiers.math.structure import NAME, Shape, as_matrix, read_shape, without_thousands
 
 Same = Callable[[str, str], bool | None]
 """Whether two expressions are equal; None where that is not known."""
@@ -88,6 +88,8 @@ def _same_digits(gold: str, answer: str) -> bool | None:
 
 
 def _same_shape(gold: Shape, answer: Shape, same: Same) -> bool | None:
+    if gold.kind.startswith("matrix") and answer.kind in ("()", "set"):
+        answer = as_matrix(answer) or answer
     kinds = gold.kind, answer.kind
     if "list" in kinds or kinds == ("set", "set"):
         other = kinds[1] if kinds[0] == "list" else kinds[0]

@@ -69,6 +69,7 @@ _CURRENCY = re.compile(rf"(?:US|CN|JP)?[{_SIGNS}]|(?<=\d)\s?[円元圓원]")
 _BEFORE_BOXES = compiled(
     ("#", r"^\s*#{1,6}\s+", ""),
     ("* ", r"^\s*\*\s+", ""),
+    ("...", r",\s*\.{3}", ",\x00"),  # a list that goes on
     ("*", r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
     ("_", r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
     ("~~", r"~~", "\x00"),  # struck out
@@ -81,9 +82,10 @@ _BEFORE_BOXES = compiled(
     ("$", r"(?<![A-Za-z\\])(?:US|CA?|AU?|NZ|HK|SG?|NT|MX|R)\$(?=\d[^$]*$)", " "),
     ("\\!", r",\\!\s*", ","),
     ("{small", r"\{smallmatrix\}", "{matrix}"),
+    ("{Bmat", r"\{Bmatrix\}", "{pmatrix}"),
     (
-        "{array",
-        r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]",
+        "\\begin",
+        r"[\[(]\s*\\begin\{(?:array\}\{[lcr|]*|matrix)\}((?:(?!\\begin).)*?)\\end\{(?:array|matrix)\}\s*[\])]",
         r"\\begin{pmatrix}\1\\end{pmatrix}",
     ),
     (".", r"(?<![A-Za-z])([aApP])\.\s?[mM](?:\.|(?![A-Za-z]))", r"\1m"),
@@ -105,6 +107,7 @@ _AFTER_BOXES = compiled(
     ("\\%", r"\\%", "%"),
     ("p", r"\s*(?<![A-Za-z])(?:percent|pct)(?![A-Za-z])", "%"),
     ("\\", r"\\(?:math(?:rm|bf|it|sf|cal|tt)|boldsymbol|bm|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r" \1 "),
+    ("\\", r"\\(?:vec|overrightarrow)\s*\{\s*([A-Za-z]{1,2})\s*\}", r" \1 "),
     ("Matrix(", r"(?:(?:sympy|sp)\.)?Matrix\(\s*(\[.*\])\s*\)", r"\1"),
 )
 _TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|mbox|hbox|emph)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
