@@ -49,7 +49,7 @@ _CONFIDENCE_SENTENCE = re.compile(
     rf"\bmy[ \t]confidence(?:[ \t](?:level|score))?{_OF_WHAT}[ \t]is\b"
     rf"|(?<![\w.])(?<!not[ \t])(?<!n['\u2019]t[ \t])(?<!than[ \t])(?<!least[ \t])(?<!most[ \t])"
     rf"(?={_PERCENTAGE}[ \t](?:confident|sure|certain)\b)"
-    r"|(?:\bwith[ \t](?:an?[ \t])?)?\b(?:confidence|certainty)(?:[ \t](?:level|score))?(?:[ \t](?:is|of|at))?"
+    r"|\b(?:with[ \t](?:an?[ \t])?)?(?:confidence|certainty)(?:[ \t](?:level|score))?(?:[ \t](?:is|of|at))?"
     rf"(?=[ \t](?:about[ \t])?(?:{_PERCENTAGE}|[01]?\.[0-9]))"
     rf"|\bwith(?=[ \t](?:about[ \t]|a[ \t])?{_PERCENTAGE}[ \t](?:confidence|certainty)\b)"
     r"(?![^\n]{0,40}confidence[ \t](?:interval|level|band))",
@@ -70,7 +70,7 @@ _AFTER = " \t\r*_`\"'\u201c\u201d,;/|([\u2013\u2014\\-"
 
 def states_confidence(text: str, position: int) -> bool:
     """Whether a label of a confidence stands before ``position`` in its line."""
-    start = max(text.rfind("\n", 0, position) + 1, position - _LONGEST)
+    start = max(text.rfind("\n", 0, position) + 1, position - _LONGEST // 4)
     labels = _last(_CONFIDENCE_LABEL.finditer(text, start, position))
     return bool(labels) and not _PROBABILITY.match(labels[-1][0]) and not _WORD.search(text, labels[-1].end(), position)
 

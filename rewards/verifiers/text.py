@@ -25,6 +25,7 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-") | {"⁄": "/"})
 _SPACED = re.compile(r"(?<=\d)\s+([%°])|(?:(?<=\d)|(?<=\b[a-z]))\s+([-+*/=<>])\s+(?=\d|[a-z]\b)")
+_JOINING = re.compile(r"\s[-+*/=<>%°]")
 _APART = re.compile(r"^\s*-\s+(?=\.?\d)")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*\.)", re.ASCII)
 _POINT_ZEROS = re.compile(r"(?<![\d.:/-])(-?\d+)\.(\d*?)0*(?![\d.:/-])", re.ASCII)
@@ -55,7 +56,10 @@ def normalised(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.casefold())  # folding may leave a text that is composed otherwise
     else:
         text = text.lower()
-    words = _bare(_SPACED.sub(r"\1\2", _APART.sub("-", text))).split()
+    text = _APART.sub("-", text)
+    if _JOINING.search(text):
+        text = _SPACED.sub(r"\1\2", text)
+    words = _bare(text).split()
     return " ".join([word for word in words if word not in _ARTICLES] or words or _signs(text))
 
 
