@@ -36,6 +36,7 @@ _WRAPPER = re.compile(
     r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox|underline|emph)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”✓✔✅]|</?\w+>"
 )
 _QUOTED = re.compile(r"(?<!\w)[<'\"“‘「『【〈《]\s*([A-Za-z])\s*[>'\"”’」』】〉》](?!\w)")
+_LETTER_LINE = re.compile(r"(?<![A-Za-z'’])([A-Z])[ \t]*\n")
 _ALONE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]*")
 _LABEL = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:]|([A-Z])\s+[-–—=]|[Oo]ption ([A-Za-z]) which is)(?=\s)")
 _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])\)")
@@ -47,12 +48,12 @@ _ANNOUNCED = re.compile(
     r"say|guess|prefer|believe|towards?|(?:go|going|went|stick|sticking) with|(?:go|going|went|opt|vote|voted) for|"
     r"settled? on|vote|lean|suppose|conclude|consider|definitely|certainly|probably|likely|surely|clearly|obviously|"
     r"perhaps|maybe|possibly|actually|alternatively|however|(?:second )?thoughts?|only|just|"
-    r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|to|through|plus|as|with|unless|then|else|though|although|"
+    r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|to|through|plus|as|with|unless|then|else|otherwise|xor|though|although|"
     r"also|while|whereas|even|"
     r"réponse|respuesta|resposta|risposta|antwort|antwoord|svaret?|odpowiedź|cevap|jawaban|lösung|ответ|"
     r"est? la|est?|ist|lautet|là|é a|è la|é|è|är|هي|"
-    r"choisis|elijo|escojo|wähle|escolho|scelgo|kies|выбираю|oder|und|ou|et|или|(?-i:[oy]))|"
-    r"[:,;/&+=、|~→⇒>]|[.!?]\s|[是为為选選择擇项項は은는或和と])"
+    r"choisis|elijo|escojo|wähle|escolho|scelgo|kies|выбираю|oder|und|ou|et|или|(?-i:[eoy]))|"
+    r"[:,;/&+=、|~→⇒>∨]|\\(?:lor|vee)|[.!?]\s|[是为為选選择擇项項は은는或和と])"
     r"[\s:(—–-]*(?P<letter>[A-Z])(?![A-Za-z0-9À-ɏ'’=+#°]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
     re.IGNORECASE,
 )
@@ -66,6 +67,7 @@ _TURNED = re.compile(
     r"(?:any|every)thing but|all but|(?:other|rather) than|instead of|without|(?:least|less) likely|worst|impossible|"
     r"(?:ruled?|is|are|seems|looks) (?:out|off)|rules out|avoid(?:ed|ing)?|reject(?:ed|ing|s)?|discard(?:ed|ing|s)?|"
     r"dismiss(?:ed|ing|es)?|doubtful|fail(?:s|ed)?|wait,? no|scratch that)(?![A-Za-z])|n['’]t(?![A-Za-z])|[≠¬❌✗✘✖]|"
+    r"I (?:really |highly )?doubt|(?<![A-Za-z])(?-i:[A-Z])\)?,? (?:or|ou|oder|o) |\\neq?(?![A-Za-z])|"
     r"(?<![^\W\d_])(?:no es|não|nao|non(?!-)|pas|nicht|kein(?:e|er|es)?|niet|geen|не|нет|nie|inte|değil|không)"
     r"(?![^\W\d_])|"
     r"(?<![^\W\d_])(?:falsch|faux|fausse|fals[oa]|incorrect[oea]|incorret[oa]|errad[oa]|errat[oa]|sbagliat[oa]|fout|yanlış|"
@@ -156,7 +158,7 @@ def letters_named(answer: str, gold: Gold) -> set[str] | None:
     """The letters of the options that an answer names; None where it turns one down."""
     answer = composed(answer)
     stated = without_confidence(answer)
-    plain = " ".join(stated.split())
+    plain = " ".join(_LETTER_LINE.sub(r"\1. ", stated).split())
     text = " ".join(_WRAPPER.sub(" ", _QUOTED.sub(r" \1 ", plain)).split())
     if (alone := _ALONE.fullmatch(text)) and (not gold.complete or alone[1].upper() in gold.options):
         return {alone[1].upper()}
@@ -179,7 +181,8 @@ def letters_named(answer: str, gold: Gold) -> set[str] | None:
         return None if _TAKEN_BACK.match(rest) and _TURNED.search(rest) else named
     by_text = _letters_of(plain, gold) or _letters_of(last_clause(text), gold) or _letters_of(last_clause(plain), gold)
     if by_text:
-        return by_text
+        before = [last_clause(sentence) for sentence in _SENTENCE_END.split(plain)[:-1]]
+        return by_text.union(*(_letters_of(clause, gold) for clause in before if clause))
     if (statement := _STATED.match(stated.strip(" *$"))) and _is_explained(statement["letter"].upper(), stated, gold):
         return {statement["letter"].upper()} & gold.alphabet
     named = _bracketed(text) | _announced(text) | set(_SHARE.findall(text))

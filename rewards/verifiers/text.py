@@ -56,7 +56,7 @@ def normalised(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.casefold())  # folding may leave a text that is composed otherwise
     else:
         text = text.lower()
-    text = _APART.sub("-", text)
+    text = _APART.sub("-", text).replace("~~", "\x00")  # struck out
     if _JOINING.search(text):
         text = _SPACED.sub(r"\1\2", text)
     words = _bare(text).split()
