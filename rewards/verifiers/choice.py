@@ -47,8 +47,9 @@ _ANNOUNCED = re.compile(
     r"(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|cho[os]sen?|choosing|pick(?:ed|ing)?|select(?:ed|ing)?|think|"
     r"say|guess|prefer|believe|towards?|(?:go|going|went|stick|sticking) with|(?:go|going|went|opt|vote|voted) for|"
     r"settled? on|vote|lean|suppose|conclude|consider|definitely|certainly|probably|likely|surely|clearly|obviously|"
-    r"perhaps|maybe|possibly|actually|alternatively|however|(?:second )?thoughts?|only|just|"
-    r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|to|through|plus|as|with|unless|then|else|otherwise|xor|though|although|"
+    r"perhaps|maybe|possibly|actually|alternatively|however|(?:second )?thoughts?|only|just|so|thus|hence|therefore|"
+    r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|to|through|plus|as well as|with|unless|then|else|"
+    r"otherwise|xor|though|although|"
     r"also|while|whereas|even|"
     r"réponse|respuesta|resposta|risposta|antwort|antwoord|svaret?|odpowiedź|cevap|jawaban|lösung|ответ|"
     r"est? la|est?|ist|lautet|là|é a|è la|é|è|är|هي|"
@@ -94,7 +95,9 @@ _TAKEN_BACK = re.compile(
 _SENTENCE_END = re.compile(r"[.;!?\n]+(?:\s|$)")
 _CLAUSE_END = re.compile(r"[,()]|\b(?:and|but|or|which|while|though|although)\b", re.IGNORECASE)
 _LISTED = re.compile(r"(?<![A-Za-z])([A-Z])(?:(?:,\s*(?:and\s|or\s|nor\s)?|\s+(?:and|or|nor)\s+)[A-Z](?![A-Za-z]))+")
-_OTHERS = re.compile(r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b|其[他它余餘]", re.IGNORECASE
+)
 _MENTIONED = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
 _ONLY_LETTERS = re.compile(r"(?:[^A-Za-z0-9]*[A-Z](?![A-Za-z0-9])){2,}[^A-Za-z0-9]*")
 _MATHEMATICAL = re.compile(r"\d|\\|[A-Za-z)]\s*[-+*/^=<>]\s*[A-Za-z(]|[π√∞]|\bpi\b")
@@ -156,7 +159,7 @@ def judge(gold: str, answer: str) -> Verdict:
 
 def letters_named(answer: str, gold: Gold) -> set[str] | None:
     """The letters of the options that an answer names; None where it turns one down."""
-    answer = composed(answer)
+    answer = composed(answer).replace("。", ". ")
     stated = without_confidence(answer)
     plain = " ".join(_LETTER_LINE.sub(r"\1. ", stated).split())
     text = " ".join(_WRAPPER.sub(" ", _QUOTED.sub(r" \1 ", plain)).split())

@@ -9,7 +9,7 @@ from __future__ import annotations
 _SAYING_NOTHING = """
 a about all also altogether amount amounts an answer answers approximately are as at be because been being believe by
 calculate calculated calculating calculation came can choose come comes computed computing conclude concludes correct
-currently did do does dollar dollars during each enough equal equals equation evaluate evaluated every exactly explained
+currently did do does during each enough equal equals equation evaluate evaluated every exactly explained
 explanation expression final finally find finds for found from gave get gets getting give given gives giving got had has
 have having he he's hence her here him his how i i'd i'll i'm in is it it's its just let's made make makes making me
 must my namely need needed needs now number numbers obtain obtained of ok okay old on order our overall pick quantity

@@ -229,6 +229,9 @@ CASES: dict[str, list[tuple[str, str, str, int]]] = {
         ("choice", '{"answer": "A", "options": ["cat", "dog"]}', "The answer is cat. So the answer is cat.", 1),
         ("choice", '{"answer": "A", "options": ["cat", "dog"]}', "~~cat~~", 0),
         ("text", "Paris", "~~Paris~~", 0),
+        ("choice", "B", "The best answer is B as A is too small", 1),
+        ("choice", "B", "Thus B", 1),
+        ("choice", "B", "B。其他选项错误", 1),
     ],
     "options turned down or chosen in other languages": [
         *[("choice", "B", answer, 0) for answer in ("B是错的", "B错误", "Bは間違い", "B ist falsch", "B est fausse")],

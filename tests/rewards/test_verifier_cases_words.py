@@ -55,6 +55,7 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         ("9", r"9\text{ negative integers}", 0),
         ("9", r"\text{nine}", 1),
         ("9", r"\text{ninety}", 0),
+        ("5", r"5\,{\rm cm}", 1),
     ],
     "text between two numbers": [
         ("73", r"7\text{ remainder }3", 0),
@@ -82,6 +83,8 @@ CASES: dict[str, list[tuple[str, str, int]]] = {
         (r"2\text{ hours }15\text{ minutes}", "2 hr 15 min", 1),
         (r"5 \text{ R } 2", "5 remainder 2", 1),
         (r"5 \text{ R } 2", "5 remainder 3", 0),
+        (r"5\text{ dollars }30\text{ cents}", "5 dollars and 30 cents", 1),
+        (r"5\text{ dollars }30\text{ cents}", "530", 0),
     ],
     "words that change or negate a number": [
         ("5", "negative 5", 0),

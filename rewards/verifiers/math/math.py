@@ -20,7 +20,7 @@ Model output is hostile input. Where math-verify 0.9 and latex2sympy2_extended 1
 What counts as equal, beyond the same value, set, interval, tuple, matrix or equation:
 
 - decimals are exact, but a decimal of at least six significant digits also stands for a number that rounds or
-  truncates to it: 4.66667 is 14/3, and 4.67 is not; one of sixteen digits is taken for a float, right to 2^-50;
+  truncates to it: 4.66667 is 14/3, and 4.67 is not; one of fifteen digits is taken for a float, right to 2^-50;
 - numbers are compared relative to their size, however small;
 - units, currency, degrees and the case of letters are not compared; "50%" equals 50 and 0.5;
 - ``x = 5`` equals 5, ``y = 2x + 3`` equals ``2x + 3``, and of ``a = b = c`` the last side counts, where the sides that

@@ -77,6 +77,7 @@ _BEFORE_BOXES = compiled(
     ("\\begin", r"\\(?:begin|end)\s*\{(?:equation|align|aligned|gather|split|displaymath|math|center)\*?\}", " "),
     ("&", r"(?:\\\\)?\s*&\s*=", " = "),
     ("\\", r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits)(?![A-Za-z])|\\color\s*\{[a-z]{1,20}\}", ""),
+    ("{\\", r"(?<![\^_}A-Za-z])\{\\(?:rm|bf|it|sf)(?![A-Za-z])([^{}]*)\}", r" \\text{\1} "),
     ("\\", r"\\(?:bf|bfseries|rm|it|sf|large|Large|huge|checkmark|blacksquare)(?![A-Za-z])", " "),
     ("\\textc", r"\\textcolor\s*\{[a-z]{1,20}\}", r"\\text"),
     ("$", r"(?<![A-Za-z\\])(?:US|CA?|AU?|NZ|HK|SG?|NT|MX|R)\$(?=\d[^$]*$)", " "),
