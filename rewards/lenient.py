@@ -8,6 +8,7 @@ readings differ in tags and in how a confidence is spelt.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from rewards.markup import (
     without_unfinished_thought,
 )
 from rewards.spelling import is_number, lenient_probability
-from rewards.wording import worded_answer, worded_confidence
+from rewards.wording import states_confidence, worded_answer, worded_confidence
 
 _BOXED = re.compile(r"\\(?:boxed|fbox|framebox)[ \t]?\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -163,10 +164,12 @@ def _confidence(text: str, fields: Sequence[_Field], end: int) -> tuple[float, B
 
 
 def _last_boxed(text: str, start: int, end: int) -> Block | None:
-    r"""The last ``\boxed{...}`` that begins in ``[start, end)``, if its braces close there and it is not empty."""
-    begin = None
-    for begin in _BOXED.finditer(text, start, end):  # noqa: B007
-        pass
+    r"""The last ``\boxed{...}`` that begins in ``[start, end)``, if its braces close there and it is not empty.
+
+    One behind "Confidence:" is no answer, of the last few.
+    """
+    boxes = deque(_BOXED.finditer(text, start, end), maxlen=3)
+    begin = next((box for box in reversed(boxes) if not states_confidence(text, box.start())), None)
     if begin is None:
         return None
     depth = 1

@@ -25,7 +25,8 @@ _ESCAPED_PERCENT = re.compile(r"(?<!\\)\\++(?=[%\uff05])")
 _MARKUP = re.compile(r"\\(?:text|textbf|mathrm|mathbf|boxed)[ \t]?\{|\\[()\[\]]|[{}$`_\\]|\*(?![ \t]?10)")
 _THIN_SPACE = re.compile(r"\\[,;:! ]|[~\u00a0\u2009\u202f]")
 _SPACES = re.compile(r"[ \t]{2,}+")
-_TIMES = re.compile(r"\\(?:times|cdot)\b")
+_TIMES = re.compile(r"\\(?:times|cdot)(?![A-Za-z])")
+_HTML = re.compile(r"</?(?:b|i|em|strong|code|span|p|br|number)[ \t]?/?>|&nbsp;", re.IGNORECASE)
 
 _POINTED = re.compile(r"\.[0-9]|e")
 _DIGIT = re.compile(r"[0-9]")
@@ -33,12 +34,15 @@ _CLAUSE_END = re.compile(r"[;!?\n]|\.(?=\s|$)|\b(?:because|since|but|although|th
 _WORD = re.compile(r"[a-z]++")
 _TURNED = re.compile(
     r"\b(?:not|never|cannot|wrong|incorrect|errors?|mistake|mistaken|false|fail|failure|uncertain|uncertainty|unsure"
-    r"|(?<!no )doubt|than|at least|at most|below|above|under|over)\b|n['\u2019]t\b|[<>\u2264\u2265\u00b1]",
+    r"|(?<!no )doubt|than|at least|at most|below|above|under|over"
+    r"|or (?:more|less|higher|lower)|up to|max|maximum|minimum|minus|risk)\b"
+    r"|n['\u2019]t\b|[<>\u2264\u2265\u00b1]|[0-9%][ \t]?\+",
     re.IGNORECASE,
 )
 """What makes a number a bound or the probability of something else."""
 _SCALE = re.compile(
-    r"(?<!confidence )\b(?:levels?|ratings?|stars?|options?|scale|grade|rank|step|tier|class|type)\b", re.IGNORECASE
+    r"(?<!confidence )\b(?:levels?|ratings?|stars?|options?|scale|grade|rank|step|tier|class|type|version)\b",
+    re.IGNORECASE,
 )
 _LOW = re.compile(r"\b(?:low|lowest|none)\b", re.IGNORECASE)
 _HARMLESS = frozenset(
@@ -96,7 +100,7 @@ def is_number(content: str) -> bool:
 
 def _without_markup(content: str) -> str:
     plain = _PERCENT_ENTITY.sub("%", _FRACTION.sub(r"\1/\2", content))
-    plain = _THIN_SPACE.sub(" ", _TIMES.sub("x", _ESCAPED_PERCENT.sub("", plain)))
+    plain = _THIN_SPACE.sub(" ", _TIMES.sub("x", _ESCAPED_PERCENT.sub("", _HTML.sub(" ", plain))))
     return _SPACES.sub(" ", _MARKUP.sub("", plain)).strip(" \t\n\r\f\v\"'\u201c\u201d")
 
 

@@ -22,16 +22,16 @@ _FOLLOWED_UP = 4
 
 _GAP = r"[ \t]{0,3}"
 _BULLET = rf"[ \t]{{0,8}}(?:[-*>#\u2022]{{1,6}}{_GAP}|[0-9]{{1,2}}[.)]{_GAP}){{0,3}}[{{*_`\"']{{0,4}}{_GAP}[\"']?"
-_IS = rf"[*_`\"']{{0,4}}{_GAP}(?:[:\uff1a=]|[-\u2013\u2014](?=[ \t])|(?=[ \t]*$))[*_`]{{0,4}}"
+_IS = rf"[*_`\"']{{0,4}}{_GAP}(?:[:\uff1a=\u2192]|[-\u2013\u2014](?=[ \t])|(?=[ \t]*$))[*_`]{{0,4}}"
 _ANSWERS = "answer|guess|réponse|respuesta|resposta|risposta|antwort|ответ|答案|答え|정답"
 _CONFIDENCES = (
     "confidence|certainty|probability|confiance|confianza|confiança|konfidenz|fiducia"
-    "|уверенность|置信度|信心|確信度|확신도"
+    r"|уверенность|置信度|信心|確信度|확신도|p\((?:correct|true|right)\)"
 )
 """The two labels, in English and in other languages."""
-_NOTE = rf"(?:{_GAP}\(([^()\n]{{0,60}})\))?"
+_NOTE = rf"(?:{_GAP}[(\[]([^()\[\]\n]{{0,60}})[)\]])?(?:[ \t]is(?=[ \t]?:))?"
 _ANSWER_LINE = re.compile(
-    rf"(?:^|(?<=[.!?;,]\s))"
+    rf"(?:^|(?<=[.!?;,]\s)|(?<=>))"
     rf"(?:{_BULLET}(?:(?:the|my|so|thus|hence|therefore|final|best),?[ \t]{{1,3}}){{0,4}}(?:{_ANSWERS}){_NOTE}{_IS}"
     r"|####(?=[ \t]*[^#\s]))",
     re.IGNORECASE | re.MULTILINE,
@@ -49,6 +49,8 @@ _CONFIDENCE_SENTENCE = re.compile(
     rf"\bmy[ \t]confidence(?:[ \t](?:level|score))?{_OF_WHAT}[ \t]is\b"
     rf"|(?<![\w.])(?<!not[ \t])(?<!n['\u2019]t[ \t])(?<!than[ \t])(?<!least[ \t])(?<!most[ \t])"
     rf"(?={_PERCENTAGE}[ \t](?:confident|sure|certain)\b)"
+    r"|\b(?:with[ \t](?:an?[ \t])?)?(?:confidence|certainty)(?:[ \t](?:level|score))?(?:[ \t](?:is|of|at))?"
+    rf"(?=[ \t](?:about[ \t])?(?:{_PERCENTAGE}|[01]?\.[0-9]))"
     rf"|\bwith(?=[ \t](?:about[ \t]|a[ \t])?{_PERCENTAGE}[ \t](?:confidence|certainty)\b)"
     r"(?![^\n]{0,40}confidence[ \t](?:interval|level|band))",
     re.IGNORECASE,
@@ -64,6 +66,13 @@ _OTHER_SCALE = re.compile(r"(?:[2-9]|10)\.?")
 _WORD = re.compile(r"\w")
 _BEFORE = " \t\r*_`\"'\u201c\u201d=:"
 _AFTER = " \t\r*_`\"'\u201c\u201d,;/|([\u2013\u2014\\-"
+
+
+def states_confidence(text: str, position: int) -> bool:
+    """Whether a label of a confidence stands before ``position`` in its line."""
+    start = max(text.rfind("\n", 0, position) + 1, position - _LONGEST // 4)
+    labels = _last(_CONFIDENCE_LABEL.finditer(text, start, position))
+    return bool(labels) and not _PROBABILITY.match(labels[-1][0]) and not _WORD.search(text, labels[-1].end(), position)
 
 
 def worded_answer(text: str, start: int, end: int, tag_starts: Sequence[int] = ()) -> Span | None:
@@ -94,17 +103,18 @@ def worded_confidence(text: str, start: int, end: int, answer: int | None) -> tu
     """The last confidence in words of ``text[start:end]``, as after "Confidence:" or in "I am 90% sure"; None without.
 
     ``answer`` is where the answer begins, None without one. Sentences, and "probability", which may be what was asked
-    for, count only after it. A bare number from 2 to 10 may be of any scale and is not read.
+    for, count only after it; sentences also where they say the answer, as in "I am 90% sure that the answer is 42". A
+    bare number from 2 to 10 may be of any scale and is not read.
     """
     found: list[tuple[int, float, Span]] = []
     for pattern in (_CONFIDENCE_LABEL, _CONFIDENCE_SENTENCE):
         for match in reversed(_last(pattern.finditer(text, start, end))):
             labelled = pattern is _CONFIDENCE_LABEL and _is_label(text, match)
-            if not labelled and (pattern is _CONFIDENCE_LABEL or answer is None or match.start() <= answer):
+            if not labelled and (pattern is _CONFIDENCE_LABEL or not _is_of(text, match, answer)):
                 continue
             if labelled and _PROBABILITY.match(match[0]) and (answer is None or match.start() <= answer):
                 continue
-            begin, stop = match.end(), _stop(match.end(), end, ())
+            begin, stop = match.end(), _stop(match.end(), end, () if answer is None else (answer,))
             begin += len(text[begin:stop]) - len(text[begin:stop].lstrip())
             ended = _CONFIDENCE_END.search(text, begin, stop)
             span = _without(text, begin, ended.start() if ended else stop)
@@ -126,8 +136,15 @@ def _is_label(text: str, match: re.Match[str]) -> bool:
     """
     numbers = re.findall(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", match[1] or "")
     line = text[max(text.rfind("\n", 0, match.start()) + 1, match.start() - _LONGEST) : match.start()]
-    signed = match[0].rstrip("*_`")[-1:] in ":\uff1a=-\u2013\u2014"
+    signed = match[0].rstrip("*_`")[-1:] in ":\uff1a=\u2192-\u2013\u2014"
     return (signed or not _WORD.search(line)) and (not numbers or float(numbers[-1]) in (1.0, 100.0))
+
+
+def _is_of(text: str, match: re.Match[str], answer: int | None) -> bool:
+    """Whether a sentence about a confidence stands behind the answer, which begins at ``answer``, or says it."""
+    if answer is None or match.start() > answer:
+        return answer is not None
+    return answer - match.start() <= _LONGEST and not _SENTENCE_END.search(text, match.start(), answer)
 
 
 def _stop(begin: int, end: int, tag_starts: Sequence[int]) -> int:
@@ -148,7 +165,7 @@ def _without(text: str, begin: int, end: int) -> Span:
     content = text[begin:end]
     begin += len(content) - len(content.lstrip(_BEFORE))
     content = text[begin:end].rstrip(_AFTER)
-    for word in (" about", " I am", " I'm", " with", " and", " my"):
+    for word in (" about", " I am", " I'm", " with", " and", " my", " My"):
         content = content.removesuffix(word).rstrip(_AFTER)
     if content.endswith("}") and content.count("{") < content.count("}"):
         content = content[:-1].rstrip(_AFTER)

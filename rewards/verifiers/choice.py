@@ -9,14 +9,14 @@ it ("Option B which is", "the answer is B", "I choose B", and the like in some o
 where that is known; options that are numbers or formulas are compared as such, where no option has the very text. The
 article in "A cat" and the pronoun in "I think" are not letters, nor is in a sentence one behind both J and the gold's
 last ("T cells", "X = 5"). An answer that names two options, or turns one down ("not B", "B is wrong"), is "ambiguous",
-one that names none "unparsed"; both are wrong. Once an option is stated, the sentences after it may turn others down.
+one that names none "unparsed"; both are wrong. Once an option is stated, the sentences after it may turn others down,
+but not come back to them ("B. Actually C").
 """
 
 from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,7 +24,7 @@ from types import MappingProxyType
 
 from rewards.verifiers.math.normalize import decide
 from rewards.verifiers.prose import last_clause, without_confidence
-from rewards.verifiers.text import normalised
+from rewards.verifiers.text import composed, normalised
 from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, UNPARSED, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -33,39 +33,52 @@ _USUAL = frozenset("ABCDEFGHIJ")
 AMBIGUOUS = Verdict(0.0, "ambiguous")
 
 _WRAPPER = re.compile(
-    r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”✓✔✅]|</?\w+>"
+    r"\\(?:boxed|fbox|text(?:bf|it|rm)?|math(?:rm|bf)|mbox|underline|emph)\s*\{|\\[()\[\]]|[{}\[\]$*_`\"“”✓✔✅]|</?\w+>"
 )
 _QUOTED = re.compile(r"(?<!\w)[<'\"“‘「『【〈《]\s*([A-Za-z])\s*[>'\"”’」』】〉》](?!\w)")
+_LETTER_LINE = re.compile(r"(?<![A-Za-z'’])([A-Z])[ \t]*\n")
 _ALONE = re.compile(r"\(?\s*([A-Za-z])\s*[).:]*")
 _LABEL = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:]|([A-Z])\s+[-–—=]|[Oo]ption ([A-Za-z]) which is)(?=\s)")
 _BRACKETED = re.compile(r"(?<![\w)])\(\s*([A-Za-z])\s*\)(?!\w)|(?<![\w(])([A-Z])\)")
 # A capital, at the start or after a word that announces an option or links it to another one.
 _ANNOUNCED = re.compile(
-    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter|opción|opção|opzione|вариант)s?|"
-    r"(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|choose|chose|pick|select|think|say|guess|prefer|believe|"
-    r"towards?|(?:go|going|stick|sticking) with|(?:go|opt) for|"
-    r"settled? on|vote|suppose|conclude|consider|definitely|certainly|probably|likely|surely|clearly|obviously|"
-    r"perhaps|maybe|"
-    r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|"
+    r"(?:^|(?<![A-Za-z])(?P<option>option|choice|letter|opción|opção|opzione|вариант|letra|lettre|lettera|"
+    r"buchstabe|đáp án)s?|"
+    r"(?<![A-Za-z])(?:answers?|is(?!t)|are|be|it's|that's|cho[os]sen?|choosing|pick(?:ed|ing)?|select(?:ed|ing)?|think|"
+    r"say|guess|prefer|believe|towards?|(?:go|going|went|stick|sticking) with|(?:go|going|went|opt|vote|voted) for|"
+    r"settled? on|vote|lean|suppose|conclude|consider|definitely|certainly|probably|likely|surely|clearly|obviously|"
+    r"perhaps|maybe|possibly|actually|alternatively|however|(?:second )?thoughts?|only|just|so|thus|hence|therefore|"
+    r"both|either|neither|between|and|or|nor|not|but|than|versus|vs|to|through|plus|as well as|with|unless|then|else|"
+    r"otherwise|xor|though|although|"
+    r"also|while|whereas|even|"
     r"réponse|respuesta|resposta|risposta|antwort|antwoord|svaret?|odpowiedź|cevap|jawaban|lösung|ответ|"
-    r"est la|est?|ist|là|é a|é|è|"
-    r"oder|und|ou|et|или|(?-i:[oy]))|"
-    r"[:,;/&+=、|~]|[.!?]\s|[是为為选選择擇项項は은는或和と])"
-    r"[\s:(—–-]*(?P<letter>[A-Z])(?![A-Za-z0-9'’=]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
+    r"est? la|est?|ist|lautet|là|é a|è la|é|è|är|هي|"
+    r"choisis|elijo|escojo|wähle|escolho|scelgo|kies|выбираю|oder|und|ou|et|или|(?-i:[eoy]))|"
+    r"[:,;/&+=、|~→⇒>∨]|\\(?:lor|vee)|[.!?]\s|[是为為选選择擇项項は은는或和と])"
+    r"[\s:(—–-]*(?P<letter>[A-Z])(?![A-Za-z0-9À-ɏ'’=+#°]|-\w)(?=(?P<rest>(?:\s+|,\s+(?=(?-i:[a-z])))[A-Za-z]+)?)",
     re.IGNORECASE,
 )
+_SHARE = re.compile(r"(?<![A-Za-z])([A-Z])\)?\s*[:=(–-]?\s*\d{1,3}(?:\.\d{1,6})?\s*\\?%")
 _FINAL = re.compile(r"(?:answer|option|choice)(?:\s+is)?\s*:?\s*([a-z])\s*[.!]?\s*$", re.IGNORECASE)
-_WORDS_AFTER = "is are was and or nor not but which because since as with would seems"
+_WORDS_AFTER = "is are was and or nor not but which because since as with would seems ou et oder und est es ist"
 _AFTER_A_LETTER = frozenset(_WORDS_AFTER.split())
 _AFTER_I = frozenset(("is", "and", "or", "nor"))
 _TURNED = re.compile(
     r"(?<![A-Za-z])(?:not|never|neither|nor|except|cannot|incorrect|wrong|false|eliminated?|excluded?|unlikely|hardly|"
     r"(?:any|every)thing but|all but|(?:other|rather) than|instead of|without|(?:least|less) likely|worst|impossible|"
     r"(?:ruled?|is|are|seems|looks) (?:out|off)|rules out|avoid(?:ed|ing)?|reject(?:ed|ing|s)?|discard(?:ed|ing|s)?|"
-    r"dismiss(?:ed|ing|es)?|doubtful|fail(?:s|ed)?)(?![A-Za-z])|n['’]t(?![A-Za-z])|[≠¬❌✗✘✖]|"
+    r"dismiss(?:ed|ing|es)?|doubtful|fail(?:s|ed)?|wait,? no|scratch that)(?![A-Za-z])|n['’]t(?![A-Za-z])|[≠¬❌✗✘✖]|"
+    r"I (?:really |highly )?doubt|(?<![A-Za-z])(?-i:[A-Z])\)?,? (?:or|ou|oder|o) |\\neq?(?![A-Za-z])|"
     r"(?<![^\W\d_])(?:no es|não|nao|non(?!-)|pas|nicht|kein(?:e|er|es)?|niet|geen|не|нет|nie|inte|değil|không)"
     r"(?![^\W\d_])|"
-    r"[不非没沒]|ない|ません|아니|않",
+    r"(?<![^\W\d_])(?:falsch|faux|fausse|fals[oa]|incorrect[oea]|incorret[oa]|errad[oa]|errat[oa]|sbagliat[oa]|fout|yanlış|"
+    r"неверн\w{0,3}|неправильн\w{0,3})(?![^\W\d_])|~~|"
+    r"[不非没沒错錯误誤]|排除|ない|ません|間違|아니|않|틀[리린렸]|오답",
+    re.IGNORECASE,
+)
+_RECONSIDERED = re.compile(
+    r"(?:^|[.;!?…]\s+)(?:(?:but|however|actually|wait|hmm+|or|maybe|perhaps|possibly|alternatively|on second thoughts?|"
+    r"then again)\b|(?:(?:it|this|that|[A-Z]) )?(?:could|might|may|is also)\b)",
     re.IGNORECASE,
 )
 _STATED = re.compile(
@@ -75,13 +88,16 @@ _STATED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TAKEN_BACK = re.compile(
-    r"(?:is|was|seems|can)\b|(?:that|this|it)(?:['’]s| is| was) (?:wrong|incorrect|false|not (?:right|correct))\b",
+    r"(?:is|was|seems|can|wait|scratch)\b|"
+    r"(?:that|this|it)(?:['’]s| is| was) (?:wrong|incorrect|false|not (?:right|correct))\b",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.;!?\n]+(?:\s|$)")
 _CLAUSE_END = re.compile(r"[,()]|\b(?:and|but|or|which|while|though|although)\b", re.IGNORECASE)
 _LISTED = re.compile(r"(?<![A-Za-z])([A-Z])(?:(?:,\s*(?:and\s|or\s|nor\s)?|\s+(?:and|or|nor)\s+)[A-Z](?![A-Za-z]))+")
-_OTHERS = re.compile(r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"(?:all )?(?:the |of the )*(?:other|others|rest|remaining|alternatives)\b|其[他它余餘]", re.IGNORECASE
+)
 _MENTIONED = re.compile(r"(?<![A-Za-z0-9'’])[A-Z](?![A-Za-z0-9'’])")
 _ONLY_LETTERS = re.compile(r"(?:[^A-Za-z0-9]*[A-Z](?![A-Za-z0-9])){2,}[^A-Za-z0-9]*")
 _MATHEMATICAL = re.compile(r"\d|\\|[A-Za-z)]\s*[-+*/^=<>]\s*[A-Za-z(]|[π√∞]|\bpi\b")
@@ -143,12 +159,11 @@ def judge(gold: str, answer: str) -> Verdict:
 
 def letters_named(answer: str, gold: Gold) -> set[str] | None:
     """The letters of the options that an answer names; None where it turns one down."""
-    if not answer.isascii():
-        answer = unicodedata.normalize("NFKC", answer)
+    answer = composed(answer).replace("。", ". ")
     stated = without_confidence(answer)
-    plain = " ".join(stated.split())
+    plain = " ".join(_LETTER_LINE.sub(r"\1. ", stated).split())
     text = " ".join(_WRAPPER.sub(" ", _QUOTED.sub(r" \1 ", plain)).split())
-    if alone := _ALONE.fullmatch(text):
+    if (alone := _ALONE.fullmatch(text)) and (not gold.complete or alone[1].upper() in gold.options):
         return {alone[1].upper()}
     if _ONLY_LETTERS.fullmatch(text):
         return set(_MENTIONED.findall(text))
@@ -162,14 +177,18 @@ def letters_named(answer: str, gold: Gold) -> set[str] | None:
             return {letter} if letter in by_text else {letter} | by_text
         if _is_explained(letter, stated, gold):
             return {letter}
-        named = {letter} | gold.alphabet & (_bracketed(rest) | _options_in(rest))
+        others = _bracketed(rest) | _options_in(rest) | set(_SHARE.findall(rest))
+        if _RECONSIDERED.search(rest):
+            others |= _announced(rest)
+        named = {letter} | gold.alphabet & others
         return None if _TAKEN_BACK.match(rest) and _TURNED.search(rest) else named
     by_text = _letters_of(plain, gold) or _letters_of(last_clause(text), gold) or _letters_of(last_clause(plain), gold)
     if by_text:
-        return by_text
+        before = [last_clause(sentence) for sentence in _SENTENCE_END.split(plain)[:-1]]
+        return by_text.union(*(_letters_of(clause, gold) for clause in before if clause))
     if (statement := _STATED.match(stated.strip(" *$"))) and _is_explained(statement["letter"].upper(), stated, gold):
         return {statement["letter"].upper()} & gold.alphabet
-    named = _bracketed(text) | _announced(text)
+    named = _bracketed(text) | _announced(text) | set(_SHARE.findall(text))
     if (final := _FINAL.search(text)) is not None:
         named.add(final[1].upper())
     named &= gold.alphabet

@@ -14,7 +14,8 @@ _DEGREE = (
 _LEVEL = r"(?:very\s)?(?:high|low|full|great|moderate|medium|some|complete|absolute|little)"
 _CONFIDENCE = re.compile(
     r"(?:\s[-–—]\s)?[\s,;.]*(?<![A-Za-z])(?:"
-    rf"\(\s*(?:with\s|my\s)*(?:confidence|certainty)\s*[:=]?\s*(?:{_NUMBER}|{_LEVEL})\s*\)"
+    rf"[(\[]\s*(?:with\s|my\s)*(?:confidence|certainty)\s*[:=]?\s*(?:{_NUMBER}|{_LEVEL})\s*[)\]]"
+    rf"|\(\s*I(?:\sam|['’]m)\s(?:about\s)?{_DEGREE}{{0,2}}(?:{_NUMBER}\s?)?{_SURE}\s*\)"
     rf"|\(\s*(?:{_NUMBER}\s*(?:confidence|certainty|{_SURE})|{_LEVEL}\s(?:confidence|certainty))\s*\)"
     rf"|(?:and\s)?(?:with|at)\s(?:an?\s|my\s)?(?:{_NUMBER}|{_LEVEL})\s?(?:confidence|certainty)(?![A-Za-z])"
     rf"|(?:(?:and|but|though|although)\s)?(?:with\s|at\s|my\s|the\s|an?\s)*(?:confidence|certainty)(?:\slevel)?\s?(?:of|is|:|=)?\s?(?:about\s)?"

@@ -28,7 +28,8 @@ class Sentence(NamedTuple):
     def kept(self, *, as_gold: bool) -> tuple[str, ...]:
         """The words that count, with their places; of several pieces the names of units and things as well."""
         if len(self.pieces) > 1:
-            return tuple(re.sub(r"(?<=..)s$", "", word) for word in self.words if word not in _IDLE)
+            words = (re.sub(r"(?<=..)s$", "", word) for word in self.words if word not in _IDLE)
+            return tuple(_ABBREVIATED.get(word, word) for word in words)
         return tuple(word for word in self.words if word == HERE or not _is_harmless(word, as_gold))
 
 
@@ -40,9 +41,13 @@ _FACTORS = {word: f"\\cdot 10^{{{power}}}" for word, power in _SCALES.items()} |
 _FACTORS |= {word: f"\\cdot \\frac{{1}}{{{number}}}" for word, number in _PARTS.items()}
 _FACTORS |= {"squared": "^{2}", "cubed": "^{3}", "factorial": "!"}
 _SPELLED = "zero two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-_COUNTS = {
+COUNTS = {
     word: str(number + (number > 0)) for number, word in enumerate(f"{_SPELLED} eighteen nineteen twenty".split())
 }
+"""Numbers in words, which count where no other does; "one" is more often a pronoun."""
+_ABBREVIATIONS = "hr hour min minute sec second ft foot feet foot in inch inche inch lb pound oz ounce r remainder"
+_ABBREVIATED = dict(zip(_ABBREVIATIONS.split()[::2], _ABBREVIATIONS.split()[1::2], strict=True))
+_BRACKETED = frozenset(("point", "points", "ordered", "pair", "pairs", "vector", "interval", "set", "matrix", "tuple"))
 _IDLE = frozenset(("a", "an", "the", "and", "is", "are", "equals"))
 _SIGNS = {"negative": "-", "minus": "-", "positive": "+"}
 _JOINS = frozenset(("and", "or"))
@@ -59,8 +64,9 @@ _POWER = re.compile(r"\s*\^\s*\{?-?[1-6]\}?(?!\d)")
 _RAISED = re.compile(r"\s+(?:squared|cubed)(?![A-Za-z])")
 _CALLED = frozenset(("max", "min", "gcd", "lcm"))
 _PER = re.compile(
-    rf"\s*(?:/|\bper\s|\\cdot\s)\s*{IN_TEXT}?([A-Za-z]{{1,12}})(?![A-Za-z(])(\s*\^\s*\{{?-?[1-6]\}}?(?!\d))?"
+    rf"\s*(?:/|\bper\s|\\cdot\s|(?<=\s)(?=[A-Za-z]{{1,12}}\s*\^\s*\{{?-))\s*{IN_TEXT}?([A-Za-z]{{1,12}})(?![A-Za-z(])(\s*\^\s*\{{?-?[1-6]\}}?(?!\d))?"
 )
+_RATE = re.compile(r"(?<=\d)\s*/\s*([A-Za-z]{2,12})(?![A-Za-z(])")
 _UNIT_LETTERS = frozenset("shmglLdNJWV")
 _PLAIN_NUMBER = re.compile(r"-?[\d.,]*\d|-?\d* ?\\frac\{\d+\}\{\d+\}")
 _DIGIT = re.compile(r"\d")
@@ -81,7 +87,7 @@ def read_sentence(text: str) -> Sentence | None:
     >>> read_sentence("3 hours and 20 minutes").kept(as_gold=True), read_sentence("6 is 5").pieces
     (('#', 'hour', '#', 'minute'), ('6 = 5',))
     """
-    items = _items(text)
+    items = _items(_RATE.sub(_per, text))
     verbs = [number for number, (word, kind) in enumerate(items) if kind == "word" and word in _COPULAS]
     if verbs:
         subject, statement = items[: verbs[-1]], items[verbs[-1] + 1 :]
@@ -91,8 +97,13 @@ def read_sentence(text: str) -> Sentence | None:
                 return None
             items = statement if read else [*subject, ("=", "piece"), *statement]
     if not any(kind == "piece" for _, kind in items):
-        items = [(_COUNTS.get(content, content), "piece" if content in _COUNTS else kind) for content, kind in items]
+        items = [(COUNTS.get(content, content), "piece" if content in COUNTS else kind) for content, kind in items]
     return _joined(items)
+
+
+def _per(match: re.Match[str]) -> str:
+    """``5/day`` as ``5 per day``."""
+    return f" per {match[1]}" if match[1].lower() in UNITS | NOUNS else match[0]
 
 
 Item = tuple[str, str]
@@ -161,7 +172,7 @@ _MEANT = frozenset(("am", "pm", "no", "up", "if"))
 
 
 def _is_known(word: str) -> bool:
-    return any(word in words for words in (FUNCTION, UNITS, NOUNS, OTHERS, _JOINS, _FACTORS, _COUNTS))
+    return any(word in words for words in (FUNCTION, UNITS, NOUNS, OTHERS, _JOINS, _FACTORS, COUNTS))
 
 
 def _is_harmless(word: str, as_gold: bool) -> bool:
@@ -209,8 +220,16 @@ def _joined(items: list[Item]) -> Sentence | None:
                 out.append((content, kind))
         elif content == "per" and following[0] in UNITS | NOUNS:
             continue
+        elif content in _BRACKETED and (following[0] in _BRACKETED or re.match(r"\s*(?:[(\[]|\\[{b])", following[0])):
+            continue  # "the point (1, 2)", but not "5 point 3"
+        elif content == "either" and following[1] == "piece" and ("or", "word") in items[number:]:
+            continue
+        elif content == "times" and number == 1 and following[0] in ("", "."):
+            continue  # how often
         elif kind == "word" and content in _SIGNS and following[1] == "piece":
             pending = _SIGNS[content]
+        elif content == "positive" and out and following[0] in NOUNS | OTHERS:
+            continue  # "5 positive integers"
         elif kind == "word" and content in _FACTORS and out and out[-1][1] in ("piece", "scaled"):
             piece, factor = out[-1][0], _FACTORS[content]
             scalable = factor.startswith("\\") and (_PLAIN_NUMBER.fullmatch(piece) or out[-1][1] == "scaled")

@@ -24,16 +24,20 @@ from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, UNPARSED, Ver
 _ARTICLES = frozenset(("a", "an", "the"))
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63\uff0d", "-") | {"⁄": "/"})
+_SPACED = re.compile(r"(?<=\d)\s+([%°])|(?:(?<=\d)|(?<=\b[a-z]))\s+([-+*/=<>])\s+(?=\d|[a-z]\b)")
+_JOINING = re.compile(r"\s[-+*/=<>%°]")
 _APART = re.compile(r"^\s*-\s+(?=\.?\d)")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,]|\.\d*\.)", re.ASCII)
 _POINT_ZEROS = re.compile(r"(?<![\d.:/-])(-?\d+)\.(\d*?)0*(?![\d.:/-])", re.ASCII)
 _BARE_POINT = re.compile(r"(?<![\d.])\.(?=\d)")
 # A number with its sign, and what binds digits: point, colon, slash, dash, power.
-_NUMBER = r"(?<![\w.])(?:[<>]=?|[≤≥±~])?\s?[-+]?\.?\d+(?:[.,:/^-]\d+)*(?:%|(?!\w))"
+_NUMBER = r"(?<![\w.])(?:[<>]=?|[≤≥±~])?\s?[-+]?\.?\d+(?:[.,:/^-]\d+)*(?:%|\+(?![\w+])|(?!\w))"
 _NAME = r"[^\W\d_]\w*(?:\+{1,2}|\#)(?![\w+#])|(?<!\w)[^\W_]{1,3}-(?![\w-])"
 # A formula: single letters and numbers with signs between them.
-_FORMULA = r"(?<!\w)(?:\d+(?:\.\d+)?[a-z]?|[a-z])(?:[-+*/^=<>](?:\d+(?:\.\d+)?[a-z]?|[a-z])(?!\w))+"
-_SIGN = r"(?<=\w\s)[+*/=<>](?=\s\w)|(?<=\d\s)-(?=\s\d)"
+_FORMULA = (
+    r"(?<!\w)(?:\d+(?:\.\d+)?[a-z]?|[a-z])(?:[-+*/^=<>](?:\d+(?:\.\d+)?[a-z]?|[a-z])(?!\w))+|(?<![\w-])-[a-z](?![\w-])"
+)
+_SIGN = r"(?<=\w\s)[+*/=<>](?=\s\w)"
 _KEPT = re.compile(rf"{_FORMULA}|{_NUMBER}|{_NAME}|{_SIGN}", re.ASCII)
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _VULGAR = re.compile(r"(\d?)([½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒])")
@@ -48,18 +52,27 @@ def normalised(text: str) -> str:
     ('-6000.5 2', 'c++', '1914-1918', '3:4')
     """
     if not text.isascii():
-        text = _RAISED.sub(r"^\g<0>", _VULGAR.sub(r"\1 \2", text))
-        text = unicodedata.normalize("NFKC", text).translate(_DASHES)
+        text = composed(text).translate(_DASHES)
         text = unicodedata.normalize("NFKC", text.casefold())  # folding may leave a text that is composed otherwise
     else:
         text = text.lower()
-    words = _bare(_APART.sub("-", text)).split()
+    text = _APART.sub("-", text).replace("~~", "\x00")  # struck out
+    if _JOINING.search(text):
+        text = _SPACED.sub(r"\1\2", text)
+    words = _bare(text).split()
     return " ".join([word for word in words if word not in _ARTICLES] or words or _signs(text))
+
+
+def composed(text: str) -> str:
+    """``text`` in Unicode's form NFKC, but "x²" as "x^2", not "x2", and "1½" as "1 1⁄2", not "11⁄2"."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", _RAISED.sub(r"^\g<0>", _VULGAR.sub(r"\1 \2", text)))
 
 
 def _bare(text: str) -> str:
     """``text`` without punctuation, but for what is part of a number or a name."""
-    if text.isalnum():
+    if text.isascii() and text.isalnum():
         return text
     text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
     pieces, end = [], 0
@@ -81,7 +94,8 @@ def _unpunctuated(text: str) -> str:
 def _is_punctuation(char: str) -> bool:
     if char.isascii():
         return not (char.isalnum() or char.isspace() or char < " ")
-    return unicodedata.category(char)[0] in "P" or char in "´\u200b\u200e\u200f\u2060\ufeff"
+    category = unicodedata.category(char)
+    return category[0] == "P" or category == "Cf" or char in "´\u02bb\u02bc"
 
 
 def _signs(text: str) -> list[str]:

@@ -43,6 +43,7 @@ LENIENT = [
         "85\\%", "$85\\%$", "85\uff05", "85\\text{\\%}", "85\\,\\%", "85\\\\%", "85&#37;", "85 pct", "8.5e-1", "0.85e0",
         "8.5 \\times 10^{-1}", "85/100", "85 / 100", "85 out of 100", "\\frac{85}{100}", "Confidence: 85%", "~85%",
         "**0.85**", "`0.85`", "\\boxed{0.85}", "high \u2013 85%", "0.85/1.0",
+        "8.5\\times10^{-1}", "0.85<br>", "<b>85%</b>",
     ]),
     (tagged(confidence="99.9%"), "7", 0.999),
     (tagged(confidence="1.0000001"), "7", 1.0),
@@ -100,6 +101,18 @@ LENIENT = [
     ("Answer: 7 <confidence>0.9</confidence>", "7", 0.9),
     ("<answer>7</answer>\nConfidence: 90%<|im_end|>", "7", 0.9),
     ("Answer: 42\nConfidence: 0.85 because I did not check", "42", 0.85),
+    ("<think>x</think>Answer: 42\nConfidence: 85%", "42", 0.85),
+    ("Answer is: 42\nConfidence is: 85%", "42", 0.85),
+    ("Answer: 42\nP(correct): 0.85", "42", 0.85),
+    ("Answer: 42\nConfidence [0-1]: 0.85", "42", 0.85),
+    ("Answer: 42\nConfidence → 85%", "42", 0.85),
+    ("Answer: 42 with a confidence of 85%", "42", 0.85),
+    ("Answer: 42\nConfidence 85%", "42", 0.85),
+    ("Answer: 42. My confidence: 85 out of 100", "42", 0.85),
+    ("I am 85% confident that the answer is 42.", "42", 0.85),
+    ("With 85% confidence, the answer is 42.", "42", 0.85),
+    ("Answer: \\boxed{42}\nConfidence: \\boxed{0.85}", "42", 0.85),
+    ("\\boxed{42}\n\n**Confidence:** $\\boxed{85\\%}$", "42", 0.85),
 ]  # fmt: skip
 
 
@@ -120,7 +133,8 @@ def test_lenient_reading(text: str, answer: str, confidence: float) -> None:
      "Level 1", "1 - very low", "0 - none", "rating: 1", "Score: 1", "1 star", "0 stars", "option 1", "Q1", "1st", "#1",
      "No. 1", "1 in 10", "1 of 5", "1 (lowest)", "1. very low", "1.0 stars", "Level 1.0", "tier 0", "1 \u2605",
      # bounds, and the probability of something else
-     "not 90% sure", "less than 0.5", "at least 90%", "> 0.9", "10% chance that it is wrong", "I can't be 90% sure"],
+     "not 90% sure", "less than 0.5", "at least 90%", "> 0.9", "10% chance that it is wrong", "I can't be 90% sure",
+     "90%+", "90% or more", "up to 90%", "90% max", "risk: 10%", "version 1.0"],
 )  # fmt: skip
 def test_lenient_reading_does_not_guess(content: str) -> None:
     assert lenient_probability(content) is None
@@ -158,6 +172,9 @@ def test_certainty_is_read_where_it_is_stated(stated: str) -> None:
         ("Answer: 42, with a 95% confidence interval", "42, with a 95% confidence interval", None),
         ("Answer: 42. I am not 90% sure.", "42. I am not 90% sure", None),
         ("The answer is not 41.", None, None),
+        ("I am 90% confident that the answer is wrong.", None, None),
+        ("I am not 90% sure that the answer is 42.", "42", None),
+        ("The probability = \\boxed{0.3}", "0.3", None),
         ("<think>Answer: 6. Confidence: 20%</think>", None, None),
         ("<answer>7</answer><confidence>high</confidence> Confidence: 90%", "7", None),
         ("I use <answer> tags.\nAnswer: 7", "7", None),

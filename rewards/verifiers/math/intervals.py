@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from rewards.verifiers.math.exact import approximate, read_values
+from rewards.verifiers.math.structure import split
 
 _CLOSED = {"[": True, "]": True, "(": False, ")": False}
 _INTERVAL = re.compile(r"([(\[])([^,()\[\]]*(?:\([^()]*\)[^,()\[\]]*)*),([^,()\[\]]*(?:\([^()]*\)[^,()\[\]]*)*)([)\]])")
@@ -77,7 +78,14 @@ def solutions(latex: str) -> Union | None:
         latex = builder[2].strip()
     joints = [joint for joint in _JOINTS if joint in latex]
     parts = latex.split(joints[0]) if joints else [latex]
-    if not joints and _RELATED.search(latex) and "," in latex and _INTERVAL.fullmatch(latex) is None:
+    if (
+        not joints
+        and "\\infty" in latex
+        and len(members := split(latex)) > 1
+        and all(map(_INTERVAL.fullmatch, members))
+    ):
+        parts, joints = members, ["\\cup"]  # "(-oo, 1) and (2, oo)", which are no points
+    elif not joints and _RELATED.search(latex) and "," in latex and _INTERVAL.fullmatch(latex) is None:
         parts, joints = latex.split(","), [","]
     if len(parts) > _MAX_PARTS or len(joints) > 1:
         return None

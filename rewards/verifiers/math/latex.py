@@ -77,7 +77,18 @@ _RESPELLED = compiled(
     ("\\", r"\\(?:vee|lor)(?![A-Za-z])", r"\\lor "),
     ("\\", r"\\(?:wedge|land)(?![A-Za-z])", r"\\land "),
     ("U", r"(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)", r"\\cup "),
-    ("\\mid", r"\\mid(?![A-Za-z])", "|"),
+    ("\\", r"\\(?:mid|[lr]?vert)(?![A-Za-z])", "|"),
+    ("\\colon", r"\\colon(?![A-Za-z])", ":"),
+    ("\\equiv", r"(?<=\))\s*\\equiv(?![A-Za-z])(?!.*mod)", "="),
+    ("+", r"\+\s*/\s*-", r"\\pm "),
+    ("\\", r"\\(?:cr|newline)(?![A-Za-z])", r"\\\\"),
+    ("\\lbrace", r"\\lbrace(?![A-Za-z])", r"\\{"),
+    ("\\rbrace", r"\\rbrace(?![A-Za-z])", r"\\}"),
+    ("<", r"^<([^<>=]*,[^<>=]*)>$", r"(\1)"),
+    ("binom", r"\\[dt]binom(?![A-Za-z])", r"\\binom"),
+    ("\\over", r"(?:^|\{)([^{}]*)\\over(?![A-Za-z])([^{}]*)(?:\}|$)", r"\\frac{\1}{\2}"),
+    ("\\", r"\\(?:mathbb|Bbb)\s*([RZNQC])(?![A-Za-z])|\\([RZNQC])(?![A-Za-z])", r"\\mathbb{\1\2}"),
+    ("\\mathbb", r"(?<=\\mathbb\{[RC]\})\s*(?:-|\\backslash(?![A-Za-z])|\\(?=\s))\s*(?=\\\{)", r"\\setminus "),
     ("^", r"(?<=\^)(\s*\{?\s*)(?:\\(?:top|intercal)(?![A-Za-z])|\\math(?:sf|rm|bf) ?T(?![A-Za-z]))", r"\1T"),
     ("\\lang", r"\\langle(?![A-Za-z])", "("),
     ("\\rang", r"\\rangle(?![A-Za-z])", ")"),
@@ -85,7 +96,7 @@ _RESPELLED = compiled(
     ("a", r"(?<![A-Za-z\\])a(?:rc)?(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
     ("", rf"(?<![A-Za-z\\])(sqrt|{_GREEK}|{_FUNCTIONS})(?![A-Za-z])".replace(" ", "|"), r"\\\1 "),
     ("sqrt", r"(?<![A-Za-z\\])sqrt(?=\d)", r"\\sqrt "),
-    ("inf", r"(?<![A-Za-z\\])(?:infinity|infty|inf)(?![A-Za-z])", r"\\infty "),
+    ("", r"(?<![A-Za-z\\])(?:infinity|infty|inf|oo)(?![A-Za-z])", r"\\infty "),
     ("**", r"\*\*", "^"),
     ("*", r"\*", r"\\cdot "),
     ("^", r"\^\s*([+-]?\d+)", r"^{\1}"),
@@ -101,8 +112,17 @@ _RESPELLED = compiled(
 )
 _DEGREES = re.compile(r"\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})|\\degree(?![A-Za-z])")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
-_REPEATING = re.compile(r"(?<![\w.])(\d{0,12})\.(\d{0,12})\\overline\s*\{(\d{1,12})\}")
+_ANGLE = re.compile(
+    rf"({_TRIGONOMETRY.pattern}\s*(?:\^\s*\{{?\d\}}?)?\s*[({{]?\s*)(\d{{1,9}}(?:\.\d{{1,9}})?)\s*(?:{_DEGREES.pattern})"
+)
+_REPEATING = re.compile(
+    r"(?<![\w.])(\d{0,12})\.(\d{0,12})(?:\\(?:overline|bar|dot)\s*(?:\{(\d{1,12})\}|(\d))|\((\d{1,12})\)(?!\d))"
+)
+# Small numbers as Python prints them.
+_SCIENTIFIC = re.compile(r"(?<![\w.])(?:(\d)\.(\d{1,20})e-([0-3]\d)|(\d)e-(0\d))(?![\w.])", re.ASCII)
+_OUTWARDS = re.compile(r"([\[\]])([^\[\](),;]+)[,;]([^\[\](),;]+)([\[\]])")
 _ARGUMENTS = re.compile(r"\\(frac|binom|sqrt)(?![A-Za-z])")
+_ROOT = re.compile(r"\\sqrt(?:\[\d\])?\s*$")
 _TOKEN = re.compile(r"\\[A-Za-z]+|[0-9A-Za-z]")
 _ROOT_TOKEN = re.compile(r"\\[A-Za-z]+|\d+|[A-Za-z]")
 
@@ -113,8 +133,10 @@ def respell(text: str) -> str:
     >>> respell("11sqrt(2)"), respell(r"(-infinity, 3^2]"), respell(r"\frac43"), respell(r"90^\circ")
     ('11\\sqrt{2}', '(-\\infty , 3^{2}]', '\\frac{4}{3}', '90')
     """
+    text = _OUTWARDS.sub(_in_round_brackets, _ANGLE.sub(r"\1(\\frac{\2 \\pi}{180})", text))
     if not _TRIGONOMETRY.search(text):
         text = _DEGREES.sub(" ", text)
+    text = _SCIENTIFIC.sub(_with_zeros, text)
     text = collapsed(_REPEATING.sub(_repeating_fraction, text))
     text = replaced(text, _RESPELLED)
     text = _brace_arguments(_brace_parentheses(text))
@@ -138,8 +160,23 @@ def group_end(text: str, start: int) -> int:
     return -1
 
 
+def _in_round_brackets(match: re.Match[str]) -> str:
+    """``]0, 1[`` as ``(0, 1)``; what opens and closes in the usual way stays."""
+    opening, low, high, closing = match.groups()
+    if (opening, closing) == ("[", "]"):
+        return match[0]
+    return f"{'(' if opening == ']' else '['}{low},{high}{')' if closing == '[' else ']'}"
+
+
+def _with_zeros(match: re.Match[str]) -> str:
+    """``1.5e-05`` as ``0.000015``: the digits of a decimal say how exact it is."""
+    digit, digits, places = (match[1], match[2], match[3]) if match[1] else (match[4], "", match[5])
+    return f"0.{'0' * (int(places) - 1)}{digit}{digits}" if int(places) else f"{digit}.{digits or 0}"
+
+
 def _repeating_fraction(match: re.Match[str]) -> str:
-    whole, fixed, repeated = match.groups()
+    whole, fixed = match[1], match[2]
+    repeated = match[3] or match[4] or match[5]
     numerator = int(whole + fixed + repeated) - int((whole + fixed) or "0")
     return f"\\frac{{{numerator}}}{{{10 ** len(fixed) * (10 ** len(repeated) - 1)}}}"
 
@@ -151,7 +188,7 @@ def _brace_parentheses(text: str) -> str:
     for char in text:
         if char == "(":
             before = next((piece for piece in reversed(pieces) if piece != " "), "")
-            argument = before == "^" or "".join(pieces[-6:]).rstrip().endswith("\\sqrt")
+            argument = before == "^" or _ROOT.search("".join(pieces[-10:])) is not None
             closing.append("}" if argument else ")")
             char = "{" if argument else "("
         elif char == ")" and closing:

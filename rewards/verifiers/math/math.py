@@ -20,7 +20,7 @@ Model output is hostile input. Where math-verify 0.9 and latex2sympy2_extended 1
 What counts as equal, beyond the same value, set, interval, tuple, matrix or equation:
 
 - decimals are exact, but a decimal of at least six significant digits also stands for a number that rounds or
-  truncates to it: 4.66667 is 14/3, and 4.67 is not; one of sixteen digits is taken for a float, right to 2^-50;
+  truncates to it: 4.66667 is 14/3, and 4.67 is not; one of fifteen digits is taken for a float, right to 2^-50;
 - numbers are compared relative to their size, however small;
 - units, currency, degrees and the case of letters are not compared; "50%" equals 50 and 0.5;
 - ``x = 5`` equals 5, ``y = 2x + 3`` equals ``2x + 3``, and of ``a = b = c`` the last side counts, where the sides that
@@ -110,6 +110,8 @@ def _compare(gold: str, answer: str) -> bool | None:
 _POINTS = (0.7391, 2.1937, -0.6173, -3.4129, 11.0831)
 _DIGITS = {True: 60, False: 300}
 """Digits with letters and without: sympy's evalf takes log(1 + 10^-50) for 0 at thirty, and shows no doubt."""
+_AGREEING = {True: 20, False: 200}
+"""How many of these have to be the same."""
 
 
 def _agree(reference: Expr, stated: Expr) -> bool | None:
@@ -126,7 +128,7 @@ def _agree(reference: Expr, stated: Expr) -> bool | None:
     if reference.is_Rational and stated.is_Rational:
         return bool(reference == stated)
     symbols = sorted(reference.free_symbols | stated.free_symbols, key=str)
-    compared, digits = 0, _DIGITS[bool(symbols)]
+    compared, digits, agreeing = 0, _DIGITS[bool(symbols)], _AGREEING[bool(symbols)]
     for point in _POINTS[: len(_POINTS) if symbols else 1]:
         values = {symbol: Float(str(point * (1 + 0.61 * number)), digits) for number, symbol in enumerate(symbols)}
         try:
@@ -139,7 +141,7 @@ def _agree(reference: Expr, stated: Expr) -> bool | None:
             continue
         if not (left and right) or not all(_is_precise(value) for value in (left, right)):
             return None  # zero, or what evaluates to it
-        if not abs(left - right) <= Float(10) ** (-digits // 3) * max(abs(left), abs(right)):
+        if not abs(left - right) <= Float(10) ** -agreeing * max(abs(left), abs(right)):
             return False
         compared += 1
     return True if compared > (1 if symbols else 0) else None

@@ -17,7 +17,7 @@ from rewards.verifiers.math.number import verify_number
 from rewards.verifiers.math.shapes import Same, equal, is_read
 from rewards.verifiers.math.wrappers import unwrapped
 from rewards.verifiers.prose import final_statement, last_clause, without_confidence
-from rewards.verifiers.sentence import IN_TEXT, read_sentence
+from rewards.verifiers.sentence import COUNTS, HERE, IN_TEXT, read_sentence
 from rewards.verifiers.verifier import BAD_GOLD, DIFFERENT, EQUAL, MAX_CHARS, UNPARSED, Verdict
 
 _IN_PROCESS_CHARS = 400
@@ -63,7 +63,9 @@ def read(text: str) -> Reading:
         return Reading("")
     bare = without_confidence(final_statement(bare))
     folded = _folded(bare)
-    sentence = None if _WORDS_ONLY.fullmatch(text) else read_sentence(_without_range(bare))
+    if _ALL_REALS.fullmatch(_folded(last_clause(folded))):
+        return Reading(folded, ("\\mathbb{R}",), (HERE,), (HERE,))
+    sentence = None if _WORDS_ONLY.fullmatch(text) and folded not in COUNTS else read_sentence(_without_range(bare))
     if sentence is None:
         return Reading(folded)
     pieces = tuple(map(respell, sentence.pieces))
@@ -102,7 +104,7 @@ def settle(gold: Reading, answer: Reading, same: Same = same_value) -> Verdict |
     if len(gold.text) == 1 and gold.text.isalpha() and (choice := _CHOICE.fullmatch(answer.text)) is not None:
         return EQUAL if choice[1] == gold.text else DIFFERENT
     if not gold.pieces:
-        return EQUAL if _folded(last_clause(answer.text)) == gold.text else DIFFERENT
+        return EQUAL if _folded(last_clause(answer.text).rstrip("!")) == gold.text else DIFFERENT
     if not answer.pieces:
         return UNPARSED
     if answer.answer_words != gold.gold_words and answer.gold_words != gold.gold_words:
@@ -117,17 +119,18 @@ _CHOICE = re.compile(
     r"\(?([a-z])[).:](?:\s+(?!not |or |and |no |wrong)[a-z]{2,}(?: (?!not |or |no |wrong)[a-z]{2,})*)?"
 )
 _WORDS_ONLY = re.compile(r"\s*\$?\s*\\(?:text(?:bf|it|rm)?|mbox)\s*\{[^{}0-9]*[A-Za-z][^{}0-9]*\}\s*\$?\s*\.?\s*")
+_ALL_REALS = re.compile(r"(?:set of )?all (?:the )?real(?: number)?s")
 _JOINT = re.compile(r"\\(?:lor|land)(?![A-Za-z])")
 _KIND = r"(?:(?:positive|negative|non-?negative|non-?zero|real|complex|rational|natural|whole)\s+)*"
 _QUALIFIER = re.compile(
-    r"[\s,]+(?:for|where|with|when)\s+(?:(?:all|every|any|each)\s+)?"
+    r"[\s,]+\(?(?:for|where|with|when)\s+(?:(?:all|every|any|each|(?:some|an?)(?=[\sa-z-]*\sconstants?\s))\s+)?"
     rf"(?:{_KIND}(?:numbers?|integers?|constants?|values?\s+of)?\s*(?<=\s)([A-Za-z])"
     r"(?:\s*\\in\s*\\mathbb\s*\{[RNZQC]\}|\s*(?:[<>]=?|\\(?:leq?|geq?|neq?|lt|gt)(?![A-Za-z]))\s*-?\d{1,9})?"
-    rf"|([A-Za-z])\s+is\s+(?:an?|any)\s+{_KIND}(?:number|integer|constant))\s*\.?\s*$"
+    rf"|([A-Za-z])\s+is\s+(?:(?:an?|any)\s+{_KIND}(?:number|integer|constant)|real|constant|arbitrary))\s*\)?\s*\.?\s*$"
 )
 _RANGE = re.compile(
     r"[\s,]+(?:\\forall\s*([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{[RNZQC]\})?"
-    r"|(?<=,)\s*([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{[RNZQC]\}|\s*(?:[<>]=?|\\(?:leq?|geq?|lt|gt)(?![A-Za-z]))\s*-?\d{1,9}))\s*\.?\s*$"
+    r"|(?<=,)\s*([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{[RNZQC]\}|\s*(?:[<>]=?|\\(?:leq?|geq?|neq?|lt|gt)(?![A-Za-z]))\s*-?\d{1,9}))\s*\.?\s*$"
 )
 _RELATED = re.compile(r"[<>≤≥]|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
 

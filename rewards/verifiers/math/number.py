@@ -15,7 +15,7 @@ _NUMBER = re.compile(
     re.ASCII,
 )
 _SIGNIFICANT = 6
-_FLOAT_DIGITS = 16
+_FLOAT_DIGITS = 15
 _FLOAT_ERROR = Fraction(1, 2**50)
 """What a few operations on floats of 64 bits may be off, relative to the result."""
 
@@ -59,7 +59,7 @@ class Number:
 
     @property
     def is_float(self) -> bool:
-        """Whether this looks like what a computation with floats printed: a decimal of 16 digits or more."""
+        """Whether this looks like what a computation with floats printed: a decimal of 15 digits or more."""
         return bool(self.places) and abs(self.value) * 10 ** (self.places or 0) >= 10 ** (_FLOAT_DIGITS - 1)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from rewards.verifiers.math.exact import read_values
 from rewards.verifiers.math.intervals import solutions
-from rewards.verifiers.math.structure import NAME, Shape, read_shape, without_thousands
+from rewards.verifiers.math.structure import NAME, Shape, as_matrix, read_shape, without_thousands
 
 Same = Callable[[str, str], bool | None]
 """Whether two expressions are equal; None where that is not known."""
@@ -21,14 +21,18 @@ _SPACE = re.compile(r"(?<![A-Za-z0-9,]) +| +(?![A-Za-z0-9])")
 _BASED = re.compile(r"([0-9A-Z]+)_\{?(\d+)\}?")
 _DIGITS = re.compile(r"[0-9A-Z]+")
 _RELATION = re.compile(r"(?<![<>!])=")
-_FUNCTION = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)\(([a-z])\)")
+_FUNCTION = re.compile(r"([A-Za-z](?:_\{?\w+\}?|\^\{-1\})?)\(([a-z](?:, ?[a-z])*)\)")
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigma tau phi chi psi omega"
 _GREEK_LETTERS = frozenset(_GREEK.split())
-_UNIT_LETTER = re.compile(r"(?<=[\d}])\s+[mslgthdLNJWVACF](?:\s*/\s*[mslgthdL])?(?:\^\{[23]\})?$")
+_UNIT_LETTER = re.compile(
+    r"(?<=[\d}])\s+[mslgthdLNJWVACF](?:\^\{[23]\})?"
+    r"(?:(?:\s*/\s*|\s*\\cdot )[mslgthdLNJWV](?:\^\{[23]\})?|\s+[mslgth]\s*\^\{-[123]\})*$"
+)
 _ENDLESS = re.compile(r"([-+]?)\s*\\infty")
 _COORDINATES = ({"x", "y"}, {"x", "y", "z"})
+_MINUTES = re.compile(r"0\d")
 _OPEN_PAIR = re.compile(r"\((?:(?!\\(?:cup|lor|land)|[<>]).)*\)", re.DOTALL)
 
 
@@ -84,6 +88,8 @@ def _same_digits(gold: str, answer: str) -> bool | None:
 
 
 def _same_shape(gold: Shape, answer: Shape, same: Same) -> bool | None:
+    if gold.kind.startswith("matrix") and answer.kind in ("()", "set"):
+        answer = as_matrix(answer) or answer
     kinds = gold.kind, answer.kind
     if "list" in kinds or kinds == ("set", "set"):
         other = kinds[1] if kinds[0] == "list" else kinds[0]
@@ -92,6 +98,9 @@ def _same_shape(gold: Shape, answer: Shape, same: Same) -> bool | None:
         if other not in ("()", "[]"):
             return False
         return _in_order(gold.members, answer.members, same)
+    times = kinds == (":", ":") and any(map(_MINUTES.fullmatch, (*gold.members[1:], *answer.members[1:])))
+    if times and gold.members[1:] != answer.members[1:]:  # 1:05 is not 1:5
+        return False
     if gold.kind == answer.kind:
         return _in_order(gold.members, answer.members, same)
     vector = next((kind for kind in kinds if kind.startswith("matrix")), None)
@@ -183,6 +192,8 @@ def _same_as_one(gold: str, answer: str, left: Shape | None, right: Shape | None
 def _same_statement(gold: str, answer: str, same: Same) -> bool | None:
     """Two expressions or equations; an answer's chain of equal signs must hold, and counts by its last side."""
     golds, answers = _sides(gold), _sides(answer)
+    if len(answers) == 2 and NAME.fullmatch(answers[1]) and _is_value(answers[0]):
+        answers.reverse()  # 5 = x
     if len(answers) > min(len(golds), 2) and (holds := _holds(answers, same)) is not True:
         return holds
     if len(golds) > 2:
@@ -231,14 +242,14 @@ def _holds(sides: Sequence[str], same: Same) -> bool | None:
     return True
 
 
-def _renamed(body: str, letter: str, wanted: str) -> str | None:
-    """``body`` with its argument's letter as wanted; None where that letter means something else in it."""
-    if letter == wanted:
-        return body
-    if wanted in _letters(body):
+def _renamed(body: str, arguments: str, wanted: str) -> str | None:
+    """``body`` with the letters of its arguments as wanted; None where one of them means something else in it."""
+    letters, names = (re.findall("[a-z]", each) for each in (arguments, wanted))
+    if len(letters) != len(names) or (set(names) - set(letters)) & _letters(body):
         return None
+    changed = str.maketrans(dict(zip(letters, names, strict=True)))
     pieces = re.split(r"(\\[A-Za-z]+)", body)  # commands keep their letters
-    return "".join(piece if piece.startswith("\\") else piece.replace(letter, wanted) for piece in pieces)
+    return "".join(piece if piece.startswith("\\") else piece.translate(changed) for piece in pieces)
 
 
 def _letters(latex: str) -> set[str]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 _MATRIX = re.compile(r"\\begin\{([pbB]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
-_TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?$")
+_TRANSPOSED = re.compile(r"\s*\^\s*\{?\s*(?:[Tt]|\\top|\\intercal)\s*\}?$")
 _THOUSANDS = re.compile(r"(?<![\d.,])[-+]?\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _OPENING = {"(": ")", "[": "]", "{": "}"}
@@ -69,6 +69,14 @@ def _matrix(rows: Sequence[Sequence[str]], transposed: bool) -> Shape | None:
     if transposed:
         rows = list(zip(*rows, strict=True))
     return Shape(f"matrix {len(rows)},{len(rows[0])}", tuple(part.strip() for row in rows for part in row))
+
+
+def as_matrix(shape: Shape) -> Shape | None:
+    """Rows in brackets, ``((1, 2), (3, 4))`` or ``{{1, 2}, {3, 4}}``, as a matrix; None for anything else."""
+    rows = [read_shape(member) for member in shape.members]
+    if any(row is None or row.kind != shape.kind for row in rows):
+        return None
+    return _matrix([row.members for row in rows if row is not None], False)
 
 
 def _outer(latex: str) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ _MAX_BOXES = 40
 _NAMES = (
     "α alpha β beta γ gamma δ delta ε epsilon θ theta λ lambda μ mu φ phi ω omega σ sigma π pi Δ Delta √ sqrt ∞ infty"
     " ± pm × times · cdot ⋅ cdot ÷ div ≤ le ≥ ge ≠ ne ≈ approx ∪ cup ∩ cap ∈ in ∅ emptyset ⟨ langle ⟩ rangle ∖ setminus"
+    " ⩽ le ⩾ ge ≦ le ≧ ge ∙ cdot ∧ land ∨ lor ≡ equiv ⌊ lfloor ⌋ rfloor ⌈ lceil ⌉ rceil"
 )
 _NAMED = _NAMES.split()
 _VULGAR = {
@@ -29,47 +30,67 @@ _UNICODE = str.maketrans(
     {char: f"\\{name} " for char, name in zip(_NAMED[::2], _NAMED[1::2], strict=True)}
     | _VULGAR
     | dict.fromkeys("\u2212\u2013\u2014\u2010\u2011", "-")
-    | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\ufe0f", "")
-    | dict.fromkeys("“”„‟«»「」『』〝〞", '"')
+    | dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u202a\u202c\u202d\u2060\ufeff\ufe0f", "")
+    | dict.fromkeys("“”„‟«»「」『』〝〞【】", '"')
     | dict.fromkeys("‘’‚‛", "'")
     | {
         "。": ".",
         "、": ", ",
         "°": "^\\circ ",
         "º": "^\\circ ",
+        "˚": "^\\circ ",
         "ℝ": "\\mathbb{R}",
         "ℤ": "\\mathbb{Z}",
+        "ℕ": "\\mathbb{N}",
+        "ℚ": "\\mathbb{Q}",
+        "ℂ": "\\mathbb{C}",
+        "∛": "\\sqrt[3]",
+        "∜": "\\sqrt[4]",
+        "∗": "*",
         "⁄": "/",
+        "∕": "/",
         "∶": ":",
+        "∣": "|",
     }
 )
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_SMALL_FRACTION = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _SPACED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\$])(?<![\d)] )\d{1,3}(?: \d{3})+(?![\w,/]| ?[\d\\])")
 _MARKED_THOUSANDS = re.compile(r"(?<![\w.,/^{}\\])\d{1,3}(?:(?:['’_]\d{3})+|(?:\.\d{3}){2,})(?![\w,'’/]|\.\d)")
-_MARKS = "\\s✅✔✓☑🎉🎯👍👌👉🏆🌟⭐★✨➡→•●▪◦"
+_MARKS = "\\s✅✔✓☑🎉🎯👍👌👉🏆🌟⭐★✨➡→⇒⟹∴•●▪◦"
 _DECORATION = re.compile(rf"^[{_MARKS}]+|[{_MARKS}]+$")
 _SIGNS = re.escape("".join(filter(lambda char: unicodedata.category(char) == "Sc", map(chr, range(0x80, 0x20D0)))))
-_CURRENCY = re.compile(rf"(?:US|CN|JP)?[{_SIGNS}]")
+_CURRENCY = re.compile(rf"(?:US|CN|JP)?[{_SIGNS}]|(?<=\d)\s?[円元圓원]")
 
 _BEFORE_BOXES = compiled(
     ("#", r"^\s*#{1,6}\s+", ""),
+    ("* ", r"^\s*\*\s+", ""),
+    ("...", r",\s*\.{3}", ",\x00"),  # a list that goes on
+    ("*", r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
+    ("_", r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
     ("~~", r"~~", "\x00"),  # struck out
-    ("\\", r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|limits)(?![A-Za-z])|\\color\s*\{[a-z]{1,20}\}", ""),
+    ("", r"^\s*(?:[=-]>|\\(?:Rightarrow|rightarrow|implies|therefore|to)(?![A-Za-z]))", ""),
+    ("\\begin", r"\\(?:begin|end)\s*\{(?:equation|align|aligned|gather|split|displaymath|math|center)\*?\}", " "),
+    ("&", r"(?:\\\\)?\s*&\s*=", " = "),
+    ("\\", r"\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits)(?![A-Za-z])|\\color\s*\{[a-z]{1,20}\}", ""),
+    ("{\\", r"(?<![\^_}A-Za-z])\{\\(?:rm|bf|it|sf)(?![A-Za-z])([^{}]*)\}", r" \\text{\1} "),
+    ("\\", r"\\(?:bf|bfseries|rm|it|sf|large|Large|huge|checkmark|blacksquare)(?![A-Za-z])", " "),
     ("\\textc", r"\\textcolor\s*\{[a-z]{1,20}\}", r"\\text"),
     ("$", r"(?<![A-Za-z\\])(?:US|CA?|AU?|NZ|HK|SG?|NT|MX|R)\$(?=\d[^$]*$)", " "),
     ("\\!", r",\\!\s*", ","),
     ("{small", r"\{smallmatrix\}", "{matrix}"),
+    ("{Bmat", r"\{Bmatrix\}", "{pmatrix}"),
     (
-        "{array",
-        r"[\[(]\s*\\begin\{array\}\{[lcr|]*\}((?:(?!\\begin).)*?)\\end\{array\}\s*[\])]",
+        "\\begin",
+        r"[\[(]\s*\\begin\{(?:array\}\{[lcr|]*|matrix)\}((?:(?!\\begin).)*?)\\end\{(?:array|matrix)\}\s*[\])]",
         r"\\begin{pmatrix}\1\\end{pmatrix}",
     ),
     (".", r"(?<![A-Za-z])([aApP])\.\s?[mM](?:\.|(?![A-Za-z]))", r"\1m"),
-    ("\\,", r"(?<=\d)\\,(?=\d{3}(?!\d))", ""),
+    ("\\", r"(?<=\d)\\[,;: ](?=\d{3}(?!\d))", ""),
     ("\\", r"\\q?quad(?![A-Za-z])|\\[,!;:]|(?<!\\)\\ ", " "),
     ("~", r"(?<=[\w{})$.,])~(?=[\w\\$(])", " "),
     ("$", r"\\?\$", " "),
@@ -77,20 +98,21 @@ _BEFORE_BOXES = compiled(
     ("{", r"\{\s*,\s*\}", ","),
 )
 _AFTER_BOXES = compiled(
-    ("*", r"(?<![\w*])(\*{1,3})(?![\s*])([^*]+)(?<!\s)\1(?![\w*])", r" \2 "),
-    ("_", r"(?<![\w}\\])(_{1,2})([-+$\d.,/%]+)\1(?!\w)", r" \2 "),
     ("`", r"(?<![\w`])(`{1,3})([^`]+)\1(?![\w`])", r" \2 "),
     ('"', r"(?<!\w)\"([^\"]*)\"(?!\w)", r" \1 "),
     ("'", r"(?<!\w)'([^']*)'(?!\w)", r" \1 "),
     ("<", r"</?(?:b|i|u|em|strong|code|p|span)>", " "),
     ("\\", r"\\(?:pounds|euro|yen|text(?:euro|sterling|yen|dollar))(?![A-Za-z])", " "),
     ("Rs", r"(?<![A-Za-z\\])Rs\b\.?(?=\s?\d)", " "),
-    ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+    ("frac", r"\\(?:[dtcs]|nice|flat)frac(?![A-Za-z])", r"\\frac"),
     ("\\%", r"\\%", "%"),
     ("p", r"\s*(?<![A-Za-z])(?:percent|pct)(?![A-Za-z])", "%"),
-    ("\\", r"\\(?:math(?:rm|bf|it|sf|cal|tt)|boldsymbol|bm|operatorname)\s*\{([^{}]*)\}", r" \1 "),
+    ("\\", r"\\(?:math(?:rm|bf|it|sf|cal|tt)|boldsymbol|bm|operatorname)\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r" \1 "),
+    ("\\", r"\\(?:vec|overrightarrow)\s*\{\s*([A-Za-z]{1,2})\s*\}", r" \1 "),
+    ("Matrix(", r"(?:(?:sympy|sp)\.)?Matrix\(\s*(\[.*\])\s*\)", r"\1"),
 )
-_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|mbox|hbox|emph)\s*\{([^{}]*)\}")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|mbox|hbox|emph)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_TEMPERATURE = re.compile(rf"(\^\s*(?:\\circ|\{{\s*\\circ\s*\}})|\\degree)\s*{IN_TEXT}?[CF](?![A-Za-z])")
 _LONE_LETTER = re.compile(r"(?<![^\W\d_])([^\W\d_])(?![^\W\d_])")
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _BASES |= {"ten": "10", "twelve": "12", "sixteen": "16", "binary": "2", "octal": "8", "hexadecimal": "16"}
@@ -118,6 +140,7 @@ def unwrapped(text: str) -> str | None:
     """
     text = _CONTROL.sub("\x00", text)
     if not text.isascii():
+        text = _SMALL_FRACTION.sub(_as_fraction, text)
         text = _SUPERSCRIPT_RUN.sub(lambda run: f"^{{{run[0].translate(_SUPERSCRIPTS)}}}", text)
         text = _SUBSCRIPT_RUN.sub(lambda run: f"_{{{run[0].translate(_SUBSCRIPTS)}}}", text)
         text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
@@ -134,11 +157,17 @@ def unwrapped(text: str) -> str | None:
     text = opened
     text = replaced(text, _AFTER_BOXES)
     text = _TEXT.sub(lambda match: f" {_LONE_LETTER.sub(_as_word, match[1])} ", text)
+    if "circ" in text or "degree" in text:
+        text = _TEMPERATURE.sub(r"\1", text)
     if "0" in text:
         text = _PREFIXED.sub(_prefixed, text)
     if "base" in text or "_" in text or " in " in text or "binary" in text or "octal" in text or "hexa" in text:
         text = _BASED.sub(_based, text)
     return collapsed(text)
+
+
+def _as_fraction(match: re.Match[str]) -> str:
+    return f"\\frac{{{match[1].translate(_SUPERSCRIPTS)}}}{{{match[2].translate(_SUBSCRIPTS)}}}"
 
 
 def _as_word(match: re.Match[str]) -> str:
