@@ -1,7 +1,7 @@
 """vLLM's own engine with our logits processors, against what the record of the same requests says.
 
-    python tests/benchmarks/vllm_stops.py CHECKPOINT
-    VLLM_USE_V2_MODEL_RUNNER=1 python tests/benchmarks/vllm_stops.py CHECKPOINT --runner 2 --blocks 24
+    python tests/benchmarks/vllm_stops.py --checkpoint CHECKPOINT
+    VLLM_USE_V2_MODEL_RUNNER=1 TRITON_INTERPRET=1 python tests/benchmarks/vllm_stops.py --runner 2 --blocks 12
 
 Requests are written once without rules, with the log-probabilities of each token; the median of their lowest group
 confidences is the threshold. Then every other one is written again under that threshold, all in one batch: it has to
@@ -12,18 +12,22 @@ has and a CPU ignores. With few ``--blocks`` of the cache requests are preempted
 then too; a window begins anew, so that stops may come later than the record says.
 
 Without a GPU: vLLM's build for CPUs, and for the second runner a Triton for CPUs or ``TRITON_INTERPRET=1``, which is
-slow: take a small model and few requests. The checkpoint needs a chat template.
+slow: take few requests, and no checkpoint, which is a model of two layers with random weights and a token a character.
+A checkpoint needs a chat template.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from estimators.online.adapters.vllm import BatchStopping, SlotStopping
 from estimators.online.sampling import Trace, cut, lowest_group
@@ -46,26 +50,44 @@ Options = Callable[[int], Mapping[str, Any] | None]
 def main() -> None:
     """Write, write again under rules, compare, and print what came out as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint")
+    parser.add_argument("--checkpoint", help="a folder; without it a small model with random weights")
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--runner", type=int, choices=(1, 2), default=1, help="vLLM's model runner")
-    parser.add_argument("--blocks", type=int, help="blocks in the cache, of 16 tokens, few enough to preempt")
+    parser.add_argument("--blocks", type=int, help="blocks in the cache, of 32 tokens, few enough to preempt")
     parser.add_argument("--memory", type=float, help="share of the GPU for vLLM")
     options = parser.parse_args()
-    print(json.dumps(compared(options), indent=2))
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(compared(options, options.checkpoint or random_policy(folder)), indent=2))
 
 
-def compared(options: argparse.Namespace) -> dict[str, Any]:
+def random_policy(folder: str) -> str:
+    """Write a model with wide random weights, the same each time, and a tokenizer of characters; returns the folder."""
+    core = Tokenizer(models.WordLevel({**{chr(32 + each): each for each in range(95)}, "<eos>": 95}, unk_token=" "))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Split(Regex("."), "isolated"), decoders.Fuse()
+    core.add_tokens([AddedToken("</think>", special=False, normalized=False)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", unk_token=" ", pad_token="<eos>")
+    tokenizer.chat_template = "{{ messages[0]['content'] }}"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=512, initializer_range=0.3, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def compared(options: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
     """What agreed, as counts."""
     from vllm import LLM, SamplingParams
 
-    checkpoint, requests = options.checkpoint, options.requests
+    requests = options.requests
     settings: dict[str, Any] = {
         "model": checkpoint, "dtype": "float32", "max_model_len": 320, "seed": 0, "enforce_eager": True,
         "enable_prefix_caching": False, "logprobs_mode": "raw_logprobs", "max_logprobs": TOP,
         "logits_processors": [BatchStopping if options.runner == 1 else SlotStopping], "disable_log_stats": False,
     }  # fmt: skip
-    settings |= {} if options.blocks is None else {"num_gpu_blocks_override": options.blocks, "block_size": 16}
+    settings |= {} if options.blocks is None else {"num_gpu_blocks_override": options.blocks, "block_size": 32}
     settings |= {} if options.memory is None else {"gpu_memory_utilization": options.memory}
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     end, close = tokenizer.eos_token_id, tokenizer("</think>", add_special_tokens=False).input_ids
