@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -263,6 +264,36 @@ def test_under_zero_2_the_other_methods_go_on_as_if_they_had_not_stopped(
         before = load_file(whole / "checkpoint-3" / name)
         assert any((weights[key] != before[key]).any() for key in weights), "they moved after the checkpoint"
     assert records(halved) == records(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["self_ref", "recalibrate", "rlsf_dpo", "rlsf_reward"])
+def test_two_ranks_share_the_questions_and_learn_what_one_process_learns(
+    method: str, write_recipe: Callable[..., Path], start: Any, tmp_path: Path
+) -> None:
+    rounds = {"rounds": 2} if method == "rlsf_dpo" else {}
+    sections: dict[str, Any] = {"task": {"train_size": 60}}
+    if method == "self_ref":
+        sections = {
+            "task": {"train_size": 60, "template": {"confidence": "token"}},
+            "estimators": {"confidence_token": {}, "answer_probability": {}},
+            "probe": {"confidence": "confidence_token"},
+        }
+    one = write_recipe(method, **sections, trainer=rounds)
+    # What is sampled depends on the number of processes: it is answered once.
+    given = {"own_answers": str(tmp_path / "one" / "own_answers.parquet")} if method == "recalibrate" else {}
+    two = write_recipe(method, **sections, trainer={**rounds, **given, "per_device_train_batch_size": 4})
+    for recipe, out, more in ((one, "one", ()), (two, "two", ("--launch", "cpu2"))):
+        process = start("experiments", "train", recipe, "--out", out, *more)
+        assert process.wait(280) == 0, (tmp_path / "err").read_text()[-4000:]
+    for folder in ("round-1", "round-2") if rounds else (".",):
+        alone, both = (tmp_path / out / folder for out in ("one", "two"))
+        tables = {each.name for each in alone.glob("*.parquet")} - ({"own_answers.parquet"} if given else set())
+        assert tables
+        for table in tables:
+            pd.testing.assert_frame_equal(*(pd.read_parquet(run / table) for run in (alone, both)))
+        losses = [[record["loss"] for record in records(run)] for run in (alone, both)]
+        assert len(losses[0]) == 6 and losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.slow

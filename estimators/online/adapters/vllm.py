@@ -10,8 +10,9 @@ A request asks for rules in ``SamplingParams.extra_args`` (over HTTP: ``vllm_xar
 nothing but its end token. Trial answers need a forward pass of their own, which a logits processor cannot make: rules
 that read them belong to :mod:`estimators.online.adapters.streams`. With speculative decoding a request has a row for
 every guess; both refuse it. ``BatchStopping`` refuses asynchronous scheduling too (``--no-async-scheduling``), which
-hands out a step before the last one's tokens are known. Run in vLLM 0.23 on a GPU: ``BatchStopping``; with recorded
-logits alone: ``SlotStopping``.
+hands out a step before the last one's tokens are known. A request that is preempted and comes back has its budget and
+its place in the thought; a window is known again once it is full of new tokens. Run in vLLM's own engine:
+``BatchStopping`` (0.23 on a GPU, 0.31 on a CPU) and ``SlotStopping`` (0.31 on a CPU, its kernels interpreted).
 
 Shapes: R logits rows of a step, V vocabulary.
 """
