@@ -22,7 +22,7 @@ SHARES = ("accuracy", "against_large", "steps_by_large", "tokens_by_large", "lar
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
     parser.add_argument("small", metavar="SMALL", help="a folder, a shipped policy or a hub name")
-    parser.add_argument("large", metavar="LARGE", help="one of the same vocabulary")
+    parser.add_argument("large", metavar="LARGE", help="another one, of the same vocabulary or of its own")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as probe.max_new_tokens=96")
     parser.add_argument("--recipe", required=True, help="task, template and limits")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for midstream.json")

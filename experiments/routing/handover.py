@@ -17,7 +17,6 @@ import numpy as np
 
 from estimators.metrics.ratios import ratio_interval
 from estimators.metrics.resampling import Interval, mean_interval, wilson
-from estimators.segmentation import StepRules
 from experiments.config.models import open_policy
 from experiments.config.recipe import Recipe
 from experiments.errors import ConfigError
@@ -26,7 +25,6 @@ from experiments.routing.midstream import FixedRate, HandOver, Judge, Mixture, R
 from experiments.routing.step_writer import StepWriter
 from rewards.verifiers.verifier import Verifier
 from rl.monitoring.progress import Meter
-from rl.rollout import encode_prompt
 
 THRESHOLDS = (0.05, 0.2, 0.5, 0.8, 0.95)
 JUDGED = 0.7
@@ -61,22 +59,17 @@ class Run:
 
 
 class Pair:
-    """A small and a large policy of one vocabulary that write by turns.
+    """A small and a large policy that write by turns; every completion begins with ``prefix``.
 
-    Raises ConfigError for a checkpoint that cannot be loaded, and where the tokenizers differ.
+    Raises ConfigError for a checkpoint that cannot be loaded.
     """
 
     def __init__(self, small: str, large: str, recipe: Recipe, verifier: Verifier, prefix: str = "") -> None:
-        rules = StepRules(separators=(";", "\n"))
         writers = []
         for path, name in ((small, "small"), (large, "large")):
             model, tokenizer = open_policy(path, f"midstream {name}", attn_implementation="eager")
-            writers.append(StepWriter(Policy(model.eval(), tokenizer, recipe.template), rules))
+            writers.append(StepWriter(Policy(model.eval(), tokenizer, recipe.template), prefix))
         self.small, self.large = writers
-        self.tokenizer = self.small.policy.tokenizer
-        if self.tokenizer.get_vocab() != self.large.policy.tokenizer.get_vocab():
-            raise ConfigError(f"midstream: {small} and {large} have different vocabularies")
-
         self.recipe, self.verifier, self.prefix = recipe, verifier, prefix
 
     def run(self, rows: Sequence[dict[str, Any]], make: Callable[[int], HandOver], title: str) -> Run:
@@ -84,11 +77,10 @@ class Pair:
         solved = []
         with Meter(len(rows), title, unit="question") as meter:
             for number, row in enumerate(rows):
-                ids = encode_prompt(self.tokenizer, _prefixed(row["prompt"], self.prefix))
                 limits = {"max_tokens": self.recipe.probe.max_new_tokens, "longest_step": LONGEST_STEP}
-                solved.append(solve(self.small, self.large, make(number), ids, **limits))
+                solved.append(solve(self.small, self.large, make(number), row["prompt"], **limits))
                 meter.reach(number + 1)
-        texts = [self.prefix + self.tokenizer.decode(each.ids) for each in solved]
+        texts = [self.prefix + each.text for each in solved]
         answers = [self.recipe.template.parse(text, lenient=True).answer for text in texts]
         verdicts = self.verifier.verify(golds=[row["answer"] for row in rows], answers=answers)
         return Run(solved, np.array([float(verdict.correct or 0.0) for verdict in verdicts]))
@@ -152,7 +144,7 @@ def _always(rule: HandOver) -> Callable[[int], HandOver]:
 def _figures(run: Run, alone: Run, seed: int) -> dict[str, Any]:
     n = len(run.correct)
     steps = np.array([len(each.by_large) for each in run.solved])
-    tokens = np.array([len(each.ids) for each in run.solved])
+    tokens = np.array([each.tokens for each in run.solved])
     by_large = np.array([sum(each.by_large) for each in run.solved])
     large, all_large = (np.array([each.large_tokens for each in of.solved]) for of in (run, alone))
     figures = {
@@ -165,14 +157,6 @@ def _figures(run: Run, alone: Run, seed: int) -> dict[str, Any]:
         "flops_saved": ratio_interval(alone.flops - run.flops, alone.flops, seed=seed),
     }
     return {name: asdict(each) for name, each in figures.items()}
-
-
-def _prefixed(prompt: Any, prefix: str) -> Any:
-    if not prefix:
-        return prompt
-    if not isinstance(prompt, str):
-        raise ConfigError("--prefix: is for tasks whose prompts are texts, not messages")
-    return prompt + prefix
 
 
 class _Watched:

@@ -7,7 +7,8 @@ in place of the mean highest logit; and between the means only does the mixture 
 component, which may be the lower one, would take over again. The controls hand over at a fixed rate, at random, or by
 the large policy's judgement of the finished step, as SpecReason does.
 
-Both policies have one vocabulary. What each has to read of the other's steps is counted, and so is what is thrown away.
+The policies may have different vocabularies: what one wrote the other reads as text. What each has to read of the
+other's steps is counted, in its own tokens, and so is what is thrown away.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -63,11 +64,16 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Step:
-    """A piece of a completion: up to the end of a step of thought, or of the whole. ``confidence`` is in [0, 1]."""
+    """A piece of a completion: up to the end of a step of thought, or of the whole. ``confidence`` is in [0, 1].
+
+    ``ids`` are of the vocabulary of who wrote it, with the token that ends the completion, which ``text`` is without.
+    """
 
     ids: tuple[int, ...]
+    text: str
     confidence: float
     ends: bool
+    vocabulary: str = ""
 
 
 class Writer(Protocol):
@@ -75,6 +81,12 @@ class Writer(Protocol):
 
     parameters: int
     processed: int
+
+    def begin(self, prompt: Any) -> list[int]:
+        """The ids of a prompt, a text or the messages of a chat."""
+
+    def reads(self, step: Step) -> list[int]:
+        """A step as ids of its own vocabulary, whoever wrote it."""
 
     def write(self, ids: Sequence[int], most: int) -> Step:
         """The step that goes on from ``ids``, of at most ``most`` tokens."""
@@ -165,11 +177,13 @@ class RandomShare:
 class Solved:
     """A completion of a pair, and what it cost. ``by_large`` says of each step who wrote it.
 
-    ``small_tokens`` and ``large_tokens`` have run through the policies, prompts and the other's steps included;
-    ``discarded`` were written by the small one and thrown away. ``flops`` counts two a parameter and token.
+    ``tokens`` are those of the completion, each counted by who wrote it. ``small_tokens`` and ``large_tokens`` have run
+    through the policies, prompts and the other's steps included; ``discarded`` were written by the small one and thrown
+    away. ``flops`` counts two a parameter and token.
     """
 
-    ids: tuple[int, ...]
+    text: str
+    tokens: int
     by_large: tuple[bool, ...]
     written_by_large: int
     discarded: int
@@ -179,28 +193,33 @@ class Solved:
 
 
 def solve(
-    small: Writer, large: Writer, hand_over: HandOver, prompt_ids: Sequence[int], *, max_tokens: int, longest_step: int
+    small: Writer, large: Writer, hand_over: HandOver, prompt: Any, *, max_tokens: int, longest_step: int
 ) -> Solved:
     """Write one completion of at most ``max_tokens`` tokens, step by step, each by the policy that is to write it."""
     started = small.processed, large.processed
-    ids: list[int] = []
+    small_ids, large_ids = small.begin(prompt), large.begin(prompt)  # asked and written so far, as each reads it
+    texts: list[str] = []
     by_large: list[bool] = []
-    written_by_large = discarded = 0
+    tokens = written_by_large = discarded = 0
     ended = False
-    while not ended and len(ids) < max_tokens:
-        so_far, most = [*prompt_ids, *ids], min(longest_step, max_tokens - len(ids))
-        handed = hand_over.before(len(by_large), lambda so_far=so_far: small.next_confidence(so_far))
-        step = (large if handed else small).write(so_far, most)
-        if not handed and hand_over.after(step, lambda so_far=so_far, step=step: large.likelihood(so_far, step.ids)):
+    while not ended and tokens < max_tokens:
+        most = min(longest_step, max_tokens - tokens)
+        handed = hand_over.before(len(by_large), lambda: small.next_confidence(small_ids))
+        step = large.write(large_ids, most) if handed else small.write(small_ids, most)
+        if not handed and hand_over.after(step, lambda step=step: large.likelihood(large_ids, large.reads(step))):
             discarded += len(step.ids)
-            handed, step = True, large.write(so_far, most)
-        ids += step.ids
+            handed, step = True, large.write(large_ids, most)
+        small_ids.extend(small.reads(step))
+        large_ids.extend(large.reads(step))
+        texts.append(step.text)
         by_large.append(handed)
+        tokens += len(step.ids)
         written_by_large += len(step.ids) if handed else 0
         ended = step.ends or not step.ids
     small_tokens, large_tokens = small.processed - started[0], large.processed - started[1]
     return Solved(
-        ids=tuple(ids),
+        text="".join(texts),
+        tokens=tokens,
         by_large=tuple(by_large),
         written_by_large=written_by_large,
         discarded=discarded,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from estimators.decoding import StreamDecoder
-from estimators.segmentation import StepRules, StepSegmenter
+from estimators.segmentation import StepSegmenter
 from experiments.probe.generate import Policy
 from experiments.routing.midstream import Step
+from rl.checkpoint import vocabulary_digest
+from rl.rollout import encode_prompt
+from rl.segments import step_rules
 
 
 class StepWriter:
@@ -20,12 +24,27 @@ class StepWriter:
     The cache of what was read stays between calls: only tokens beyond the common beginning are read.
     """
 
-    def __init__(self, policy: Policy, rules: StepRules) -> None:
-        self.policy, self.rules = policy, rules
+    def __init__(self, policy: Policy, prefix: str = "") -> None:
+        """``prefix`` is what every completion begins with."""
+        self.policy, self.rules, self.prefix = policy, step_rules(policy.template), prefix
+        self.vocabulary = vocabulary_digest(policy.tokenizer)
         self.parameters = sum(each.numel() for each in policy.model.parameters())
         self.processed = 0
         self._read: list[int] = []
         self._cache = DynamicCache()
+
+    def begin(self, prompt: Any) -> list[int]:
+        """The ids of a prompt, a text or the messages of a chat, and of the prefix."""
+        if isinstance(prompt, str):
+            return list(encode_prompt(self.policy.tokenizer, prompt + self.prefix))
+        return [*encode_prompt(self.policy.tokenizer, prompt), *self._ids(self.prefix)]
+
+    def reads(self, step: Step) -> list[int]:
+        """A step as ids of its own vocabulary: those written, or its text where another vocabulary wrote it."""
+        return list(step.ids) if step.vocabulary == self.vocabulary else self._ids(step.text)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.policy.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def write(self, ids: Sequence[int], most: int) -> Step:
         """The greedy step after ``ids``: up to a token that ends a step or the completion, or ``most`` tokens."""
@@ -33,6 +52,7 @@ class StepWriter:
         for token in ids:
             segmenter.push(decoder.push(token))
         written: list[int] = []
+        texts: list[str] = []
         highest: list[float] = []
         ends = closes = False
         while len(written) < most and not ends and not closes:
@@ -40,15 +60,20 @@ class StepWriter:
             written.append(int(token))
             highest.append(float(probability))
             ends = written[-1] in self.policy.end_ids
-            closes = segmenter.push(decoder.push(written[-1])).closes
-        return Step(tuple(written), sum(highest) / max(len(highest), 1), ends)
+            piece = decoder.push(written[-1])
+            closes = segmenter.push(piece).closes
+            texts.append("" if ends else piece)
+        confidence = sum(highest) / max(len(highest), 1)
+        return Step(tuple(written), "".join(texts), confidence, ends, self.vocabulary)
 
     def next_confidence(self, ids: Sequence[int]) -> float:
         """The highest probability of the token after ``ids``."""
         return float(self._after(ids)[-1].max())
 
     def likelihood(self, ids: Sequence[int], step: Sequence[int]) -> float:
-        """Geometric mean of the probabilities that this policy gives the tokens of a step after ``ids``."""
+        """Geometric mean of the probabilities that this policy gives the tokens of a step after ``ids``; 1 for none."""
+        if not step:
+            return 1.0
         said = self._after([*ids, *step[:-1]], rows=len(step))
         chosen = said[torch.arange(len(step)), torch.tensor(list(step))].double()
         return math.exp(float(chosen.log().mean()))
