@@ -11,6 +11,7 @@ from experiments.probe.tables import DataError
 from experiments.report.curves import cascade_figure
 from experiments.report.further_metrics import CASCADE_METRICS
 from experiments.report.glossary import Entry, cell_text, plain
+from rl.files import write_json
 
 CASCADE_FILE = "cascade.json"
 
@@ -33,29 +34,57 @@ def cascade_lines(plans: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def cascade_section(folder: Path, metrics: Mapping[str, Mapping[str, Entry]]) -> dict[str, Any] | None:
-    """The plans in a run folder as ``lines``, a figure and a table; None without any. Raises DataError."""
+def read_cascades(folder: Path) -> dict[str, Any]:
+    """The plans in a run folder by the run they are of, which is empty in that run's own folder; empty without any.
+
+    Raises DataError for a file that holds something else.
+    """
     path = folder / CASCADE_FILE
     if not path.is_file():
-        return None
+        return {}
     try:
-        plans = json.loads(path.read_text(encoding="utf-8"))
-        lines = [plain(line, 500) for line in cascade_lines(plans)]
-        svg = cascade_figure(plans["frontiers"], plans["chosen"])
-    except (KeyError, TypeError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        runs = dict(content["runs"]) if "runs" in content else {"": content}
+        for plans in runs.values():
+            cascade_lines(plans)
+            cascade_figure(plans["frontiers"], plans["chosen"], "unused")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not the plans of a cascade: {type(error).__name__}: {error}") from error
-    rows = []
-    for method, entries in metrics.items():
-        cells = [_cell(entries.get(key, {"value": None}), percent) for key, percent in (("accuracy", 1), ("cost", 0))]
-        cells += [cell_text(metric, entries) for metric in CASCADE_METRICS]
-        rows.append((plain(method, 80), cells))
-    return {
-        "lines": lines,
-        "figures": [{"method": "cascade", "svg": svg, "note": "plans of one half of the questions, on the other"}],
-        "columns": ["Method", "Accuracy", "Cost", *(f"{each.label} {each.arrow}" for each in CASCADE_METRICS)],
-        "rows": rows,
-        "meanings": [(each.label, each.meaning) for each in CASCADE_METRICS],
-    }
+    return runs
+
+
+def write_cascades(runs: Mapping[str, Any], folder: Path) -> None:
+    """Keep the plans of several runs, run -> plans, in the folder of a report over them, in place of earlier ones."""
+    if runs:
+        write_json(folder / CASCADE_FILE, {"runs": dict(runs)})
+    else:
+        (folder / CASCADE_FILE).unlink(missing_ok=True)
+
+
+def cascade_sections(folder: Path, metrics: Mapping[str, Mapping[str, Entry]]) -> list[dict[str, Any]]:
+    """The plans in a run folder, a section for each run: ``lines``, a figure and a table. Raises DataError."""
+    sections = []
+    for number, (run, plans) in enumerate(read_cascades(folder).items()):
+        rows = []
+        for method, entries in metrics.items():
+            if not method.startswith(run and f"{run}: "):
+                continue
+            shares = (("accuracy", 1), ("cost", 0))
+            cells = [_cell(entries.get(key, {"value": None}), percent) for key, percent in shares]
+            cells += [cell_text(metric, entries) for metric in CASCADE_METRICS]
+            rows.append((plain(method, 80), cells))
+        svg = cascade_figure(plans["frontiers"], plans["chosen"], f"cascade{number}")
+        note = "plans of one half of the questions, on the other"
+        sections.append(
+            {
+                "lines": [plain(line, 500) for line in cascade_lines(plans)],
+                "figures": [{"method": plain(run, 80) or "cascade", "svg": svg, "note": note}],
+                "columns": ["Method", "Accuracy", "Cost", *(f"{each.label} {each.arrow}" for each in CASCADE_METRICS)],
+                "rows": rows,
+                "meanings": [(each.label, each.meaning) for each in CASCADE_METRICS],
+            }
+        )
+    return sections
 
 
 def _cell(entry: Entry, percent: int) -> str:

@@ -113,7 +113,7 @@ def cost_figure(
         return svg_of(figure, name, "Accuracy of the pair of models against its cost, of the large model's alone")
 
 
-def cascade_figure(frontiers: Mapping[str, Sequence[Mapping[str, Any]]], chosen: Mapping[str, Any]) -> str:
+def cascade_figure(frontiers: Mapping[str, Sequence[Mapping[str, Any]]], chosen: Mapping[str, Any], name: str) -> str:
     """Accuracy against cost, on the questions that the plans were not chosen on, of plans on the frontier of each kind.
 
     The first kind is drawn strong, a second, what it has to beat, dashed; a dot is a model alone, a ring a chosen plan.
@@ -138,7 +138,7 @@ def cascade_figure(frontiers: Mapping[str, Sequence[Mapping[str, Any]]], chosen:
             axes.annotate(each["models"][0][:20], at, (5, -9), textcoords="offset points", fontsize=7.5)
         for color, plan in zip((VERMILION, MUTED), chosen.values(), strict=False):
             axes.plot(plan["cost"], plan["accuracy"], "o", color=color, markersize=8, fillstyle="none")
-        return svg_of(figure, "cascade", "Accuracy of cascades of several models against the cost of a question")
+        return svg_of(figure, name, "Accuracy of cascades of several models against the cost of a question")
 
 
 def _framed(x: str, y: str, limits: tuple[float, float]) -> tuple[Figure, Axes]:

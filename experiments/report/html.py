@@ -17,7 +17,7 @@ from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
 from experiments.report import failures, routes, sections
-from experiments.report.cascades import cascade_section
+from experiments.report.cascades import cascade_sections, read_cascades, write_cascades
 from experiments.report.gates import find_gate, gate_section
 from experiments.report.glossary import leading, plain, shown_metrics
 from experiments.report.pages import page_template
@@ -58,8 +58,9 @@ def write_report(
 def report_runs(runs: Sequence[Path], out: Path | None = None, gate: Path | None = None) -> list[Path]:
     """Write the report of every run folder again, or with ``out`` one report over all of them; returns the paths.
 
-    In a report over several runs a method is called ``run: method``, after its folder. Metrics are taken from the runs,
-    not measured again. ``gate`` as in :func:`write_report`. Raises DataError when a file is missing or broken.
+    In a report over several runs a method is called ``run: method``, after its folder. Metrics and the plans of
+    cascades are taken from the runs, not made again. ``gate`` as in :func:`write_report`. Raises DataError when a file
+    is missing or broken.
     """
     if out is None:
         return [write_report(run, gate=gate) for run in runs]
@@ -67,13 +68,16 @@ def report_runs(runs: Sequence[Path], out: Path | None = None, gate: Path | None
     names = names if len(set(names)) == len(names) else [str(run) for run in runs]
     frames = []
     metrics: Metrics = {}
+    cascades = {}
     for run, name in zip(runs, names, strict=True):
         records = read_records(run / RECORDS)
         prefix = f"{name}: " if len(runs) > 1 else ""
         frames.append(records.assign(method=prefix + records["method"]))
         metrics |= {prefix + method: entries for method, entries in read_metrics(run / METRICS).items()}
+        cascades |= {(prefix + part).removesuffix(": "): plans for part, plans in read_cascades(run).items()}
     write_records(pd.concat(frames, ignore_index=True), out / RECORDS)
     write_metrics(metrics, out / METRICS)
+    write_cascades(cascades, out)
     return [write_report(out, meta={"runs": ", ".join(map(str, runs))}, gate=gate)]
 
 
@@ -144,7 +148,7 @@ def _page(
         spendings=spendings,
         costs=routes.pair_costs(spendings),
         gate=gate_section(gate, records),
-        cascade=cascade_section(folder, metrics),
+        cascades=cascade_sections(folder, metrics),
         groups=sections.groups(records),
         manners=sections.groups(records, "manner"),
         solve_rates=sections.solve_rates(records),

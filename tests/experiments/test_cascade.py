@@ -121,6 +121,25 @@ def test_the_command_writes_what_the_page_shows(tmp_path: Path, capsys: pytest.C
     assert "cascade.json: not the plans of a cascade" in capsys.readouterr().err
 
 
+def test_a_report_over_several_runs_keeps_their_plans(tmp_path: Path) -> None:
+    paths, one, two = [str(each) for each in three(tmp_path, count=100)], tmp_path / "one", tmp_path / "two"
+    prices = [word for each in PRICES for word in ("--price", f"{each[0]}/{each[1]}")]
+    for out in (one, two):
+        assert cli.main(["cascade", *paths, *prices, "--out", str(out)]) == 0
+    for folder, runs, names in (
+        ("both", (one, two), ["one", "two"]),
+        ("all", (tmp_path / "both", two), ["both: one", "both: two", "two"]),
+        ("both", (one,), ["cascade"]),
+    ):
+        assert cli.main(["report", *map(str, runs), "--out", str(tmp_path / folder)]) == 0
+        page = (tmp_path / folder / "report.html").read_text()
+        assert page.count("What does a cascade cost?") == 1 and page.count("planned on") == len(names)
+        assert all(f"<strong>{name}</strong><span>plans of one half" in page for name in names)
+        assert page == write_report(tmp_path / folder).read_text()
+    (two / "cascade.json").write_text('{"runs": 3}')
+    assert cli.main(["report", str(one), str(two), "--out", str(tmp_path / "both")]) == 2
+
+
 def test_two_models_need_no_pair_beside_them_and_costs_may_be_recorded(tmp_path: Path) -> None:
     small, large = tier(tmp_path, "a", 0.5, cost=1.0), tier(tmp_path, "b", 0.9, 1, cost=30.0)
     planned = plan_cascade(read_priced([small, large]), resamples=5)
