@@ -94,7 +94,7 @@ def test_a_forked_child_holds_no_end_of_its_parents_pipes(pool: VerifierPool) ->
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
-@pytest.mark.parametrize("count", [900, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [450, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_many_verifications_leave_nothing_behind(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers retire on the way, the cache forgets, and memory, processes, threads and open files stay as they were."""
     monkeypatch.setattr(pool_module, "_CACHED_VERDICTS", 500)
