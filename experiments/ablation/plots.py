@@ -136,6 +136,7 @@ def effect_figure(levels: Mapping[str, Mapping[str, Any]]) -> bytes:
             axes.set_axisbelow(True)
             axes.set_ylim(len(levels) - 0.5, -0.5)
             axes.set_yticks(rows, [_short(level) for level in levels])
+            axes.locator_params(axis="x", nbins=3, steps=[1, 2, 5, 10], min_n_ticks=1)  # more would overlap
         figure.tight_layout()
         return _drawn(figure, "svg")
 
