@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.recipe is None:
         raise ConfigError("RECIPE: missing; candor recipes lists them")
     from experiments.config.recipe import load_recipe
+    from experiments.config.trainer import check_batch
     from experiments.launch.estimate import ONE, check_fits, facts_of
     from experiments.launch.memory import GIB, LAUNCHES
     from experiments.schema import one_of
@@ -48,7 +49,11 @@ def run(options: argparse.Namespace) -> int:
     count = options.num_processes
     if count is not None and count < 1:
         raise ConfigError(f"--num-processes: {count} is below 1")
+    if options.launch is not None:
+        one_of("--launch", options.launch, LAUNCHES)
     recipe = load_recipe(options.recipe, options.overrides)
+    if options.launch is not None:
+        check_batch(recipe.trainer, recipe.method, count or 8)
     facts, gpu = facts_of(recipe), options.gpu_memory * GIB
     if options.json:
         print(json.dumps(_rows(facts, gpu, count or 8), indent=2))
@@ -60,10 +65,6 @@ def run(options: argparse.Namespace) -> int:
     if options.data:
         _print_data(recipe)
     if options.launch is not None:
-        one_of("--launch", options.launch, LAUNCHES)
-        from experiments.config.trainer import check_batch
-
-        check_batch(recipe.trainer, recipe.method, count or 8)
         check_fits(facts, recipe.name, options.launch, count or 8, gpu)
     elif count == 1:
         check_fits(facts, recipe.name, ONE, 1, gpu)

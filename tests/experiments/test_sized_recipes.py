@@ -234,13 +234,18 @@ def test_the_smallest_launch_that_fits_is_found_and_one_smaller_does_not() -> No
 
 
 # -- the verb --------------------------------------------------------------------------------------------------------
+def test_a_launch_that_does_not_exist_is_told_before_anything_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "7b/rlcr", "--launch", "zero5"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("candor: --launch: 'zero5' is not one of ddp")
+
+
 def test_show_refuses_what_does_not_fit_and_names_what_does(refusal: Refusal) -> None:
     message = refusal.command("show", "7b/rlcr", "--launch", "ddp")
     assert message.startswith("7b/rlcr under ddp on 8 takes ")
     assert (
         "of a GPU of 80 (states " in message and "the smallest that fits is --launch zero3 --num-processes 4" in message
     )
-    assert refusal.command("show", "7b/rlcr", "--launch", "zero5").startswith("--launch: 'zero5' is not one of ddp")
     assert refusal.command("show", "7b/rlcr", "model.path=some/model").startswith(
         "model.path: some/model is not here and"
     )
