@@ -266,13 +266,15 @@ def _steps(
         thought = completion.blocks.get("reasoning")
         opened_before = thought is not None and not tokens.text.startswith(rules.tags[0], thought.start)
         segmenter = StepSegmenter(rules, inside=opened_before)
+        fields = np.zeros(length, dtype=bool)
+        if thought is None:  # it was never closed: what the parser has read as another field is no thought
+            for block in completion.blocks.values():
+                fields[tokens_inside(block.start, block.end, tokens)] = True
         bounds = itertools.pairwise((0, *tokens.ends))
         for column, (start, end) in enumerate(itertools.islice(bounds, len(tokens.ends) - tokens.finished)):
+            if fields[column]:
+                continue
             before = segmenter.inside
             numbers[row, column] = segmenter.push(tokens.text[start:end]).step
             inside[row, column] = before and segmenter.inside
-        if thought is None:  # it was never closed: what the parser has read as another field is no thought
-            for block in completion.blocks.values():
-                field = tokens_inside(block.start, block.end, tokens)
-                numbers[row, field], inside[row, field] = NO_STEP, False
     return torch.from_numpy(numbers), torch.from_numpy(inside)

@@ -389,6 +389,9 @@ def test_a_thought_that_the_prompt_has_opened_or_nothing_has_closed_has_steps() 
     never_closed = ["<think>", "a\n\n", "b", "<answer>", "4", "</answer>"]
     read = completions_of("".join(never_closed), never_closed, template)
     assert read.steps_BT.tolist() == [[-1, 0, 1, -1, -1, -1, -1]], "the end of a sequence is in no step either"
+    goes_on = ["<think>", "a\n\n", "<answer>", "4", "</answer>", "\n\n", "b\n\n", "c"]
+    read = completions_of("".join(goes_on), goes_on, template)
+    assert read.steps_BT.tolist() == [[-1, 0, -1, -1, -1, -1, 1, 2, -1]], "steps are counted without what is an answer"
     assert not (read.reasoning_BT & read.answer_BT).any()
 
 
