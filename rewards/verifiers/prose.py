@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from rewards.verifiers.sentence import RUN, in_subject
+from rewards.verifiers.sentence import RUN
+from rewards.verifiers.words import in_subject
 
 _NUMBER = r"(?:\d{1,3}(?:\.\d{1,6})?\s?\\?%?|0?\.\d{1,6}|\d{1,3}\s?/\s?10{1,2})"
 _SURE = r"(?:confident|sure|certain)"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from rewards.verifiers.words import FUNCTION, NOUNS, OTHERS, SUBJECT, UNITS
+from rewards.verifiers.words import EXTREMES, FUNCTION, JOINS, NOUNS, OTHERS, UNITS, in_subject, is_harmless
 
 HERE = "#"
 """Stands for a piece of mathematics among the words of a :class:`Sentence`."""
@@ -30,7 +30,7 @@ class Sentence(NamedTuple):
         if len(self.pieces) > 1:
             words = (re.sub(r"(?<=..)s$", "", word) for word in self.words if word not in _IDLE)
             return tuple(_ABBREVIATED.get(word, word) for word in words)
-        return tuple(word for word in self.words if word == HERE or not _is_harmless(word, as_gold))
+        return tuple(word for word in self.words if word == HERE or not is_harmless(word, as_gold))
 
 
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "crore": 7}
@@ -50,7 +50,6 @@ _ABBREVIATED = dict(zip(_ABBREVIATIONS.split()[::2], _ABBREVIATIONS.split()[1::2
 _BRACKETED = frozenset(("point", "points", "ordered", "pair", "pairs", "vector", "interval", "set", "matrix", "tuple"))
 _IDLE = frozenset(("a", "an", "the", "and", "is", "are", "equals"))
 _SIGNS = {"negative": "-", "minus": "-", "positive": "+"}
-_JOINS = frozenset(("and", "or"))
 _COPULAS = frozenset(("is", "are", "was", "were", "be", "equals", "equal"))
 _FUNCTIONS = "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan asin acos atan log ln exp gcd lcm max min"
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta lambda mu nu xi rho sigma tau phi varphi chi psi omega pi"
@@ -172,23 +171,15 @@ _MEANT = frozenset(("am", "pm", "no", "up", "if"))
 
 
 def _is_known(word: str) -> bool:
-    return any(word in words for words in (FUNCTION, UNITS, NOUNS, OTHERS, _JOINS, _FACTORS, COUNTS))
-
-
-def _is_harmless(word: str, as_gold: bool) -> bool:
-    return word in FUNCTION or word in UNITS or word in NOUNS or word in _JOINS or (word in OTHERS and not as_gold)
-
-
-def in_subject(word: str) -> bool:
-    return _is_harmless(word, as_gold=False) or word in SUBJECT or len(word) == 1
+    return any(word in words for words in (FUNCTION, UNITS, NOUNS, OTHERS, JOINS, _FACTORS, COUNTS))
 
 
 def _is_subject(items: list[Item], said: set[str]) -> bool | None:
     """Whether the items say what something is; False where they are mathematics alone, None where they say more."""
     named = announced = stated = False
-    for content, kind in items:
+    for number, (content, kind) in enumerate(items):
         if kind == "word":
-            if not in_subject(content):
+            if not in_subject(content) and not _narrows(items, number):
                 return None
             named = named or content not in _COPULAS
             announced = announced or content == "answer"
@@ -200,6 +191,14 @@ def _is_subject(items: list[Item], said: set[str]) -> bool | None:
         elif kind == "piece" and _DIGIT.search(content) and not named:
             return False if len(items) == 1 else None
     return True
+
+
+def _narrows(items: list[Item], number: int) -> bool:
+    """Whether a word that denies or doubts elsewhere says what is meant: "not divisible by 3", "the most he could"."""
+    word, before, after = items[number][0], items[:number], [content for content, _ in items[number + 1 : number + 3]]
+    if word == "not":
+        return after == ["divisible", "by"]
+    return word == "could" and any(content in EXTREMES for content, _ in before) and not _COPULAS.issuperset(after[:1])
 
 
 def _joined(items: list[Item]) -> Sentence | None:
@@ -216,7 +215,7 @@ def _joined(items: list[Item]) -> Sentence | None:
                 piece, pending = _signed(pending, piece), ""
             out.append((piece, kind))
         elif kind == "word" and content == "more" and number and items[number - 1][1] == "piece":
-            if following[0] in ("than", *_JOINS):  # "5 more apples", but no "5 more than"
+            if following[0] in ("than", *JOINS):  # "5 more apples", but no "5 more than"
                 out.append((content, kind))
         elif content == "per" and following[0] in UNITS | NOUNS:
             continue
@@ -264,7 +263,7 @@ def _listed(items: list[Item]) -> Sentence | None:
                 pieces.append(content)
                 words.append(HERE)
             joint, direct, stopped = "", True, False
-        elif content in _JOINS:
+        elif content in JOINS:
             before = bool(pieces) and direct
             after = number + 1 < len(items) and any(kind == "piece" for _, kind in items[number + 1 :])
             if before and after:

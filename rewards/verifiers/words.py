@@ -236,3 +236,18 @@ OTHERS = frozenset((_DOING + _NAMES).split())
 """Verbs, adjectives and names: harmless in an answer, but part of what a gold says."""
 SUBJECT = frozenset(_WHAT_IS_MEANT.split())
 """Words that may also stand before "is", where they say what is meant and not how much."""
+EXTREMES = frozenset(
+    ["fewest", "greatest", "highest", "largest", "least", "longest", "lowest", "maximum", "minimum", "most"]
+)
+"""After one of these "could" is no doubt: the most that he could get."""
+JOINS = frozenset(["and", "or"])
+
+
+def is_harmless(word: str, as_gold: bool) -> bool:
+    """Whether a word changes nothing; what a gold says beside its number counts more than what an answer does."""
+    return word in FUNCTION or word in UNITS or word in NOUNS or word in JOINS or (word in OTHERS and not as_gold)
+
+
+def in_subject(word: str) -> bool:
+    """Whether a word may stand before "is", where it says what is meant."""
+    return is_harmless(word, as_gold=False) or word in SUBJECT or len(word) == 1

@@ -8,6 +8,16 @@ from rewards.verifiers.math.math import judge
 from rewards.verifiers.math.normalize import decide
 
 CASES: dict[str, list[tuple[str, str, int]]] = {
+    "words that doubt or deny, and say what is meant": [
+        ("2", "The greatest number of pencils Zach could have left over is 2.", 1),
+        ("17/50", "The probability that it is divisible by 2 and not divisible by 3 is 17/50.", 1),
+        ("2", "The most it could be is 2", 0),
+        ("2", "The greatest answer could be 2", 0),
+        ("2", "It could have been 3, it is 2", 0),
+        ("2", "The number could have been divided, it is 2", 0),
+        ("3", "The answer is not divisible by 3", 0),
+        ("3", "The number is not divisible, it is 3", 0),
+    ],
     r"words in \text after a number": [
         ("5", r"5 \text{ million}", 0),
         ("5", r"5\text{ thousand}", 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rewards.verifiers.math.exact import approximate, read_values, same_value
@@ -38,6 +38,8 @@ expressions = st.recursive(atoms, combined, max_leaves=5)
 
 @settings(deadline=None, max_examples=40)
 @given(expressions, expressions)
+@example("x", "(x)^{1}")
+@example("x", "((x)^{1})^{1}")
 def test_what_is_decided_is_what_algebra_says(left: str, right: str) -> None:
     decided = equal(left, right)
     if decided and left == right:

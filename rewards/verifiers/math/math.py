@@ -38,7 +38,7 @@ from functools import lru_cache
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Basic, Expr, Float, MatrixBase, Rational, Symbol, log, nan, zoo
+from sympy import Basic, Expr, Float, MatrixBase, Pow, Rational, Symbol, log, nan, zoo
 from sympy.core.function import AppliedUndef
 
 from rewards.verifiers.math.exact import same_value
@@ -179,4 +179,7 @@ def _parsed(latex: str) -> Basic | MatrixBase | None:
     exact: dict[Basic, Basic] = {number: Rational(str(number)) for number in found[0].atoms(Float)}
     # Logarithms are parsed with their base and not evaluated, and sympy's evalf takes such a log(1 + 10^-50) for 0.
     exact |= {each: log(each.args[0]) / log(each.args[1]) for each in found[0].atoms(log) if len(each.args) == 2}
-    return found[0].xreplace(exact) if exact else found[0]
+    read = found[0].xreplace(exact) if exact else found[0]
+    if any(each.exp == 1 for each in read.atoms(Pow)):  # x^1 as it is written is no lone letter, and so never x
+        read = read.replace(lambda each: each.is_Pow and each.exp == 1, lambda each: each.base)
+    return read
