@@ -19,14 +19,17 @@ from torch.nn.functional import linear
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-CHUNK = 2**24
-"""Logits that are worked on at a time, in float32: 64 MiB, of which at most four copies are alive."""
+CHUNK = 2**23
+"""Logits that are worked on at a time, in float32: 32 MiB, of which at most four copies are alive.
+
+More than that the C library takes from the system anew each time, and hands back.
+"""
 
 TOP_K = 20
 """Likeliest tokens that ``token_confidence`` averages over, as in DeepConf; all of a smaller vocabulary."""
 
 _CACHED = 2**19
-_DEPTH = 32
+_BLOCK = 64
 
 LogitsOf = Callable[[torch.Tensor], torch.Tensor]
 """Hidden states (rows, H) -> logits (rows, V)."""
@@ -97,49 +100,63 @@ def token_statistics(
     """
     if logits.size(-1) < 2:
         raise ValueError(f"logits of {logits.size(-1)} token, expected at least 2")
+    if logits.dim() > 2 and len(logits) and not logits.is_contiguous():  # such as logits[:, :-1]: not copied
+        pairs = zip(logits, tokens, strict=True)
+        return TokenStatistics.joined([token_statistics(*pair, level_ids, top_k)[None] for pair in pairs])
     rows, flat = logits.reshape(-1, logits.size(-1)), tokens.reshape(-1)
     read = hidden_statistics(rows, flat, lambda chunk: chunk, logits.size(-1), level_ids, top_k)
     shaped = (getattr(read, each.name) for each in fields(read))
     return TokenStatistics(*(values.reshape(*tokens.shape, *values.shape[1:]) for values in shaped))
 
 
-def _of_rows(logits: torch.Tensor, tokens: torch.Tensor, level_ids: Sequence[int], top_k: int) -> TokenStatistics:
+def _of_rows(
+    logits: torch.Tensor, tokens: torch.Tensor, level_ids: Sequence[int], top_k: int, scratch: torch.Tensor
+) -> TokenStatistics:
+    """Statistics of as many rows as ``scratch`` (2, rows, V) has or fewer; it is written over."""
     logits = logits.float()
     vocabulary = logits.size(-1)
-    likeliest = _largest(logits, min(max(top_k, 2), vocabulary))
-    likeliest, below = likeliest - likeliest[:, :1], logits - likeliest[:, :1]
+    likeliest, first = _largest(logits, min(max(top_k, 2), vocabulary))
+    below = torch.sub(logits, likeliest[:, :1], out=scratch[0, : len(logits)])
+    likeliest = likeliest - likeliest[:, :1]
     mean_below = below.mean(dim=-1)
     chosen = below.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
     levels = below[:, list(level_ids)]
-    odds = below.exp()  # of each token against the likeliest
-    total = odds.sum(dim=-1)
-    log_total = total.log()
-    # A token that cannot come has log-probability -inf, and adds nothing to the entropy.
-    entropy = log_total - below.mul_(odds).nansum(dim=-1) / total
+    if not mean_below.isfinite().all():
+        # A token that cannot come has log-probability -inf, and adds nothing to the entropy.
+        below.clamp_(min=torch.finfo(below.dtype).min)
+    shares = torch.softmax(below, dim=-1, out=scratch[1, : len(logits)])
+    total_share = shares.sum(dim=-1)  # 1 but for rounding, which sums of many small numbers have
+    log_total = total_share.log() - shares.gather(-1, first).squeeze(-1).log()
+    max_probability = (-log_total).exp()
     return TokenStatistics(
         log_prob=chosen - log_total,
-        entropy=entropy,
-        max_probability=1 / total,
-        margin=(1 - likeliest[:, 1].exp()) / total,
+        entropy=log_total - shares.mul_(below).sum(dim=-1) / total_share,
+        max_probability=max_probability,
+        margin=(1 - likeliest[:, 1].exp()) * max_probability,
         self_certainty=log_total - mean_below - math.log(vocabulary),
         token_confidence=log_total - likeliest[:, :top_k].mean(dim=-1),
         level_log_probs=levels - log_total.unsqueeze(-1),
     )
 
 
-def _largest(logits: torch.Tensor, count: int) -> torch.Tensor:
-    """The largest logits (n, count) of each row (n, V), in descending order.
+def _largest(logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logits (n, count) of each row (n, V), in descending order, and where the first stands (n, 1).
 
-    They stand in those columns of a row, laid out as a matrix, whose maxima are largest. Selecting among those is
-    several times faster than among all.
+    They stand in those blocks of a row whose maxima are largest. Selecting among those is several times faster than
+    among all.
     """
-    width = logits.size(-1) // _DEPTH
-    if width < _DEPTH * count:
-        return logits.topk(count, dim=-1).values
-    whole, rest = logits[:, : width * _DEPTH].reshape(-1, _DEPTH, width), logits[:, width * _DEPTH :]
-    columns = whole.amax(dim=1).topk(count, dim=-1, sorted=False).indices
-    candidates = whole.gather(2, columns.unsqueeze(1).expand(-1, _DEPTH, -1)).flatten(1)
-    return torch.cat([candidates, rest], dim=-1).topk(count, dim=-1).values
+    blocks = logits.size(-1) // _BLOCK
+    if blocks < 2 * count:
+        values, places = logits.topk(count, dim=-1)
+        return values, places[:, :1]
+    whole, rest = logits[:, : blocks * _BLOCK].reshape(-1, blocks, _BLOCK), logits[:, blocks * _BLOCK :]
+    chosen = whole.amax(dim=2).topk(count, dim=-1, sorted=False).indices.unsqueeze(2)
+    candidates = whole.gather(1, chosen.expand(-1, -1, _BLOCK)).flatten(1)
+    values, order = torch.cat([candidates, rest], dim=-1).topk(count, dim=-1)
+    block, within = order[:, :1] // _BLOCK, order[:, :1] % _BLOCK
+    # What follows the chosen blocks is the rest, as if it were the block behind the last.
+    behind = chosen.new_full((len(chosen), 1), blocks)
+    return values, torch.cat([chosen.squeeze(2), behind], dim=-1).gather(1, block) * _BLOCK + within
 
 
 def hidden_statistics(
@@ -157,12 +174,15 @@ def hidden_statistics(
     rows = max(CHUNK // vocabulary, 1)
     # Of a chunk as much at a time as a processor keeps at hand; a GPU takes it whole.
     part = max(_CACHED // vocabulary, 1) if hidden.device.type == "cpu" else rows
-    parts = []
+    parts: list[TokenStatistics] = []
+    scratch = torch.empty(0)
     with torch.no_grad():
         for first in range(0, len(tokens), rows):
             logits, chosen = logits_of(hidden[first : first + rows]), tokens[first : first + rows]
+            if not parts:  # memory taken anew for each part costs a processor as much time as the work
+                scratch = torch.empty(2, min(part, len(logits)), logits.size(-1), device=logits.device)
             parts += [
-                _of_rows(logits[at : at + part], chosen[at : at + part], level_ids, top_k)
+                _of_rows(logits[at : at + part], chosen[at : at + part], level_ids, top_k, scratch)
                 for at in range(0, len(chosen), part)
             ]
             del logits

@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from estimators import ESTIMATORS
+from estimators.estimator import Completions
 from estimators.token_statistics import token_statistics
 from experiments.config.models import open_policy
-from tests.factories import make_completions
 
 OURS = {"Perplexity": "mean_log_prob", "MeanTokenEntropy": "entropy", "SelfCertainty": "self_certainty"}
 """Theirs -> ours. Theirs are higher where the model is less sure: perplexity and self-certainty are ours, negated."""
@@ -108,7 +108,17 @@ def of_lm_polygraph(theirs: dict[str, Any], logits_BTV: torch.Tensor, tokens_BT:
 def of_ours(logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, np.ndarray]:
     """Ours of each completion, with the sign of theirs."""
     read = token_statistics(logits_BTV, tokens_BT)
-    completions = make_completions(torch.ones_like(tokens_BT, dtype=torch.bool))
+    written_BT, none_BT = torch.ones_like(tokens_BT, dtype=torch.bool), torch.zeros_like(tokens_BT, dtype=torch.bool)
+    completions = Completions(
+        prompt_ids=[[1]] * len(tokens_BT),
+        completion_ids=tokens_BT.tolist(),
+        written_BT=written_BT,
+        reasoning_BT=none_BT,
+        answer_BT=none_BT,
+        confidence_BT=none_BT,
+        steps_BT=torch.full(tokens_BT.shape, -1),
+        stated_B=torch.full((len(tokens_BT),), torch.nan, dtype=torch.float64),
+    )
     found = {}
     for name, ours in OURS.items():
         estimator = ESTIMATORS[ours]()

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -93,7 +93,9 @@ def peak(what: str, logits_PV: torch.Tensor, tokens_P: torch.Tensor) -> float:
         torch.log_softmax(logits_PV, dim=-1)
     elif what == "statistics":
         token_statistics(logits_PV, tokens_P)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which a process takes over from the one that started it.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def peak_of_a_process(what: str) -> float:

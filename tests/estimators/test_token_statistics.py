@@ -65,7 +65,22 @@ def chosen_log_probs(model, prompts, completions, *, pad_token_id: int) -> list[
     return [log_probs[: len(each)] for log_probs, each in zip(read.log_prob, completions, strict=True)]
 
 
-@pytest.mark.parametrize("vocabulary", [2, 23, 32 * 32 * 20 + 17])
+@pytest.mark.parametrize("place", [0, 700, 64 * 60 - 1, 64 * 60, 64 * 60 + 16])
+def test_the_likeliest_token_is_found_wherever_it_stands(place: int) -> None:
+    """In a block of the row, or behind the last whole one; the row is no copy of its own, and a token cannot come."""
+    logits = torch.randn(3, 6, 64 * 60 + 17, generator=torch.Generator().manual_seed(0))
+    logits[:, :, place] = 9.0
+    logits[1, 2, (place + 5) % logits.size(-1)] = -torch.inf
+    sliced, tokens = logits[:, :-1], torch.zeros(3, 5, dtype=torch.long)
+    read, log_probs = token_statistics(sliced, tokens), sliced.double().log_softmax(-1)
+    torch.testing.assert_close(read.max_probability.double(), log_probs[..., place].exp(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(read.token_confidence.double(), -log_probs.topk(20).values.mean(-1), rtol=1e-5, atol=0)
+    entropy = -(log_probs.exp() * log_probs.clamp(min=-1e9)).sum(-1)
+    torch.testing.assert_close(read.entropy.double(), entropy, rtol=1e-5, atol=0)
+    assert read.self_certainty[1, 2] == torch.inf
+
+
+@pytest.mark.parametrize("vocabulary", [2, 23, 64 * 60 + 17])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_statistics_agree_with_torch_distributions(vocabulary: int, dtype: torch.dtype) -> None:
     """In float64, whatever type the logits have: the sums are taken in float32; wide rows go another way."""
