@@ -140,7 +140,7 @@ class Confidence:
         import torch
 
         from estimators.decoding import StreamDecoder
-        from estimators.token_statistics import completion_statistics
+        from estimators.forward_passes import completion_statistics
 
         if not completion_ids:
             raise ValueError("completion_ids: empty, expected at least one token")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from estimators.token_statistics import check_tokens, left_padded
+from estimators.forward_passes import check_tokens, left_padded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from estimators.estimator import EXTRA_PASSES, Completions, Estimate, nothing
-from estimators.token_statistics import TokenStatistics, completion_statistics
+from estimators.forward_passes import completion_statistics
+from estimators.token_statistics import TokenStatistics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

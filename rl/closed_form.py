@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from estimators.token_statistics import model_logits
+from estimators.forward_passes import model_logits
 from rewards.completion import STATED
 from rewards.outcomes import Outcomes
 from rewards.rubric import Rubric

@@ -22,7 +22,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from estimators.token_statistics import TokenStatistics, hidden_statistics, logits_of, model_logits, token_statistics
+from estimators.forward_passes import logits_of, model_logits
+from estimators.token_statistics import TokenStatistics, hidden_statistics, token_statistics
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estimators import ESTIMATORS
 from estimators.estimator import LEVELS, PRIOR, TOKEN_STATISTICS, Completions, Estimator, read_by
-from estimators.token_statistics import TokenStatistics, completion_statistics
+from estimators.forward_passes import completion_statistics
+from estimators.token_statistics import TokenStatistics
 from rewards.completion import ParsedCompletion
 from rewards.markup import TAG_NAMES
 from rewards.template import AnswerTemplate

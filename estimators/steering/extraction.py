@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 
 from estimators.decoding import AS_WRITTEN, Tokenizer
 from estimators.estimator import Completions
+from estimators.forward_passes import left_padded, logits_of
 from estimators.online.thresholds import Identity
 from estimators.steering.control import Bounds
 from estimators.steering.vector import Definition, Position, SteeringVector
 from estimators.step_confidence import step_confidences, window_variances
-from estimators.token_statistics import hidden_statistics, left_padded, logits_of
+from estimators.token_statistics import hidden_statistics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -22,9 +22,10 @@ from estimators.estimator import (
     Estimator,
     read_by,
 )
+from estimators.forward_passes import completion_statistics
 from estimators.hidden_probe import HiddenProbe
 from estimators.hidden_states import HiddenStates, Identity, hidden_states
-from estimators.token_statistics import TokenStatistics, completion_statistics
+from estimators.token_statistics import TokenStatistics
 from experiments.errors import ConfigError
 from experiments.probe.generate import Generation, Policy
 from experiments.probe.measure import RANKED

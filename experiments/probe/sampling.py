@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from estimators.forward_passes import completion_statistics
 from estimators.online.adapters.generation import trial_answers
 from estimators.segmentation import StepSegmenter
-from estimators.token_statistics import completion_statistics
 from experiments.config.recipe import Recipe
 from experiments.errors import ConfigError
 from experiments.probe.checkpoint import open_checkpoint, probe_rows, sample_questions, sampled_rows

@@ -14,6 +14,7 @@ import torch
 
 from estimators import ESTIMATORS, recalibration
 from estimators.corpus_index import CorpusIndex, build_index
+from estimators.forward_passes import completion_statistics
 from estimators.group_confidence import GroupAccumulator, group_means
 from estimators.hidden_probe import fit_hidden_probe
 from estimators.hidden_states import HiddenStates, Identity
@@ -24,7 +25,7 @@ from estimators.online.thresholds import keeping
 from estimators.recorded import RecordedToken, recorded_statistics
 from estimators.segmentation import Placed
 from estimators.step_confidence import StepAccumulator, step_confidences
-from estimators.token_statistics import TokenStatistics, completion_statistics, token_statistics
+from estimators.token_statistics import TokenStatistics, token_statistics
 from tests.factories import make_completions, tiny_model
 
 OF_TOKENS = [name for name, kind in ESTIMATORS.items() if kind.needs <= {"token_statistics", "levels"}]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from estimators.forward_passes import completion_statistics, left_padded
 from estimators.online.adapters.generation import GenerationWatch, trial_answers
 from estimators.online.requests import Forcing, IdReading, Request, TextReading, distribution_confidence
 from estimators.online.sampling import Trace, cut, lowest_group
 from estimators.online.stopping import LowestGroup, Stop, TokenBudget, TrialExit
 from estimators.segmentation import StepRules
-from estimators.token_statistics import completion_statistics, left_padded
 from tests.factories import tiny_model
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 12, 13], [14, 15]]

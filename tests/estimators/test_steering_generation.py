@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from estimators.forward_passes import left_padded
 from estimators.online.thresholds import Identity
 from estimators.segmentation import StepRules, StepSegmenter, step_numbers
 from estimators.steering.control import Balance, Bounds, Constant
 from estimators.steering.extraction import read_steps, step_places
 from estimators.steering.generation import SteeredRequest, Steering, blocks
 from estimators.steering.vector import Definition, SteeringVector
-from estimators.token_statistics import left_padded
 from rewards.template import AnswerTemplate
 from tests.factories import character_tokenizer, make_completions, tiny_model
 

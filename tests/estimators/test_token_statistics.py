@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
+from estimators.forward_passes import completion_statistics
 from estimators.recorded import RecordedToken, recorded_statistics
-from estimators.token_statistics import completion_statistics, hidden_statistics, token_statistics
+from estimators.token_statistics import hidden_statistics, token_statistics
 from tests.factories import tiny_model
 
 VOCABULARY, PAD = 23, 0

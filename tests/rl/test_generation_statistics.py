@@ -16,8 +16,9 @@ from transformers import LlamaForCausalLM
 
 from estimators import ESTIMATORS
 from estimators.estimator import Completions
+from estimators.forward_passes import completion_statistics
 from estimators.recorded import RecordedToken, recorded_statistics
-from estimators.token_statistics import TokenStatistics, completion_statistics, token_statistics
+from estimators.token_statistics import TokenStatistics, token_statistics
 from rl.generation_statistics import GenerationStatistics
 from rl.signals import ESTIMATED
 from tests.factories import tiny_model

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import CohereConfig, Gemma2Config, GraniteConfig, LlamaConfig
 
-from estimators.token_statistics import model_logits
+from estimators.forward_passes import model_logits
 from rewards.scoring_rules import brier_scheme
 from rl.advantages import masked_moments
 from rl.losses import expected_reward_loss, explained_variance, level_entropy, value_loss

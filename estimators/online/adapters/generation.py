@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from estimators.forward_passes import left_padded
 from estimators.online.requests import Confidence, Forcing, Reading, Request, force
 from estimators.online.stopping import Rule, Stop
-from estimators.token_statistics import left_padded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
