@@ -38,10 +38,12 @@ def run(options: argparse.Namespace) -> int:
     from experiments.ablation.run import ablate
     from experiments.ablation.study import load_study
     from experiments.ablation.tables import edges_in_words, markdown_summary
+    from experiments.launch.jobs import check_request
 
     if options.jobs < 1:
         raise ConfigError(f"--jobs: {options.jobs} is below 1")
     request = _request(options.request)
+    check_request(options.cluster, request)
     study = load_study(options.study, options.overrides)
     out = options.out or Path("runs") / Path(options.study).stem
     if options.dry_run:

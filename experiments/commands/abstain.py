@@ -75,7 +75,12 @@ def _measure(options: argparse.Namespace) -> int:
     from experiments.routing.tiers import read_tiers
 
     settle_checkpoint(options)
-    if (options.checkpoint is None) == (options.records is None):
+    if options.checkpoint is not None and options.records is not None:
+        raise ConfigError(
+            f"abstain measure: {options.checkpoint} beside --records; a checkpoint has none, and further records need "
+            "a --records each"
+        )
+    if options.checkpoint is None and options.records is None:
         raise ConfigError("abstain measure: expected one of CHECKPOINT, --records FILE")
     if options.records is not None and (options.recipe or options.overrides):
         raise ConfigError("abstain measure: --recipe and key=value are for a checkpoint, not for --records")

@@ -36,14 +36,8 @@ _FOLLOW_S = 0.5
 _POLL_S = {"local": 0.1, "slurm": 5.0}
 
 
-def open_executor(cluster: str, request: Mapping[str, Any], folder: Path) -> Any:
-    """A submitit executor with a new folder in ``folder``. Raises ConfigError for what the cluster does not know.
-
-    ``request`` is what each job asks Slurm for, by submitit's names: ``timeout_min``, which it must name,
-    ``cpus_per_task``, ``gpus_per_node``, ``mem_gb``, and sbatch's options behind ``slurm_``.
-    """
-    import submitit
-
+def check_request(cluster: str, request: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what is asked of no cluster, lacks a time limit, or asks for more than one process."""
     if cluster == "local" and request:
         raise ConfigError(f"--request {next(iter(request))}: is asked of a cluster, add --cluster slurm")
     if cluster == "slurm":
@@ -54,6 +48,17 @@ def open_executor(cluster: str, request: Mapping[str, Any], folder: Path) -> Any
         for name in _ONE:
             if request.get(name, 1) not in (0, 1):
                 raise ConfigError(f"--request {name}: {request[name]!r} is not 1; a job is one process on one GPU")
+
+
+def open_executor(cluster: str, request: Mapping[str, Any], folder: Path) -> Any:
+    """A submitit executor with a new folder in ``folder``. Raises ConfigError for what the cluster does not know.
+
+    ``request`` is what each job asks Slurm for, by submitit's names: ``timeout_min``, which it must name,
+    ``cpus_per_task``, ``gpus_per_node``, ``mem_gb``, and sbatch's options behind ``slurm_``.
+    """
+    import submitit
+
+    check_request(cluster, request)
     folder.mkdir(parents=True, exist_ok=True)
     own = tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=folder)  # ids of local jobs may come again
     try:

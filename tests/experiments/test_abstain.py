@@ -220,5 +220,7 @@ def test_the_command_measures_records(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--word: is empty" in capsys.readouterr().err
     assert cli.main(["abstain", "measure", "--out", str(tmp_path)]) == 2
     assert "expected one of CHECKPOINT, --records FILE" in capsys.readouterr().err
+    assert cli.main(["abstain", "measure", "--records", str(path), str(other), "--out", str(tmp_path)]) == 2
+    assert "brier.parquet beside --records" in capsys.readouterr().err
     assert cli.main(["abstain", "options", "tiny-small", "--recipe", "rlvr", "--out", str(tmp_path)]) == 2
     assert "has no options" in capsys.readouterr().err

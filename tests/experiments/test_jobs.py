@@ -153,6 +153,7 @@ def test_slurm_is_the_same_call(slurm: Path, tmp_path: Path, monkeypatch: pytest
         (["--cluster", "slurm"], "--request timeout_min: is missing"),
         (["--cluster", "slurm", "--request", "timeout_min=1:30:00"], "'1:30:00' is not a whole number from 1"),
         (["--request", "gpus_per_node=1"], "--request gpus_per_node: is asked of a cluster, add --cluster slurm"),
+        (["--request", "gpus_per_node=1", "--dry-run"], "--request gpus_per_node: is asked of a cluster"),
         (["--request", "gpus"], "--request 'gpus': expected KEY=VALUE"),
     ],
 )

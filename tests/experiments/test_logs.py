@@ -146,6 +146,7 @@ def test_over_a_folder_a_choice_holds_where_there_is_one(tmp_path: Path) -> None
         ({"resps": [[["-1", "False"]]]}, ["line 2", "'resps'", "no confidence in an answer"]),
         ({"resps": "4"}, ["line 2", "'resps'", "expected a list of lists"]),
         ({"resps": [[["nan", "False"]], [["-1", "False"]]]}, ["line 2", "'resps'", "nan", "log-likelihood"]),
+        ({"doc_id": 0}, ["line 2", "'doc_id'", "0 again, as line 1"]),
         ({"acc": "yes"}, ["line 2", "'acc'", "'yes'", "expected a number"]),
     ],
 )

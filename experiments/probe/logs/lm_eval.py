@@ -48,6 +48,12 @@ def read_lm_eval(path: Path, metric: str | None, filter_name: str | None) -> Log
     filters = list(dict.fromkeys(str(row["filter"]) for row in rows))
     taken = chosen(filter_name, filters)
     kept = [(row, f"{path}, {place}") for row, place in zip(rows, places, strict=True) if str(row["filter"]) == taken]
+    first: dict[str, str] = {}
+    for row, where in kept:
+        before = first.setdefault(str(row["doc_id"]), where)
+        if before != where:
+            said = before.rpartition(", ")[2]
+            raise DataError(f"{where}, key 'doc_id': {row['doc_id']!r} again, as {said}; two runs in one file?")
     names = _metrics(*kept[0])
     measured = chosen(metric, names)
     samples = [_sample(row, where, measured, task) for row, where in kept]
