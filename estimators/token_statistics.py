@@ -174,7 +174,8 @@ def hidden_statistics(
         for first in range(0, len(tokens), rows):
             logits, chosen = logits_of(hidden[first : first + rows]), tokens[first : first + rows]
             if not parts:  # memory taken anew for each part costs a processor as much time as the work
-                scratch = torch.empty(2, min(part, len(logits)), logits.size(-1), device=logits.device)
+                shape = (2, min(part, len(logits)), logits.size(-1))
+                scratch = torch.empty(shape, dtype=torch.float32, device=logits.device)
             parts += [
                 _of_rows(logits[at : at + part], chosen[at : at + part], level_ids, top_k, scratch)
                 for at in range(0, len(chosen), part)
