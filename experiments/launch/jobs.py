@@ -154,7 +154,7 @@ def _in_job(function: Callable[[Task], None], task: Task, gpu: str | None, threa
     if threads is not None:
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(min(threads, torch.get_num_threads()))  # no more than OMP_NUM_THREADS allows
     try:
         function(task)
     except Exception as error:

@@ -74,6 +74,7 @@ def test_each_task_has_an_interpreter_of_its_own_and_so_many_run_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     executor = open_executor("local", {}, tmp_path / "jobs")
     tasks = [(tmp_path, f"task{number}") for number in range(3)]
     ended = list(run_jobs(executor, note, tasks, jobs=2))
@@ -84,6 +85,13 @@ def test_each_task_has_an_interpreter_of_its_own_and_so_many_run_at_a_time(
     assert len({*pids, str(os.getpid())}) == 4
     assert set(gpus) == {"3", "7"} and set(threads) == {str(max(1, (os.cpu_count() or 1) // 2))}
     assert float(starts[2]) > min(map(float, ends[:2])), "the third waits for a free place"
+
+
+def test_a_job_has_no_more_threads_than_the_environment_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    executor = open_executor("local", {}, tmp_path / "jobs")
+    assert list(run_jobs(executor, note, [(tmp_path, "task")], jobs=1)) == [((tmp_path, "task"), None)]
+    assert (tmp_path / "task").read_text().split()[-1] == "1"
 
 
 @pytest.mark.parametrize(
