@@ -33,6 +33,11 @@ def model_logits(head_outputs: torch.Tensor, config: PretrainedConfig) -> torch.
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
+def is_split(module: torch.nn.Module) -> bool:
+    """Whether ZeRO-3 has split weights of a module over the ranks; a rank has them while they are used alone."""
+    return any(not each.numel() for each in module.parameters())
+
+
 @contextmanager
 def logits_of(model: PreTrainedModel) -> Iterator[LogitsOf]:
     """Context manager: the function from a causal language model's hidden states to its logits, in float32.
@@ -40,12 +45,10 @@ def logits_of(model: PreTrainedModel) -> Iterator[LogitsOf]:
     Under ZeRO-3 the head's weights are gathered once for the whole context: calling the head would gather them once a
     chunk, and ranks may have different numbers of chunks.
     """
-    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-
     head: torch.nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     config, project = model.config.get_text_config(), cast(LogitsOf, head)
     with ExitStack() as gathered:
-        if is_deepspeed_zero3_enabled():  # type: ignore[no-untyped-call]
+        if is_split(head):
             import deepspeed
 
             gathered.enter_context(deepspeed.zero.GatheredParameters(list(head.parameters())))

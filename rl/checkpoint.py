@@ -129,14 +129,17 @@ def add_template_tokens(
 
 
 @contextmanager
-def whole_parameters(parameters: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Context manager: parameters that ZeRO-3 splits over the ranks are whole on each, and may be changed alike."""
+def whole_parameters(parameters: list[torch.nn.Parameter], *, changed: bool = True) -> Iterator[None]:
+    """Context manager: parameters that ZeRO-3 splits over the ranks are whole on each.
+
+    They may be changed, on every rank alike, where ``changed`` is true.
+    """
     if not is_deepspeed_zero3_enabled():
         yield
         return
     import deepspeed
 
-    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+    with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if changed else None):
         yield
 
 
@@ -210,7 +213,8 @@ def _dequantized(model: PreTrainedModel) -> PreTrainedModel:
         del config.quantization_config
     attention = model.config._attn_implementation
     plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype, attn_implementation=attention)
-    plain.load_state_dict(model.state_dict())
+    with whole_parameters(list(model.parameters()), changed=False), whole_parameters(list(plain.parameters())):
+        plain.load_state_dict(model.state_dict())
     plain.generation_config = model.generation_config
     return plain
 

@@ -200,8 +200,9 @@ class OwnAnswersTrainer(CalibratedSFTTrainer):
         if _internal_call or not isinstance(model, PeftModel):
             super().save_model(output_dir, _internal_call)
             return
-        if self.args.should_save:
-            merged = copy.deepcopy(model).merge_and_unload()
-            merged.save_pretrained(output_dir)
-            self.processing_class.save_pretrained(output_dir)
+        with whole_parameters(list(model.parameters()), changed=False):
+            if self.args.should_save:
+                merged = copy.deepcopy(model).merge_and_unload()
+                merged.save_pretrained(output_dir)
+                self.processing_class.save_pretrained(output_dir)
         self.accelerator.wait_for_everyone()

@@ -16,3 +16,10 @@ def reduce_through_gloo() -> None:
     import deepspeed.ops  # late: importing it early breaks vLLM
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def load_whole() -> None:
+    """Have what is loaded from here on whole: a training under ZeRO-3 splits also what is loaded behind it."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()

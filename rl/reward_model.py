@@ -20,7 +20,7 @@ from transformers import (
     set_seed,
 )
 
-from rl.checkpoint import check_finite, vocabulary_digest
+from rl.checkpoint import check_finite, vocabulary_digest, whole_parameters
 
 
 def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
@@ -32,14 +32,21 @@ def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
         policy.config.to_dict() | {"num_labels": 1, "id2label": {0: "preferred"}, "label2id": {"preferred": 0}}
     )
     config.pad_token_id = tokenizer.pad_token_id
-    set_seed(seed)
     try:
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=policy.dtype, attn_implementation=policy.config._attn_implementation
         )
     except ValueError as error:
         raise ValueError(f"model.path: a {config.model_type} makes no reward model") from error
-    getattr(model, model.base_model_prefix).load_state_dict(policy.base_model.state_dict())
+    trunk = getattr(model, model.base_model_prefix)
+    inside = set(map(id, trunk.parameters()))
+    set_seed(seed)
+    # Whole where ZeRO-3 has split them: of split weights neither would have anything to copy or to draw.
+    of_policy = whole_parameters(list(policy.base_model.parameters()), changed=False)
+    with of_policy, whole_parameters(list(model.parameters())), torch.no_grad():
+        trunk.load_state_dict(policy.base_model.state_dict())
+        for values in (each for each in model.parameters() if id(each) not in inside):
+            values.normal_(std=config.initializer_range)
     return model
 
 

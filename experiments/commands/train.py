@@ -71,7 +71,9 @@ def _say(recipe: Recipe, final: Path) -> None:
         return
     from experiments.commands.probe import probe
     from experiments.commands.terminal import print_metrics
+    from rl.deepspeed import load_whole
 
+    load_whole()
     print(f"{final} holds the trained policy")
     print_metrics(probe(out, checkpoint=str(final)))
     print(out / "report.html")

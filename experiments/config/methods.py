@@ -189,10 +189,13 @@ def _own_answers_trainer(recipe, arguments, model, tokenizer, dataset, verifier,
 def _dpo_trainer(recipe, arguments, model, tokenizer, dataset, verifier, callbacks, lora) -> Trainer:
     import copy
 
+    from rl.checkpoint import whole_parameters
     from rl.self_feedback import SelfFeedbackDPOTrainer
 
-    # TRL would load it once more by its name, which a GGUF file is not.
-    reference = None if lora is not None else copy.deepcopy(model)
+    reference = None
+    if lora is None:  # TRL would load it once more by its name, which a GGUF file is not
+        with whole_parameters(list(model.parameters()), changed=False):
+            reference = copy.deepcopy(model)
     shared = _shared(arguments, tokenizer, dataset, callbacks, lora)
     return SelfFeedbackDPOTrainer(model, ref_model=reference, **shared)
 

@@ -6,7 +6,8 @@ T of them written, L layers of width h, vocabulary V:
     activations    34 s b h (L without gradient checkpointing, else 1) + 2 s b h L   (arXiv 2205.05198, attention fused)
     logits         8 b T V: in bfloat16, their gradient, and float32 for the softmax
     vLLM           its share of the whole GPU, where it is beside the policy (vllm_mode colocate)
-    generation     else 4 s L k a completion, k the width of the keys, of those that a GPU writes at once
+    generation     else 4 s L k a completion, k the width of the keys, of those that a GPU writes at once; where the
+                   policy answers its questions first, whole weights and this
     reserve        2 GiB for the driver, the communication and what the allocator wastes
 
 Prompts count with ``task.max_prompt_tokens``, completions with ``max_completion_length``: the longest there are.
@@ -41,7 +42,7 @@ class Facts:
     shape: Shape
     origin: str
     trained: float
-    """Parameters trained: those of the adapters with LoRA."""
+    """Parameters trained: with LoRA those of the adapters, and the tables where tokens are added."""
     width: int
     """Bytes of a weight as it is loaded."""
     frozen_reference: bool
@@ -55,6 +56,8 @@ class Facts:
     vllm_share: float
     vllm: bool
     rollouts: bool
+    answered_at_once: int
+    """Questions that a GPU answers at once before the training; 0 where the policy answers none."""
     max_steps: int
 
     @property
@@ -66,19 +69,23 @@ def facts_of(recipe: Recipe) -> Facts:
     """Read a recipe's keys, TRL's defaults where it leaves them out. Raises ConfigError for an unknown size."""
     defaults = METHODS[recipe.method].configuration()
     rollouts = METHODS[recipe.method].rollouts
+    answers = METHODS[recipe.method].own_answers and not recipe.trainer.get("own_answers")
 
     def key(name: str) -> Any:
         return recipe.trainer.get(name, getattr(defaults, name, None))
 
     shape, origin = shape_of(recipe.model.path)
-    lora = recipe.model.lora
+    lora, trained = recipe.model.lora, shape.parameters
+    if lora is not None:
+        with_tables = METHODS[recipe.method].adds_marks and recipe.template.confidence == "token"
+        trained = shape.adapter(lora.get("r", 8)) + (shape.tables if with_tables else 0.0)
     micro = key("per_device_train_batch_size")
     accumulation = key("gradient_accumulation_steps")
     vllm = bool(key("use_vllm"))
     return Facts(
         shape=shape,
         origin=origin,
-        trained=shape.adapter(lora.get("r", 8)) if lora is not None else shape.parameters,
+        trained=trained,
         width=4 if recipe.model.dtype == "float32" else 2,
         frozen_reference=bool(rollouts and key("beta")) and lora is None,
         critic=METHODS[recipe.method].critic and key("value_model") == "separate",
@@ -91,6 +98,7 @@ def facts_of(recipe: Recipe) -> Facts:
         vllm_share=key("vllm_gpu_memory_utilization") if vllm and key("vllm_mode") == "colocate" else 0.0,
         vllm=vllm,
         rollouts=rollouts,
+        answered_at_once=key("answers_batch_size") if answers else 0,
         max_steps=key("max_steps"),
     )
 
@@ -100,17 +108,16 @@ def states(facts: Facts, launch: str, processes: int, per_node: int = 8) -> Memo
     kind = "ddp" if launch == ONE else launch
     extras: dict[str, Any] = {"per_node": per_node, "reference": facts.frozen_reference, "critic": facts.critic}
     whole = memory(facts.shape.parameters, kind, processes, **extras)
+    layerwise = facts.vllm or not facts.rollouts  # gathered to be sent, or nothing is generated
     if facts.trained < facts.shape.parameters:
         part = memory(max(facts.trained, 1.0), kind, processes, per_node=per_node)
         base = facts.shape.parameters * (2 if kind.startswith("zero") else facts.width)
-        layer = whole.largest_layer
+        layer, gathered = whole.largest_layer, 0.0 if layerwise else whole.generation
         base /= processes if kind.startswith("zero3") else 1
-        return Memory(
-            base + part.weights, part.gradients, part.master, part.adam, layer, 0.0, whole.generation, part.host
-        )
+        return Memory(base + part.weights, part.gradients, part.master, part.adam, layer, 0.0, gathered, part.host)
     if kind == "ddp" and facts.width == 2:  # no float32 copy: weights, gradients and Adam in bfloat16
         return Memory(whole.weights / 2, whole.gradients / 2, 0.0, whole.adam / 2, reference=whole.reference / 2)
-    if facts.vllm or not facts.rollouts:  # gathered a layer at a time, to be sent, or nothing is generated
+    if layerwise:
         return Memory(whole.weights, whole.gradients, whole.master, whole.adam, whole.largest_layer, whole.reference,
                       0.0, whole.host)  # fmt: skip
     return whole
@@ -127,6 +134,10 @@ def gpu_bytes(facts: Facts, launch: str, processes: int, gpu: float) -> dict[str
     if facts.rollouts and not facts.vllm:
         cache = 4.0 * facts.sequence * shape.layers * shape.key_value * facts.generated_at_once
     update, generation = activations + logits, cache + max(held.peak - held.update, 0.0)
+    if facts.answered_at_once:  # by whole weights, beside their split, before there is anything else
+        split = 2 * shape.parameters / processes if launch.startswith("zero3") else 0.0
+        cache = 4.0 * facts.sequence * shape.layers * shape.key_value * facts.answered_at_once
+        generation = facts.width * shape.parameters + split + cache - held.update
     parts = {
         "states": held.update,
         "activations": activations,

@@ -28,6 +28,13 @@ class Shape:
         ends = 4 * self.hidden + 2 * (self.hidden + self.key_value) + 3 * (self.hidden + self.intermediate)
         return float(rank * self.layers * ends)
 
+    @property
+    def tables(self) -> float:
+        """Parameters of the tables of the vocabulary: of both, or of the one where they are tied."""
+        layer = 2 * self.hidden * (self.hidden + self.key_value) + 3 * self.hidden * self.intermediate
+        table = float(self.vocabulary * self.hidden)
+        return min(max(self.parameters - self.layers * layer, table), 2 * table)
+
 
 KNOWN = {
     "smollm2-135m-instruct": Shape(0.1345e9, 30, 576, 1536, 192, 49152),
@@ -42,6 +49,7 @@ KNOWN = {
     "Qwen/Qwen3-8B": Shape(8.19e9, 36, 4096, 12288, 1024, 151936),
     "Qwen/Qwen3-32B": Shape(32.8e9, 64, 5120, 25600, 1024, 151936),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(7.62e9, 28, 3584, 18944, 512, 152064),
+    "meta-llama/Meta-Llama-3-8B": Shape(8.03e9, 32, 4096, 14336, 1024, 128256),
     "meta-llama/Llama-3.1-8B": Shape(8.03e9, 32, 4096, 14336, 1024, 128256),
     "meta-llama/Llama-3.1-70B": Shape(70.6e9, 80, 8192, 28672, 1024, 128256),
 }

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estimators.critic import KeptCritic
+from estimators.forward_passes import is_split
 from estimators.metrics.cost import flops
 from experiments.probe.records import from_completions
 from rewards.template import AnswerTemplate
@@ -139,6 +140,7 @@ def _generate(
                     repetition_penalty=1.0,  # chat models bring their own, which is not how they were trained here
                     pad_token_id=pad,
                     eos_token_id=list(policy.end_ids),
+                    synced_gpus=is_split(policy.model),  # ranks with whole weights do not wait for each other
                     **(hooks.arguments() if hooks is not None else {}),
                 )
             if hooks is not None:

@@ -18,7 +18,6 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from estimators.estimator import Estimator
 from experiments.config.recipe import Recipe
@@ -28,7 +27,7 @@ from experiments.probe.generate import Generation, Policy, first_tokens, generat
 from experiments.probe.samples import voting_names
 from experiments.probe.tables import read_table
 from rewards.verifiers.verifier import Verifier
-from rl.checkpoint import vocabulary_digest
+from rl.checkpoint import vocabulary_digest, whole_parameters
 from rl.files import replacing
 from rl.monitoring.progress import tell
 
@@ -45,8 +44,8 @@ def own_answers(
     """The judged answers that a run in the folder ``out`` trains on: read where they are there, else written.
 
     ``arguments`` are a :class:`rl.own_answers_config.OwnAnswersConfig`; ``estimator`` gives the column ``confidence``,
-    0 where it has no value. Every rank answers its share of the questions and has all answers in the end. Raises
-    ConfigError for a file of answers that cannot be used.
+    0 where it has no value. Every rank answers its share of the questions, with whole weights where ZeRO-3 has split
+    them, and has all answers in the end. Raises ConfigError for a file of answers that cannot be used.
     """
     if arguments.own_answers is not None:
         return _checked(Path(arguments.own_answers), policy, need_confidence=estimator is not None)
@@ -62,7 +61,9 @@ def own_answers(
         if not _there(part):
             share = list(enumerate(rows[first : first + asked]))[state.process_index :: state.num_processes]
             seed = arguments.seed + 1000 * number + state.process_index
-            written = _answer(recipe, arguments, policy, verifier, [row for _, row in share], branches, seed, estimator)
+            asked_rows = [row for _, row in share]
+            with whole_parameters(list(policy.model.parameters()), changed=False):
+                written = _answer(recipe, arguments, policy, verifier, asked_rows, branches, seed, estimator)
             per = arguments.answers_per_question
             numbered = [(share[place // per][0], place, each) for place, each in enumerate(written)]
             gathered = gather_object(numbered) if state.num_processes > 1 else numbered
@@ -172,11 +173,6 @@ def _judged(
 def check_own_answers(arguments: Any) -> None:
     """Raise ConfigError, before a model loads, for a file of answers that is not there or lacks a column."""
     if arguments.own_answers is None:
-        if is_deepspeed_zero3_enabled():
-            raise ConfigError(
-                "trainer.own_answers: missing; with weights split over ranks (ZeRO-3) the policy does not answer its "
-                "questions, run the recipe without it until own_answers.parquet is there, and name that file here"
-            )
         return
     try:
         read_table(arguments.own_answers).require(NEEDED, ())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
+from experiments.config.methods import METHODS
 from experiments.config.models import lora_config
 from experiments.config.recipe import load_recipe, recipe_names
 from experiments.config.trainer import check_batch
@@ -28,7 +29,7 @@ LAUNCH = {
 }  # fmt: skip
 """Size -> the launch that its recipes are for, its GPUs, and GiB of one of them."""
 SIZED = [name for name in recipe_names() if "/" in name]
-METHODS = {
+EVERYWHERE = {
     "rlvr",
     "rlcr",
     "rlcr_segment",
@@ -40,13 +41,13 @@ METHODS = {
     "truthrl",
     "intuitor",
 }
-METHODS |= {"rlpr", "rlsf"}
+EVERYWHERE |= {"rlpr", "rlsf", "self_ref"}
 
 
 def test_every_method_is_there_in_every_size() -> None:
     for size in LAUNCH:
         there = {name.partition("/")[2] for name in SIZED if name.startswith(f"{size}/")}
-        assert there >= ({"rlcr", "candor"} if size == "0.5b" else METHODS)
+        assert there >= ({"rlcr", "candor"} if size == "0.5b" else EVERYWHERE)
 
 
 @pytest.mark.parametrize("name", SIZED)
@@ -61,7 +62,7 @@ def test_a_recipe_fits_the_launch_that_it_is_for(name: str) -> None:
     assert text.startswith("# ") and len(text.splitlines()) <= 40
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(EVERYWHERE))
 def test_a_step_has_as_many_completions_on_four_nodes_as_on_one(method: str) -> None:
     one, four = (facts_of(load_recipe(f"{size}/{method}")) for size in ("7b", "32b"))
     assert one.micro * one.steps_per_update * 8 == four.micro * four.steps_per_update * 32
@@ -113,7 +114,7 @@ def shrunk(tmp_path: Path) -> Any:
             for split, each in lines.items():
                 (data / f"{split}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in each))
         own = ["trainer.use_cpu=true", "trainer.bf16=false", "task.train_size=null"]
-        own += [] if recipe.method == "sft" else ["trainer.use_vllm=false"]
+        own += ["trainer.use_vllm=false"] if METHODS[recipe.method].rollouts else []
         return [*own, f"task.path={data}", f"model.path={folder}", "trainer.max_steps=1", "trainer.save_steps=1"]
 
     return write
@@ -121,10 +122,13 @@ def shrunk(tmp_path: Path) -> Any:
 
 def built(name: str, overrides: list[str], out: Path) -> Any:
     """The trainer of a recipe, as a run builds it."""
+    from datasets import Dataset
+
     from experiments.config.models import open_weights
+    from experiments.probe.self_training import PREPARATIONS
     from experiments.train import build_trainer, run_arguments, training_set
 
-    if load_recipe(name, overrides).method != "sft":
+    if METHODS[load_recipe(name, overrides).method].rollouts:
         group = load_recipe(name, overrides).trainer.get("num_generations", 1)
         overrides = [*overrides, f"trainer.per_device_train_batch_size={max(group, 2)}",
                      "trainer.gradient_accumulation_steps=1", "trainer.steps_per_generation=1"]  # fmt: skip
@@ -132,6 +136,9 @@ def built(name: str, overrides: list[str], out: Path) -> Any:
     arguments = run_arguments(recipe, out)
     dataset = training_set(recipe, arguments.seed)
     model, tokenizer = open_weights(recipe, recipe.model.path, "model.path")
+    if recipe.method in PREPARATIONS:  # a random policy answers nothing that could be learnt
+        PREPARATIONS[recipe.method].ready(recipe, model, tokenizer)
+        dataset = Dataset.from_list([PREPARATIONS[recipe.method].example] * 4)
     with recipe.task.open_verifier() as verifier:
         return recipe, build_trainer(recipe, arguments, model, tokenizer, dataset, verifier)
 
@@ -179,7 +186,8 @@ def facts(**changes: Any) -> Facts:
         "shape": shape, "origin": "", "trained": shape.parameters, "width": 2, "frozen_reference": False,
         "critic": False,
         "micro": 2, "prompt": 100, "completion": 1000, "checkpointing": True, "steps_per_update": 4,
-        "generated_at_once": 8, "vllm_share": 0.0, "vllm": False, "rollouts": True, "max_steps": 10,
+        "generated_at_once": 8, "vllm_share": 0.0, "vllm": False, "rollouts": True, "answered_at_once": 0,
+        "max_steps": 10,
     }  # fmt: skip
     return Facts(**{**usual, **changes})
 

@@ -267,9 +267,10 @@ def test_under_zero_2_the_other_methods_go_on_as_if_they_had_not_stopped(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("launch", ["cpu2", "zero3"])
 @pytest.mark.parametrize("method", ["self_ref", "recalibrate", "rlsf_dpo", "rlsf_reward"])
 def test_two_ranks_share_the_questions_and_learn_what_one_process_learns(
-    method: str, write_recipe: Callable[..., Path], start: Any, tmp_path: Path
+    method: str, launch: str, write_recipe: Callable[..., Path], start: Any, tmp_path: Path
 ) -> None:
     rounds = {"rounds": 2} if method == "rlsf_dpo" else {}
     sections: dict[str, Any] = {"task": {"train_size": 60}}
@@ -283,7 +284,7 @@ def test_two_ranks_share_the_questions_and_learn_what_one_process_learns(
     # What is sampled depends on the number of processes: it is answered once.
     given = {"own_answers": str(tmp_path / "one" / "own_answers.parquet")} if method == "recalibrate" else {}
     two = write_recipe(method, **sections, trainer={**rounds, **given, "per_device_train_batch_size": 4})
-    for recipe, out, more in ((one, "one", ()), (two, "two", ("--launch", "cpu2"))):
+    for recipe, out, more in ((one, "one", ()), (two, "two", ("--launch", launch, "--num-processes", 2))):
         process = start("experiments", "train", recipe, "--out", out, *more)
         assert process.wait(280) == 0, (tmp_path / "err").read_text()[-4000:]
     for folder in ("round-1", "round-2") if rounds else (".",):
