@@ -212,6 +212,32 @@ def test_a_dry_run_says_what_a_study_takes_and_runs_nothing(
     assert found.disk == 10 * parameters * (2 * 12 + 4), "two checkpoints with their optimizer, and the final weights"
 
 
+@pytest.mark.parametrize("every", [2, 3])
+def test_the_disk_of_adapters_is_theirs_and_the_last_step_has_a_checkpoint(
+    every: int, recipe: str, tmp_path: Path
+) -> None:
+    """Of 4 steps, every second or every third, two checkpoints are left; by hand, adapters of rank 2 and of rank 4."""
+    study = write(
+        tmp_path / "study.yaml",
+        variants={"whole": {"recipe": recipe}, "adapted": {"recipe": recipe, "set": {"model.lora": {}}}},
+        cross={"model.lora.r": [2, 4]},
+        seeds=[0],
+        every=every,
+    )
+    shape = shape_of(load_recipe(recipe).model.path)[0]
+    found = plan(load_study(study), tmp_path / "out")
+    assert found.disk == 2 * (shape.adapter(2) + shape.adapter(4)) * 4 * (2 * 3 + 1)
+
+
+def test_a_separate_critic_lies_beside_each_checkpoint_and_steps_may_be_unknown(tmp_path: Path) -> None:
+    sections: dict[str, Any] = {"variants": {"a": {"recipe": "candor_ppo"}}, "seeds": [0], "every": 100}
+    one = plan(load_study(write(tmp_path / "a.yaml", **sections)), tmp_path).disk
+    two = plan(load_study(write(tmp_path / "b.yaml", **sections, set={"trainer.value_model": "separate"})), tmp_path)
+    assert one is not None and two.disk == 2 * one
+    unknown = plan(load_study(write(tmp_path / "c.yaml", **sections, set={"trainer.max_steps": -1})), tmp_path)
+    assert unknown.disk is None and "the number of its steps" in in_words(unknown)
+
+
 @pytest.mark.parametrize("name", study_names())
 def test_every_shipped_study_can_be_planned(name: str) -> None:
     study = load_study(name, ["probe.size=20", "probe.escalate_to=null"])
