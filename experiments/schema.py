@@ -1,8 +1,8 @@
 """What a YAML file holds, checked by pydantic against dataclasses.
 
 Every error is one line that names the key, the value, what is allowed and the nearest right name. The check is strict,
-since YAML has types of its own, but for two readings of YAML 1.1 that nobody means: it takes ``1e-6`` for text and the
-word no, which is among the strategies of transformers, for false.
+since YAML has types of its own, but for two readings of YAML 1.1 that nobody means: it takes ``1e-6``, a number here
+as in YAML 1.2, for text, and the word no, which is among the strategies of transformers, for false.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import operator
+import re
 import reprlib
 import types
 import typing
@@ -37,11 +38,19 @@ AtLeastOne = Annotated[int, Field(ge=1)]
 AtLeastZero = Annotated[int, Field(ge=0)]
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads plain values alone, and ``1e-6`` as a number."""
+
+
+_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
 def parse_yaml(text: str, where: str) -> Any:
     """The plain value that a YAML text holds. Raises ConfigError, naming ``where``, for what is not YAML or too deep.
 
-    >>> parse_yaml("{learning_rate: 0.5, save_strategy: steps}", "mine.yaml")
-    {'learning_rate': 0.5, 'save_strategy': 'steps'}
+    >>> parse_yaml("{learning_rate: 1e-4, save_strategy: steps}", "mine.yaml")
+    {'learning_rate': 0.0001, 'save_strategy': 'steps'}
     """
     try:
         depth = 0
@@ -49,7 +58,7 @@ def parse_yaml(text: str, where: str) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ConfigError(f"{where}: nested more than {DEEPEST} deep")
-        return yaml.safe_load(text)
+        return _Loader(text).get_single_data()
     except ConfigError:
         raise
     except (yaml.YAMLError, ValueError) as error:

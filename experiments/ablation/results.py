@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.ablation.study import REWARD, Run, Study
+from experiments.ablation.planned import Run
+from experiments.ablation.study import REWARD, Study
 from experiments.report.glossary import METRICS
 from rl.files import replacing
 

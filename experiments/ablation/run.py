@@ -20,9 +20,10 @@ from typing import Any
 import pandas as pd
 
 from experiments.ablation.page import write_page
+from experiments.ablation.planned import FAILURE, MEASURES, Run, measured_by
 from experiments.ablation.plots import save_curves
 from experiments.ablation.results import chosen_setting, write_results
-from experiments.ablation.study import FAILURE, MEASURED, MEASURES, Run, Study, measured_by, planned_run
+from experiments.ablation.study import MEASURED, Study, planned_run
 from experiments.ablation.summary import SHOWN, summarize
 from experiments.ablation.tables import markdown_summary
 from experiments.ablation.trackers import publish, tracked_as, trackers_of

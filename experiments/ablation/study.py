@@ -10,8 +10,6 @@ to, and ``every`` how many steps a checkpoint is measured. Every dotted key of a
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -20,7 +18,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from experiments.config.recipe import SUFFIXES, Recipe, load_recipe
+from experiments.ablation.planned import Run, check_checkpoints, check_measuring, measured_by
+from experiments.ablation.settings import Edge, combinations, edges_of, in_a_name, leaves, undone
+from experiments.config.recipe import SUFFIXES
 from experiments.config.trainer import check_batch
 from experiments.errors import ConfigError
 from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, read_yaml
@@ -30,12 +30,10 @@ MEASURED = ("accuracy", "brier", "ece", "auroc")
 REWARD = "accuracy_less_brier"
 """RLCR's reward without its format: safe to choose by, as no answer that is wrong on purpose earns by it. By the Brier
 score or the ECE alone, a setting that unlearns to answer, and says so, is best."""
-CURVE_SIZE = 1000
-"""Validation questions at each measured checkpoint, where ``select.size`` does not say otherwise."""
-MEASURES, FAILURE = "measures.json", "failure.json"
 RESERVED = {"trainer.seed", "trainer.data_seed", "trainer.save_steps", "trainer.save_total_limit"}
-_LONGEST = 40
-"""Characters of a value in the name of a folder."""
+_SET_BY_STUDY = "is set by the study itself, from seeds and every"
+RESULTS = ("results.parquet", "summary.json", "summary.md", "report.html", "curves.svg", "curves.png")
+"""What a study leaves beside the folders of its variants; other files there have names that begin with a dot."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +55,6 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Edge:
-    """A chosen value at the end of the values that were tried: a better one may lie beyond."""
-
-    key: str
-    value: float
-    end: str
-    """``lowest`` or ``highest``."""
-
-
-@dataclass(frozen=True)
 class Study:
     """What is compared; see the module's docstring. Raises ConfigError for what cannot be run."""
 
@@ -85,20 +73,22 @@ class Study:
         if not self.variants or not self.seeds:
             raise ConfigError("study: needs at least one entry in variants and one in seeds")
         for name in self.variants:
-            if not re.fullmatch(r"[\w.-]+", str(name)):
-                raise ConfigError(f"study.variants.{name}: a variant names a folder, use letters, digits, _ . and -")
+            if not re.fullmatch(r"[\w-][\w.-]*", str(name)):
+                said = "a variant names a folder, use letters, digits, _ . and -, and no . first"
+                raise ConfigError(f"study.variants.{name}: {said}")
+            if name in RESULTS:
+                raise ConfigError(f"study.variants.{name}: a file of the study's results has this name")
         for section, values in (("grid", self.grid), ("cross", self.cross)):
             for key, tried in values.items() if isinstance(values, dict) else ():
                 if not isinstance(tried, list) or not tried:
                     raise ConfigError(f"study.{section}.{key}: {tried!r} is not a list of values to try")
+        for section, settings in (("grid", self.settings()), ("cross", combinations(self.cross))):
+            names = [in_a_name(each) for each in settings]
+            if twice := [each for each in names if names.count(each) > 1]:
+                raise ConfigError(f"study.{section}: {twice[0]} stands twice")
+        self._check_keys()
         if self.cross:
             object.__setattr__(self, "variants", self._crossed())
-        for where, values in self._places():
-            for key in RESERVED & values.keys():
-                raise ConfigError(f"study.{where}.{key}: is set by the study itself, from seeds and every")
-        tried_names = [in_a_name(each) for each in self.settings()]
-        if twice := [each for each in tried_names if tried_names.count(each) > 1]:
-            raise ConfigError(f"study.grid: {twice[0]} stands twice")
         one_of("study.select.metric", self.select.metric, (REWARD, *MEASURED))
         self._check_seeds()
         if self.baseline is not None:
@@ -107,13 +97,32 @@ class Study:
     def _crossed(self) -> dict[str, Variant]:
         combined = {}
         for name, variant in self.variants.items():
-            for levels in _combinations(self.cross):
+            for levels in combinations(self.cross):
                 combined[f"{name}-{in_a_name(levels)}"] = Variant(variant.recipe, {**variant.set, **levels})
         return combined
 
-    def _places(self) -> list[tuple[str, dict[str, Any]]]:
-        places = [("set", self.set), *((f"variants.{name}.set", each.set) for name, each in self.variants.items())]
-        return places + [("grid", setting) for setting in self.settings()]
+    def _check_keys(self) -> None:
+        """Raise ConfigError for keys that a study sets itself, and for values that another part would undo.
+
+        A variant may have another value than ``set``, which is for those that have none, and so may some settings.
+        """
+        parts = {"set": [self.set], **{f"variants.{name}.set": [each.set] for name, each in self.variants.items()}}
+        parts |= {"cross": combinations(self.cross), "grid": self.settings()}
+        for where, settings in parts.items():
+            for setting in settings:
+                if own := RESERVED & {key for key, _ in leaves(setting)}:
+                    raise ConfigError(f"study.{where}.{min(own)}: {_SET_BY_STUDY}")
+                for place, key in enumerate(setting):
+                    if lost := undone(dict(list(setting.items())[:place]), [key]):
+                        raise ConfigError(f"study.{where}.{lost}: {key}, which stands after it, undoes it")
+        for later in ("cross", "grid"):
+            for where in list(parts)[: list(parts).index(later)]:
+                lost = [undone(first, then) for first in parts[where] for then in parts[later]]
+                if any(lost) if where != "set" else all(lost):
+                    key = next(filter(None, lost))
+                    raise ConfigError(
+                        f"study.{where}.{key}: {later} has values of its own for it; leave one of them out"
+                    )
 
     def _check_seeds(self) -> None:
         several = len(self.settings()) > 1
@@ -140,90 +149,11 @@ class Study:
         """Every setting of the grid, in its order; one, empty, for an empty grid."""
         if isinstance(self.grid, list):
             return self.grid or [{}]
-        return _combinations(self.grid)
+        return combinations(self.grid)
 
     def edges(self, setting: dict[str, Any]) -> list[Edge]:
         """The values of a chosen setting that are the lowest or the highest of several numbers that were tried."""
-        found = []
-        for key, value in setting.items():
-            tried = [each[key] for each in self.settings() if key in each]
-            if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in tried):
-                continue
-            if min(tried) < max(tried) and value in (min(tried), max(tried)):
-                found.append(Edge(key, value, "lowest" if value == min(tried) else "highest"))
-        return found
-
-
-def _combinations(values: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
-
-
-def in_a_name(setting: dict[str, Any]) -> str:
-    """A setting as the name of a folder: the last part of each key and its value, or the whole key where two share it.
-
-    >>> in_a_name({"trainer.learning_rate": 1e-4, "trainer.credit": "segment"})
-    'learning_rate=0.0001-credit=segment'
-    """
-    last = [key.rpartition(".")[2] for key in setting]
-    parts = []
-    for short, (key, value) in zip(last, setting.items(), strict=True):
-        text = value if isinstance(value, str) else json.dumps(value)
-        fit = re.sub(r"[^\w.+-]", "_", text)[:_LONGEST]
-        if fit != text:  # so that two values never share a name
-            fit += "-" + hashlib.sha256(text.encode()).hexdigest()[:6]
-        parts.append(f"{short if last.count(short) == 1 else key}={fit}")
-    return "-".join(parts)
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training of a study and where it is."""
-
-    study: str
-    variant: str
-    setting: dict[str, Any]
-    seed: int
-    recipe: str
-    overrides: tuple[str, ...]
-    folder: Path
-    curve_size: int | None = None
-    """Validation questions at each checkpoint, None for ``CURVE_SIZE`` but no more than the probe has."""
-
-    @property
-    def measures(self) -> list[dict[str, Any]]:
-        """One entry a measured checkpoint, by step, then one for each way to read the final policy's confidence.
-
-        The first of these has the ``method`` of those before it, the recipe's.
-        """
-        return json.loads((self.folder / MEASURES).read_text(encoding="utf-8"))
-
-    @property
-    def curve(self) -> list[dict[str, Any]]:
-        """The entries of the checkpoints, by step."""
-        return self._own()[:-1]
-
-    @property
-    def final(self) -> dict[str, dict[str, Any]]:
-        """Method -> the entry of the final policy, with ``split`` test, the recipe's method first."""
-        measures = self.measures
-        return {entry["method"]: entry for entry in measures[measures.index(self._own()[-1]) :]}
-
-    def _own(self) -> list[dict[str, Any]]:
-        measures = self.measures
-        return [entry for entry in measures if entry["method"] == measures[0]["method"]]
-
-    @property
-    def done(self) -> bool:
-        """Whether it has been trained and measured, on as many questions as the study asks now."""
-        if not (self.folder / MEASURES).exists():
-            return False
-        return self.curve_size is None or self.measures[0].get("size") == self.curve_size
-
-    @property
-    def failure(self) -> str | None:
-        """Why it failed when it was last tried, None where it has not."""
-        kept = self.folder / FAILURE
-        return json.loads(kept.read_text(encoding="utf-8"))["error"] if kept.exists() else None
+        return edges_of(setting, self.settings())
 
 
 def study_names() -> list[str]:
@@ -233,7 +163,10 @@ def study_names() -> list[str]:
 
 
 def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
-    """A shipped study or a YAML file; ``overrides`` are recipe keys set in every variant. Raises ConfigError."""
+    """A shipped study or a YAML file; ``overrides`` are recipe keys set in every variant.
+
+    Raises ConfigError, for an override too whose value a variant or the grid would undo.
+    """
     path = Path(name)
     if path.suffix not in SUFFIXES:
         if name not in study_names():
@@ -243,12 +176,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
     named = {"name": path.stem, **source} if isinstance(source, dict) else source
     study: Study = from_mapping(Study, named, "study")
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE")
-        if key in RESERVED:
-            raise ConfigError(f"override {override!r}: is set by the study itself, from seeds and every")
-        study.set[key] = parse_yaml(value, f"override {override!r}")
+        _override(study, override)
     known: set[str] = set()
     for variant in study.variants:  # every recipe is checked before the first one is trained
         for setting in study.settings():
@@ -256,6 +184,7 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
                 on_test, on_validation = measured_by(planned_run(study, variant, setting, seed, Path()))
                 if study.select.seeds and on_validation.probe.split != "validation":
                     raise ConfigError(f"study.grid: the task of {variant} has no validation questions to choose by")
+                check_checkpoints(on_test, variant)
                 check_batch(on_test.trainer, on_test.method)
                 for recipe in (on_test, on_validation):
                     asked = json.dumps([recipe.source.get("task"), recipe.source.get("probe")], default=str)
@@ -263,6 +192,22 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Study:
                         check_measuring(recipe)
                     known.add(asked)
     return study
+
+
+def _override(study: Study, override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r}: expected SECTION.KEY=VALUE")
+    asked = {key: parse_yaml(value, f"override {override!r}")}
+    if RESERVED & {each for each, _ in leaves(asked)}:
+        raise ConfigError(f"override {override!r}: {_SET_BY_STUDY}")
+    parts = [(f"variant {name}", variant.set) for name, variant in study.variants.items()]
+    parts += [("the grid", setting) for setting in study.settings()]
+    for where, values in parts:
+        if lost := undone(asked, values):
+            raise ConfigError(f"override {override!r}: {where} has a value of its own for {lost}; change the study")
+    study.set.pop(key, None)
+    study.set[key] = asked[key]
 
 
 def planned_run(study: Study, variant: str, setting: dict[str, Any], seed: int, out: Path) -> Run:
@@ -276,25 +221,3 @@ def planned_run(study: Study, variant: str, setting: dict[str, Any], seed: int, 
     folder = out / variant / (in_a_name(setting) or "only") / f"seed-{seed}"
     size = study.select.size if seed in study.select.seeds else None
     return Run(study.name, variant, setting, seed, chosen.recipe, overrides, folder, size)
-
-
-def measured_by(run: Run) -> tuple[Recipe, Recipe]:
-    """The recipe of a run, and the same for checkpoints on the way.
-
-    Those are asked fewer questions, of the validation split, and no map is fitted to their confidences.
-    """
-    on_test = load_recipe(run.recipe, run.overrides)
-    validation = "validation" if "validation" in on_test.task.splits else on_test.probe.split
-    size = run.curve_size or min(CURVE_SIZE, on_test.probe.size)
-    on_the_way = [f"probe.split={validation}", f"probe.size={size}", "probe.recalibrate=null"]
-    return on_test, load_recipe(run.recipe, [*run.overrides, *on_the_way])
-
-
-def check_measuring(recipe: Recipe) -> None:
-    """Raise ConfigError where the probe of a recipe cannot be made, before anything is trained."""
-    from experiments.probe.checkpoint import probe_rows
-    from experiments.routing.large import check_large
-
-    recipe.task.require_binary()
-    probe_rows(recipe)
-    check_large(recipe)

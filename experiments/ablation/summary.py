@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from estimators.metrics.resampling import student
-from experiments.ablation.study import MEASURED, Run, Study
+from experiments.ablation.planned import Run
+from experiments.ablation.study import MEASURED, Study
 
 ROUTED = "escalation_rate_to_parity"
 """Measured of the final policies too, where the recipe names a model to escalate to."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.ablation.planned import Run
 from experiments.ablation.plots import trade_figure
-from experiments.ablation.study import Run
 from experiments.ablation.summary import ROUTED
 from experiments.ablation.tables import setting_in_words, shown_metrics
 from experiments.config.recipe import Recipe

@@ -18,7 +18,12 @@ HELP = "compare variants of a recipe over settings and seeds"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Give the verb its options."""
     parser.add_argument("study", metavar="STUDY", help="a shipped study, such as terms, or a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys set in every variant")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="recipe keys set in every variant, none that a variant or the grid sets",
+    )
     parser.add_argument("--out", type=Path, help="folder (default runs/STUDY); finished runs in it are kept")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="say how many runs, hours and disk, and run nothing")

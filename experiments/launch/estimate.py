@@ -16,7 +16,7 @@ Prompts count with ``task.max_prompt_tokens``, completions with ``max_completion
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.config.methods import METHODS
@@ -59,6 +59,8 @@ class Facts:
     answered_at_once: int
     """Questions that a GPU answers at once before the training; 0 where the policy answers none."""
     max_steps: int
+    num_iterations: int = 1
+    """Times that a completion is trained on."""
 
     @property
     def sequence(self) -> int:
@@ -100,27 +102,44 @@ def facts_of(recipe: Recipe) -> Facts:
         rollouts=rollouts,
         answered_at_once=key("answers_batch_size") if answers else 0,
         max_steps=key("max_steps"),
+        num_iterations=key("num_iterations") or 1,
     )
 
 
 def states(facts: Facts, launch: str, processes: int, per_node: int = 8) -> Memory:
-    """Model states of a GPU; with adapters the base stands frozen beside what is trained."""
+    """Model states of a GPU; with adapters the base stands frozen beside them, and a separate critic, trained whole."""
     kind = "ddp" if launch == ONE else launch
     extras: dict[str, Any] = {"per_node": per_node, "reference": facts.frozen_reference, "critic": facts.critic}
-    whole = memory(facts.shape.parameters, kind, processes, **extras)
-    layerwise = facts.vllm or not facts.rollouts  # gathered to be sent, or nothing is generated
-    if facts.trained < facts.shape.parameters:
-        part = memory(max(facts.trained, 1.0), kind, processes, per_node=per_node)
-        base = facts.shape.parameters * (2 if kind.startswith("zero") else facts.width)
-        layer, gathered = whole.largest_layer, 0.0 if layerwise else whole.generation
-        base /= processes if kind.startswith("zero3") else 1
-        return Memory(base + part.weights, part.gradients, part.master, part.adam, layer, 0.0, gathered, part.host)
+    whole = _whole(facts, kind, processes, **extras)
+    if facts.vllm or not facts.rollouts:  # gathered to be sent a layer at a time, or nothing is generated
+        whole = replace(whole, generation=0.0)
+    if facts.trained == facts.shape.parameters:
+        return whole
+    part = memory(max(facts.trained, 1.0), kind, processes, per_node=per_node)
+    critic = _whole(facts, kind, processes, per_node=per_node) if facts.critic else Memory()
+    base, offloaded = facts.shape.parameters * (2 if kind.startswith("zero") else facts.width), 0.0
+    if kind == "zero3_offload":
+        base, offloaded = 0.0, base / -(-processes // per_node)
+    elif kind == "zero3":
+        base /= processes
+    return Memory(
+        weights=base + part.weights + critic.weights,
+        gradients=part.gradients + critic.gradients,
+        master=part.master + critic.master,
+        adam=part.adam + critic.adam,
+        largest_layer=whole.largest_layer,
+        generation=whole.generation,
+        host=offloaded + part.host + critic.host,
+    )
+
+
+def _whole(facts: Facts, kind: str, processes: int, **extras: Any) -> Memory:
+    """States of a model that is trained whole, and of those beside it."""
+    found = memory(facts.shape.parameters, kind, processes, **extras)
     if kind == "ddp" and facts.width == 2:  # no float32 copy: weights, gradients and Adam in bfloat16
-        return Memory(whole.weights / 2, whole.gradients / 2, 0.0, whole.adam / 2, reference=whole.reference / 2)
-    if layerwise:
-        return Memory(whole.weights, whole.gradients, whole.master, whole.adam, whole.largest_layer, whole.reference,
-                      0.0, whole.host)  # fmt: skip
-    return whole
+        parts = ("weights", "gradients", "adam", "reference")
+        return replace(found, **{name: getattr(found, name) / 2 for name in parts})
+    return found
 
 
 def gpu_bytes(facts: Facts, launch: str, processes: int, gpu: float) -> dict[str, float]:
@@ -152,14 +171,16 @@ def gpu_bytes(facts: Facts, launch: str, processes: int, gpu: float) -> dict[str
 def hours(facts: Facts, processes: int) -> tuple[float, float]:
     """Hours of the updates and of the generation on H100s, every text as long as it may be.
 
-    Raises ConfigError where the recipe does not say how many steps there are.
+    A rollout serves ``steps_per_generation`` x ``num_iterations`` micro-batches, and is scored once. Raises
+    ConfigError where the recipe does not say how many steps there are.
     """
     if facts.max_steps < 1:
         raise ConfigError("trainer.max_steps: missing; the hours of a run are those of its steps")
     completions = facts.micro * facts.steps_per_update * processes
-    passes = 8.0 + 2.0 * facts.frozen_reference + 2.0 * facts.vllm
+    passes = 8.0 * (1 + facts.critic) + (2.0 * facts.frozen_reference + 2.0 * facts.vllm) / facts.num_iterations
     update = update_seconds(facts.shape.parameters, completions * facts.sequence, processes, passes=passes)
-    turns = facts.steps_per_update * facts.micro / facts.generated_at_once if facts.rollouts else 0.0
+    served = facts.generated_at_once * facts.num_iterations
+    turns = facts.steps_per_update * facts.micro / served if facts.rollouts else 0.0
     return facts.max_steps * update / 3600, (
         facts.max_steps * turns * generation_seconds(facts.shape.parameters, facts.completion) / 3600
     )
@@ -193,12 +214,17 @@ def check_machine(recipe: Recipe, launch: str, processes: int) -> None:
         facts = facts_of(recipe)
     except UnknownShape:
         return
+    here = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     if launch != CPU and torch.cuda.is_available():
         check_fits(facts, recipe.name, launch, processes, float(torch.cuda.get_device_properties(0).total_memory))
+        if (host := states(facts, launch, processes).host) > here:
+            raise ConfigError(
+                f"{recipe.name} under {launch} on {processes} takes {host / GIB:.1f} GiB of main memory of a node, "
+                f"and this one has {here / GIB:.1f}"
+            )
         return
     kind = "ddp" if launch == CPU else launch
     parts = gpu_bytes(facts, kind, processes, 0.0)
-    here = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     needed = (parts["together"] - parts["reserve"]) * processes + states(facts, kind, processes).host
     if needed > here:
         raise ConfigError(
@@ -224,4 +250,6 @@ def _enough(facts: Facts, gpu: float) -> str:
     if found is None:
         return "no launch of up to 128 GPUs is enough, lower trainer.per_device_train_batch_size or lengths"
     how = "one process" if found[0] == ONE else f"--launch {found[0]} --num-processes {found[1]}"
-    return f"the smallest that fits is {how} ({found[2] / GIB:.1f} GiB)"
+    host = states(facts, found[0], found[1]).host
+    beside = f", and {host / GIB:.1f} GiB of main memory of a node" if host else ""
+    return f"the smallest that fits is {how} ({found[2] / GIB:.1f} GiB{beside})"

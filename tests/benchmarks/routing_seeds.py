@@ -20,7 +20,7 @@ import numpy as np
 
 from estimators.metrics.resampling import student
 from estimators.metrics.routing import routing_curve
-from experiments.ablation.study import in_a_name
+from experiments.ablation.settings import in_a_name
 from experiments.routing.outcomes import read_outcomes, routed_records
 from experiments.routing.routers import ROUTERS, TfidfVectors
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sqlite3
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from scipy import stats
 
 from experiments.ablation import run as ablation_run
 from experiments.ablation.page import write_page
+from experiments.ablation.planned import Run
 from experiments.ablation.plots import effect_figure, not_dominated
 from experiments.ablation.run import ablate
-from experiments.ablation.study import MEASURED, Run, Selection, Study, Variant, in_a_name, load_study, planned_run
+from experiments.ablation.settings import in_a_name
+from experiments.ablation.study import MEASURED, RESULTS, Selection, Study, Variant, load_study, planned_run
 from experiments.ablation.summary import main_effects, over_seeds, paired
 from experiments.ablation.tables import edges_in_words, markdown_summary
 from experiments.ablation.trackers import publish, tracked_as
@@ -114,6 +117,7 @@ def test_a_setting_is_chosen_by_the_mean_over_selecting_seeds_on_validation_alon
     assert "| `a` | learning_rate 0.0004 (highest tried) | 3 | 0.500 (0.500-0.500) |" in markdown_summary(summary)
     ablate(study(tmp_path / "s.yaml", **RATES), tmp_path / "out", say=lambda _: None)
     assert len(started) == 2 * (3 * 2 + 3), "what is done is not run again"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a", "b", *RESULTS}
 
 
 def test_a_setting_that_unlearns_to_answer_and_says_so_is_not_chosen(
@@ -143,6 +147,61 @@ def test_edges_are_of_numbers_that_differ() -> None:
     listed = Study({"v": Variant("rlvr")}, [0], grid=[{"a.n": 1}, {"a.n": 4, "a.m": 2}], select=made.select)
     assert listed.settings() == [{"a.n": 1}, {"a.n": 4, "a.m": 2}]
     assert [edge.key for edge in listed.edges({"a.n": 4, "a.m": 2})] == ["a.n"]
+
+
+def test_numbers_with_an_exponent_have_edges_and_the_names_of_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "{variants: {a: {recipe: rlcr}}, seeds: [0], select: {seeds: [9]}, cross: {rubric.brier.weight: [1e-1, 1e-5]},"
+        " grid: {trainer.learning_rate: [1e-4, 2e-4]}, set: {probe.size: 20, probe.escalate_to: null}}"
+    )
+    made = load_study(str(path))
+    assert list(made.variants) == ["a-weight=0.1", "a-weight=1e-05"]
+    assert [edge.end for edge in made.edges({"trainer.learning_rate": 1e-4})] == ["lowest"]
+    run = planned_run(made, "a-weight=1e-05", made.settings()[1], 0, tmp_path)
+    assert run.folder.parent.name == "learning_rate=0.0002"
+    weights = dict(zip((of := load_recipe(run.recipe, run.overrides).rubric).names, of.weights, strict=True))
+    assert weights["brier"] == 1e-5
+
+
+def test_a_setting_of_a_list_may_differ_from_what_is_set_for_all() -> None:
+    made = Study(
+        {"v": Variant("rlvr")}, [0], set={"a.m": 5}, grid=[{"a.n": 1}, {"a.m": 2}], select=Selection(seeds=[9])
+    )
+    assert made.settings() == [{"a.n": 1}, {"a.m": 2}]
+
+
+@pytest.mark.parametrize(
+    ("override", "where"),
+    [
+        ("trainer.learning_rate=1e-3", "the grid has a value of its own for trainer.learning_rate"),
+        ("trainer.credit=segment", "variant a-num_generations=4 has a value of its own for trainer.credit"),
+        ("trainer.num_generations=8", "variant a-num_generations=4 has a value of its own for trainer.num_generations"),
+        ("rubric.brier.weight=2", "variant a-num_generations=4 has a value of its own for rubric.brier.weight"),
+        ("trainer={seed: 3}", "is set by the study itself"),
+    ],
+)
+def test_an_override_that_would_not_hold_in_every_run_is_refused(override: str, where: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    own = {"trainer.credit": "sequence", "rubric.brier": {"weight": 1.0}}
+    whole = {
+        "variants": {"a": {"recipe": "rlcr", "set": own}},
+        "cross": {"trainer.num_generations": [4, 8]},
+        "seeds": [0],
+        **RATES,
+    }
+    path.write_text(yaml.safe_dump(whole))
+    with pytest.raises(ConfigError, match=rf"^override '{re.escape(override)}': {where}"):
+        load_study(str(path), [override])
+
+
+def test_an_override_holds_over_what_is_set_for_all(tmp_path: Path) -> None:
+    study(tmp_path / "s.yaml")
+    made = load_study(str(tmp_path / "s.yaml"), ["probe.size=30", "trainer.max_steps=3"])
+    for name in made.variants:
+        run = planned_run(made, name, {}, 0, tmp_path)
+        recipe = load_recipe(run.recipe, run.overrides)
+        assert recipe.probe.size == 30 and recipe.trainer["max_steps"] == 3
 
 
 def test_a_failed_run_ends_no_other_and_is_tried_again_only_where_asked(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from experiments.config import models
-from experiments.config.models import POLICIES, find_model, open_policy
+from experiments.config.models import POLICIES, find_model, open_policy, open_weights
+from experiments.config.recipe import load_recipe
 from experiments.errors import ConfigError
 from tests.factories import Refusal
 
@@ -146,3 +147,32 @@ def test_levels_that_are_no_tokens_are_refused_before_the_weights_load(
     recipe = load_recipe("candor", ["task.template.levels=['0.05', '0.9']", "task.train_size=10"])
     with pytest.raises(ConfigError, match=r"task\.template\.levels: 0\.05 are not single tokens"):
         train(recipe, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        ("{r: 0}", "model.lora.r: 0 is not at least 1"),
+        ("{r: -4}", "model.lora.r: -4 is not at least 1"),
+        ("{lora_alpha: 0}", "model.lora.lora_alpha: 0 is not above 0"),
+        ("{lora_dropout: 1.5}", "model.lora.lora_dropout: 1.5 is not from 0 to below 1"),
+        ("{lora_dropout: 1.0}", "model.lora.lora_dropout: 1.0 is not from 0 to below 1"),
+        ("{rank_pattern: {q_proj: 0}}", "model.lora.rank_pattern.q_proj: 0 is not a whole number from 1"),
+        ("{alpha_pattern: {q_proj: x}}", "model.lora.alpha_pattern.q_proj: 'x' is not above 0"),
+        ("{init_lora_weights: corda}", "model.lora.init_lora_weights: 'corda' needs a pass over data"),
+        ("{r: 3, init_lora_weights: orthogonal}", "model.lora.r: 3 is odd"),
+    ],
+)
+def test_adapters_that_peft_refuses_late_are_refused_with_the_recipe(lora: str, said: str, refusal: Refusal) -> None:
+    assert refusal.recipe("rlcr", f"model.lora={lora}").startswith(said)
+
+
+def test_adapters_without_a_place_are_refused_before_the_weights_load(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+) -> None:
+    (folder / "model.safetensors").write_bytes(b"never read")
+    for lora in ("{target_modules: [absent]}", "{target_modules: [q_proj], layers_to_transform: [99]}"):
+        recipe = load_recipe("rlcr", [f"model.lora={lora}", f"model.path={folder}"])
+        assert refusal.of(open_weights, recipe, str(folder), "model.path").startswith("model.lora: Target modules")
+    recipe = load_recipe("rlcr", ["model.lora={r: 4, target_modules: all-linear}", f"model.path={folder}"])
+    assert refusal.of(open_weights, recipe, str(folder), "model.path").startswith("model.path: "), "there is a place"

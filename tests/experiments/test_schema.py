@@ -255,6 +255,15 @@ def test_what_is_not_yaml_is_refused_in_one_line(text: str) -> None:
         parse_yaml(text, "here")
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("-2E5", -2e5), ("1.5e3", 1500.0), (".5e-1", 0.05), ("5e-05", 5e-05), ("'1e-4'", "1e-4"),
+     ("e-4", "e-4"), ("1e", "1e"), ("1e-4x", "1e-4x")],
+)  # fmt: skip
+def test_a_number_with_an_exponent_is_a_number(text: str, value: object) -> None:
+    assert parse_yaml(text, "here") == value and type(parse_yaml(text, "here")) is type(value)
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^study .*/absent\.yaml: cannot be read: No such file or directory$"):
         read_yaml(tmp_path / "absent.yaml", "study ")

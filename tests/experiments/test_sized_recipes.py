@@ -15,7 +15,7 @@ from experiments.config.methods import METHODS
 from experiments.config.models import lora_config
 from experiments.config.recipe import load_recipe, recipe_names
 from experiments.config.trainer import check_batch
-from experiments.launch.estimate import ONE, Facts, check_fits, facts_of, gpu_bytes, hours, smallest
+from experiments.launch.estimate import ONE, Facts, check_fits, facts_of, gpu_bytes, hours, smallest, states
 from experiments.launch.launcher import launch_file, launch_kind
 from experiments.launch.memory import GIB, LAUNCHES, memory
 from experiments.launch.shapes import KNOWN, Shape, shape_of
@@ -232,6 +232,48 @@ def test_the_list_of_shapes_adds_up(name: str) -> None:
     layer = 2 * shape.hidden * (shape.hidden + shape.key_value) + 3 * shape.hidden * shape.intermediate
     tied = 1 if shape.parameters < 2e9 else 2
     assert shape.layers * layer + tied * shape.vocabulary * shape.hidden == pytest.approx(shape.parameters, rel=0.02)
+
+
+def test_a_separate_critic_is_trained_whole_beside_adapters() -> None:
+    """By hand: a frozen base in bfloat16, a million parameters of adapters, and the critic's states."""
+    adapted = facts(trained=1e6, critic=True)
+    critic = 7.62e9 * 8  # weights, gradients and Adam in bfloat16
+    assert states(adapted, "ddp", 8).update == pytest.approx(7.62e9 * 2 + 1e6 * 16 + critic)
+    critic = memory(7.62e9, "zero2", 8).update
+    assert states(adapted, "zero2", 8).update == pytest.approx(7.62e9 * 2 + memory(1e6, "zero2", 8).update + critic)
+    offloaded = states(adapted, "zero3_offload", 16, per_node=8)
+    assert offloaded.host == pytest.approx((2 * 7.62e9 + 18 * 1e6 + 18 * 7.62e9) / 2)
+    assert offloaded.weights == 0.0, "a frozen base is offloaded too"
+
+
+def test_a_rollout_serves_as_many_steps_as_it_is_gone_over() -> None:
+    once, twice = (hours(facts(num_iterations=count, frozen_reference=True), 8) for count in (1, 2))
+    assert twice[1] == pytest.approx(once[1] / 2)
+    assert twice[0] == pytest.approx(once[0] * 9 / 10), "the reference scores a rollout once"
+    assert facts_of(load_recipe("7b/rlcr", ["trainer.num_iterations=3"])).num_iterations == 3
+    assert facts_of(load_recipe("7b/self_ref")).num_iterations == 1
+
+
+def test_main_memory_is_told_where_states_are_offloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: Refusal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "7b/rlcr", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    *others, offloaded = [row["main_memory"] for row in rows]
+    assert set(others) == {0.0} and offloaded == round(18 * 7.62e9 / GIB, 1)
+    assert main(["show", "7b/rlcr"]) == 0
+    said = capsys.readouterr().out
+    assert "main memory of a node" in said and f"{offloaded}" in said
+
+    class Large:
+        total_memory = 80 * GIB
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: Large)
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 64 * GIB // 4096}.__getitem__)
+    launch = ("--launch", "zero3_offload", "--num-processes", "8")
+    message = refusal.command("train", "7b/rlcr", "--out", tmp_path / "run", *launch)
+    assert f"takes {offloaded} GiB of main memory of a node, and this one has 64.0" in message
 
 
 def test_the_smallest_launch_that_fits_is_found_and_one_smaller_does_not() -> None:

@@ -75,6 +75,15 @@ def test_a_signal_that_is_not_read_need_not_exist() -> None:
         ("per_device_train_batch_size", 0, "at least 1"),
         ("gradient_accumulation_steps", -2, "at least 1"),
         ("seed", -1, "from 0 to below"),
+        ("vllm_gpu_memory_utilization", -1, "above 0 and at most 1"),
+        ("vllm_gpu_memory_utilization", 0.0, "above 0 and at most 1"),
+        ("vllm_gpu_memory_utilization", 1.5, "above 0 and at most 1"),
+        ("vllm_max_model_length", 0, "at least 1"),
+        ("vllm_tensor_parallel_size", 0, "at least 1"),
+        ("vllm_server_port", 65536, "from 1 to 65535"),
+        ("vllm_server_timeout", 0, "above 0"),
+        ("warmup_steps", -1, "at least 0"),
+        ("top_entropy_quantile", 1.5, "from 0 to 1"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_before_anything_loads(key: str, value: object, allowed: str) -> None:

@@ -79,7 +79,8 @@ def test_the_shipped_study_can_be_run() -> None:
         ({"seeds": []}, "seeds"),
         ({"variants": {"a": {"recipe": "rlvrr"}}}, "did you mean rlvr"),
         ({"variants": {"a": {"recipe": "rlvr", "set": {"trainer.learning_rat": 1}}}}, "did you mean learning_rate"),
-        ({"variants": {"a/b": {"recipe": "rlvr"}}}, "names a folder"),
+        *(({"variants": {name: {"recipe": "rlvr"}}}, "names a folder") for name in ("a/b", "..", ".", ".jobs", "")),
+        ({"variants": {"summary.json": {"recipe": "rlvr"}}}, "a file of the study's results has this name"),
         ({"grid": {"trainer.learning_rate": 1}}, "list of values"),
         ({"grid": {"trainer.learning_rate": ["fast"]}}, "'fast'"),
         ({"grid": {"trainer.learning_rate": [1e-4, 1e-3]}}, "2 settings needs seeds to choose with"),
@@ -89,6 +90,30 @@ def test_the_shipped_study_can_be_run() -> None:
             TWO_RATES | {"grid": {"trainer.learning_rate": [1e-4, 1e-4]}},
             "study.grid: learning_rate=0.0001 stands",
         ),
+        ({"cross": {"trainer.num_generations": [4, 4]}}, "study.cross: num_generations=4 stands twice"),
+        (
+            {"cross": {"trainer.beta": [0.0, 0.1]}, "grid": {"trainer.beta": [0.2]}},
+            r"study\.cross\.trainer\.beta: grid has values of its own for it",
+        ),
+        (
+            {"variants": {"a": {"recipe": "rlvr", "set": {"trainer.beta": 0.1}}}, "grid": {"trainer.beta": [0.2]}},
+            r"study\.variants\.a\.set\.trainer\.beta: grid has values",
+        ),
+        (
+            {
+                "variants": {"a": {"recipe": "rlcr", "set": {"rubric.brier": {"weight": 2.0}}}},
+                "cross": {"rubric.brier.weight": [1.0, 3.0]},
+            },
+            r"study\.variants\.a\.set\.rubric\.brier\.weight: cross has values",
+        ),
+        (
+            {"set": {"trainer.beta": 0.1}, "grid": {"trainer.beta": [0.2]}},
+            r"study\.set\.trainer\.beta: grid has values",
+        ),
+        ({"set": {"rubric.brier.weight": 2.0, "rubric.brier": {"weight": 1.0}}}, "brier.weight, which stands after it"),
+        ({"set": {"trainer.save_strategy": "no"}}, "trainer.save_strategy: 'no' in variant a, only 'steps' is allowed"),
+        ({"set": {"trainer": {"seed": 3}}}, r"study\.set\.trainer\.seed: is set by the study itself"),
+        ({"variants": {"a": {"recipe": "rlsf_dpo", "set": {"trainer.rounds": 2}}}}, "trainer.rounds: 2 in variant a"),
         ({"set": {"trainer.num_generations": 3}}, "3 does not divide the generation batch"),
         ({"select": {"seeds": [5]}}, "nothing to choose"),
         ({"select": {"size": 50}}, "study.select.size: there are no seeds to choose with"),
@@ -185,6 +210,32 @@ def test_a_dry_run_says_what_a_study_takes_and_runs_nothing(
     found = plan(load_study(study), out)
     parameters = shape_of(load_recipe(recipe).model.path)[0].parameters
     assert found.disk == 10 * parameters * (2 * 12 + 4), "two checkpoints with their optimizer, and the final weights"
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_the_disk_of_adapters_is_theirs_and_the_last_step_has_a_checkpoint(
+    every: int, recipe: str, tmp_path: Path
+) -> None:
+    """Of 4 steps, every second or every third, two checkpoints are left; by hand, adapters of rank 2 and of rank 4."""
+    study = write(
+        tmp_path / "study.yaml",
+        variants={"whole": {"recipe": recipe}, "adapted": {"recipe": recipe, "set": {"model.lora": {}}}},
+        cross={"model.lora.r": [2, 4]},
+        seeds=[0],
+        every=every,
+    )
+    shape = shape_of(load_recipe(recipe).model.path)[0]
+    found = plan(load_study(study), tmp_path / "out")
+    assert found.disk == 2 * (shape.adapter(2) + shape.adapter(4)) * 4 * (2 * 3 + 1)
+
+
+def test_a_separate_critic_lies_beside_each_checkpoint_and_steps_may_be_unknown(tmp_path: Path) -> None:
+    sections: dict[str, Any] = {"variants": {"a": {"recipe": "candor_ppo"}}, "seeds": [0], "every": 100}
+    one = plan(load_study(write(tmp_path / "a.yaml", **sections)), tmp_path).disk
+    two = plan(load_study(write(tmp_path / "b.yaml", **sections, set={"trainer.value_model": "separate"})), tmp_path)
+    assert one is not None and two.disk == 2 * one
+    unknown = plan(load_study(write(tmp_path / "c.yaml", **sections, set={"trainer.max_steps": -1})), tmp_path)
+    assert unknown.disk is None and "the number of its steps" in in_words(unknown)
 
 
 @pytest.mark.parametrize("name", study_names())
