@@ -13,6 +13,7 @@ from estimators.metrics.catalogue import PARITY
 from estimators.metrics.cost import cost_curve
 from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve, routing_curve
 from experiments.probe.measure import clusters
+from experiments.probe.routed import asks_both
 from experiments.report.curves import cost_figure, risk_figure, routing_figure
 from experiments.report.further_metrics import ROUTING_METRICS
 from experiments.report.glossary import METRICS, Entry, cell_text, interval_text, leading, plain, value_text
@@ -91,6 +92,8 @@ def pair_accuracies(routings: list[dict[str, Any]]) -> dict[str, Any]:
 def spendings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
     """A figure of accuracy against cost for each method of whose questions the costs of both models are known.
 
+    A method that reads the prompt alone has none where the large model is not the dearer one.
+
     ``shares`` are the costs of the pair, of the large model's alone, with nothing and each of SHARES escalated, then
     at parity.
     """
@@ -101,12 +104,13 @@ def spendings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
     shares: dict[str, list[float]] = {}
     for method, rows in priced.groupby("method", sort=False):
         columns = (_stated(rows), *(_floats(rows[name]) for name in ("correct", "large_correct", "cost", "large_cost")))
-        if not columns[4].sum() > 0.0:
+        both = asks_both(rows)
+        if not columns[4].sum() > (0.0 if both else columns[3].sum()):
             continue
         name = str(method)
-        bands[name] = cost_band(*columns, groups=clusters(rows))
+        bands[name] = cost_band(*columns, asks_both=both, groups=clusters(rows))
         large_right[name] = float(columns[2].mean())
-        spent, routed = cost_curve(*columns), routing_curve(*columns[:3])
+        spent, routed = cost_curve(*columns, asks_both=both), routing_curve(*columns[:3])
         rate = metrics.get(name, {}).get(PARITY, {}).get("value")
         rates = (0.0, *SHARES, np.nan if rate is None else rate)
         shares[name] = [float(np.interp(each, routed.rate, spent.cost)) / float(columns[4].mean()) for each in rates]
