@@ -124,8 +124,9 @@ def _wordings(judged: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Inter
 
     A wording that was sampled several times counts once, with the means of its samples.
     """
-    known = judged[judged["item"].notna()] if "item" in judged.columns else judged.iloc[:0]
-    wordings = known.groupby(["item", "question_id"])[["confidence", "correct"]].mean()
+    if "item" not in judged.columns:
+        return {}
+    wordings = judged[judged["item"].notna()].groupby(["item", "question_id"])[["confidence", "correct"]].mean()
     items = wordings.index.get_level_values("item")
     if wordings.empty or items.nunique() == len(wordings):
         return {}
@@ -160,6 +161,12 @@ def _recorded(rows: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interva
     both = known[known["correct"].notna()]
     intervals["verdict_agreement"] = _share(both["correct"] == both["recorded_correct"])
     return intervals
+
+
+def probabilities(records: pd.DataFrame) -> pd.DataFrame:
+    """Records without the methods whose confidences are ranks, of which only the order counts."""
+    ranked = records.loc[records["confidence_source"] == RANKED, "method"].unique()
+    return records[~records["method"].isin(ranked)]
 
 
 def clusters(rows: pd.DataFrame) -> np.ndarray | None:
