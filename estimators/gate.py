@@ -39,8 +39,8 @@ class Tier:
     """One model's threshold: kept where its confidence reaches it. None keeps nothing.
 
     ``bad`` of ``counted`` calibration rows broke the promise there (wrong of kept; escalated of all; questions lost
-    against the large model of all), ``bound`` is the upper bound of what is promised, ``coverage`` the share kept of
-    the rows that reached the tier.
+    against the large model of all), ``bound`` is the upper bound of what is promised at the level at which the
+    threshold was tested, and never above alpha, ``coverage`` the share kept of the rows that reached the tier.
     """
 
     threshold: float | None
@@ -54,7 +54,11 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Thresholds of one model or of a cascade, the promise they keep, and what they were fitted on."""
+    """Thresholds of one model or of a cascade, the promise they keep, and what they were fitted on.
+
+    ``certificates`` has for each risk the share of rows that all tiers together could answer at it, None where nothing
+    is certified; ``least_abstention`` is the share that no gate at this alpha answers, by what no tier gets right.
+    """
 
     tiers: tuple[Tier, ...]
     promise: str

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from estimators.gate import Gate, Tier, column
-from estimators.guarantees import FORMS, STARTS, certified, fewest_rows, lower_bound, upper_bound
+from estimators.guarantees import FORMS, certified, fewest_rows, levels_of_tests, lower_bound, upper_bound
 
 FloatArray = NDArray[np.float64]
 
@@ -115,21 +115,13 @@ def _fit(
     for each in (*right, *(() if large is None else (large,))):
         if not ((each == 0.0) | (each == 1.0)).all():
             raise ValueError("a gate is fitted on outcomes of 0 or 1: binarise a graded one first")
-    left = np.ones(n, dtype=bool)
-    tiers = []
-    for c, y in zip(stated, right, strict=True):
-        tier = _tier(
-            promise, c[left], y[left], alpha, delta / len(stated), form, None if large is None else large[left]
-        )
-        tiers.append(tier)
-        if tier.threshold is not None:
-            left &= ~(c >= tier.threshold)  # NaN reaches nothing
-    wrong = float(1.0 - right[0].mean())
+    tiers, _ = _tiers(promise, stated, right, alpha, delta, form, large)
+    wrong = float(1.0 - np.max(right, axis=0).mean())  # by every tier
     risks = CERTIFICATES if promise == "error" else ()
-    certificates = {f"{risk}": _certificate(stated[0], right[0], risk, delta, form) for risk in risks}
+    kept = {f"{risk}": _tiers(promise, stated, right, risk, delta, form, large)[1] for risk in risks}
     with_unread = [np.nan_to_num(each) for each in stated]  # as 0, which is what records tables hold
     return Gate(
-        tiers=tuple(tiers),
+        tiers=tiers,
         promise=promise,
         alpha=float(alpha),
         delta=float(delta),
@@ -137,7 +129,7 @@ def _fit(
         otherwise=otherwise,
         rows=n,
         least_abstention=max(0.0, (wrong - alpha) / (1.0 - alpha)) if promise == "error" else 0.0,
-        certificates=certificates,
+        certificates={risk: share or None for risk, share in kept.items()},
         quantiles=tuple(float(each) for each in np.quantile(with_unread[0], np.linspace(0, 1, _QUANTILES))),
         data_hash=data_hash(with_unread, right),
         source=source,
@@ -159,6 +151,28 @@ def thresholds(confidence: FloatArray) -> FloatArray:
     return distinct[::-1]
 
 
+def _tiers(
+    promise: str,
+    stated: Sequence[FloatArray],
+    right: Sequence[FloatArray],
+    alpha: float,
+    delta: float,
+    form: str,
+    large: FloatArray | None,
+) -> tuple[tuple[Tier, ...], float]:
+    """The tiers, each fitted on what those before it did not keep, and the share of the rows that they keep."""
+    left = np.ones(len(stated[0]), dtype=bool)
+    tiers = []
+    for c, y in zip(stated, right, strict=True):
+        tier = _tier(
+            promise, c[left], y[left], alpha, delta / len(stated), form, None if large is None else large[left]
+        )
+        tiers.append(tier)
+        if tier.threshold is not None:
+            left &= ~(c >= tier.threshold)  # NaN reaches nothing
+    return tuple(tiers), float(1.0 - left.mean())
+
+
 def _tier(
     promise: str, c: FloatArray, y: FloatArray, alpha: float, delta: float, form: str, large: FloatArray | None
 ) -> Tier:
@@ -178,11 +192,12 @@ def _tier(
     else:
         bad_J, counted_J = (kept_JN & (y < 1.0)).sum(axis=1), kept_JN.sum(axis=1)
     found = np.flatnonzero(certified(bad_J, counted_J, alpha, delta, form))
+    levels_J = levels_of_tests(bad_J, counted_J, alpha, delta, form)
     if not found.size:
-        return Tier(None, *_why(bad_J, counted_J, alpha, delta / len(STARTS) if form == "multi_start" else delta))
+        return Tier(None, *_why(bad_J, counted_J, alpha, float(levels_J.min())))
     at = int(found[-1])
     bad, counted = int(bad_J[at]), int(counted_J[at])
-    bound = float(upper_bound(bad, counted, delta))
+    bound = float(upper_bound(bad, counted, levels_J[at]))
     return Tier(float(tried[at]), "ok", bad, counted, bound, float(kept_JN[at].mean()))
 
 
@@ -213,11 +228,3 @@ def _parity_tier(
         return Tier(np.nextafter(1.0, 2.0), "ok", 0, n, 0.0, 0.0, "only escalating everything is certainly at parity")
     at = int(np.flatnonzero(passed)[-1])
     return Tier(float(tried[at]), "ok", int(lost_J[at]), n, float(bound_J[at]), float(kept_JN[at].mean()))
-
-
-def _certificate(c: FloatArray, y: FloatArray, risk: float, delta: float, form: str) -> float | None:
-    """The share of rows whose answers are certified at ``risk``; None where none are."""
-    kept_JN = c >= thresholds(c)[:, None]
-    counted_J = kept_JN.sum(axis=1)
-    found = np.flatnonzero(certified((kept_JN & (y < 1.0)).sum(axis=1), counted_J, risk, delta, form))
-    return float(counted_J[found[-1]] / len(c)) if found.size else None

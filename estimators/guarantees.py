@@ -17,6 +17,7 @@ numpy alone. Source: Angelopoulos et al., Learn then Test (arXiv 2110.01052); Cl
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -120,32 +121,55 @@ def certified(
     >>> certified([9, 9, 9, 9], [30, 60, 90, 200], 0.1, 0.1, "multi_start").tolist()
     [False, False, False, True]
     """
-    for name, value in (("alpha", alpha), ("delta", delta)):
-        if not 0.0 < value < 1.0:
-            raise ValueError(f"{name} is {value}, expected a number between 0 and 1")
-    if form not in FORMS:
-        raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
-    bad, rows = np.broadcast_arrays(np.asarray(k), np.asarray(m))
-    most = int(rows.max(initial=0)) + 1
-    codes: NDArray[np.int64] = bad.ravel().astype(np.int64) * most + rows.ravel().astype(np.int64)
-    pairs, places = np.unique(codes, return_inverse=True)
-    p = binomial_cdf(pairs // most, pairs % most, alpha)[places].reshape(bad.shape)
-    p = np.where(rows > 0, p, 1.0)
-    count = bad.shape[-1]
+    levels = levels_of_tests(k, m, alpha, delta, form)
+    p, rows = _p_values(k, m, alpha)
+    count = p.shape[-1]
     if form == "holm":
         order = np.argsort(p, axis=-1, kind="stable")
-        passed = np.take_along_axis(p, order, axis=-1) <= delta / np.arange(count, 0, -1)
+        passed = np.take_along_axis(p <= levels, order, axis=-1)
         found = np.zeros_like(passed)
         np.put_along_axis(found, order, np.logical_and.accumulate(passed, axis=-1), axis=-1)
         return found
     shares = STARTS[:1] if form == "fixed_sequence" else STARTS
     starts = sorted({round(share * (count - 1)) for share in shares})
-    level = delta / len(shares)
     # Too few rows say nothing of the outcomes: such a threshold is passed over, not failed.
-    counted = rows >= fewest_rows(alpha, level)
-    passed = (p <= level) | ~counted
+    counted = rows >= fewest_rows(alpha, delta / len(shares))
+    passed = (p <= levels) | ~counted
     found = np.zeros(p.shape, dtype=bool)
     for start in starts:
         found[..., start:] |= np.logical_and.accumulate(passed[..., start:], axis=-1)
     certificates: NDArray[np.bool_] = found & counted
     return certificates
+
+
+def levels_of_tests(k: ArrayLike, m: ArrayLike, alpha: float, delta: float, form: str = "fixed_sequence") -> FloatArray:
+    """The level (..., J) at which :func:`certified` tests each threshold: what is certified has no higher bound there.
+
+    Arguments and errors as there. That of Holm depends on how many thresholds have a smaller p-value.
+
+    >>> levels_of_tests([0, 1], [60, 60], 0.1, 0.1, "multi_start").tolist()
+    [0.025, 0.025]
+    >>> levels_of_tests([1, 0], [60, 60], 0.1, 0.1, "holm").tolist()
+    [0.1, 0.05]
+    """
+    for name, value in (("alpha", alpha), ("delta", delta)):
+        if not 0.0 < value < 1.0:
+            raise ValueError(f"{name} is {value}, expected a number between 0 and 1")
+    if form not in FORMS:
+        raise ValueError(f"form is {form!r}, expected one of {', '.join(FORMS)}")
+    p = _p_values(k, m, alpha)[0]
+    if form != "holm":
+        return np.full(p.shape, delta if form == "fixed_sequence" else delta / len(STARTS))
+    rank = np.argsort(np.argsort(p, axis=-1, kind="stable"), axis=-1, kind="stable")
+    levels: FloatArray = delta / (p.shape[-1] - rank)
+    return levels
+
+
+def _p_values(k: ArrayLike, m: ArrayLike, alpha: float) -> tuple[FloatArray, NDArray[np.integer[Any]]]:
+    """P(as few bad rows as ``k`` of ``m``) at a rate of ``alpha``, 1 of no rows, and the rows: both (..., J)."""
+    bad, rows = np.broadcast_arrays(np.asarray(k), np.asarray(m))
+    most = int(rows.max(initial=0)) + 1
+    codes: NDArray[np.int64] = bad.ravel().astype(np.int64) * most + rows.ravel().astype(np.int64)
+    pairs, places = np.unique(codes, return_inverse=True)
+    p = binomial_cdf(pairs // most, pairs % most, alpha)[places].reshape(bad.shape)
+    return np.where(rows > 0, p, 1.0), rows

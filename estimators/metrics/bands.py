@@ -103,6 +103,7 @@ def cost_band(
     small_cost: ArrayLike,
     large_cost: ArrayLike,
     *,
+    asks_both: bool = True,
     groups: Sequence[Any] | NDArray[Any] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -110,7 +111,9 @@ def cost_band(
     """Accuracy of a pair against its cost as a share of the large model's alone, from nothing escalated to all of it.
 
     Confidence and verdicts (N,), N >= 1, in [0, 1], costs (N,) of 0 or more and the large ones not all 0; an escalated
-    question costs both. Raises ``ValueError`` otherwise.
+    question costs both. With ``asks_both`` false it costs the large model alone, which has to be the dearer one; where
+    it is the cheaper one of some questions, the curve is the accuracy of the most that is escalated within a cost.
+    Raises ``ValueError`` otherwise.
 
     >>> band = cost_band([0.2, 0.9], [0, 1], [1, 1], [1, 1], [10, 10])
     >>> band.at[[0, 50, 100]].round(6).tolist(), band.value[[0, 50, 100]].tolist()
@@ -122,21 +125,29 @@ def cost_band(
     if not other.sum() > 0.0:
         raise ValueError("large_cost is 0 throughout, expected a model that costs something")
     cheapest = own.sum() / other.sum()
-    at_A = np.linspace(cheapest, cheapest + 1.0, PLACES)
+    if not asks_both and cheapest >= 1.0:
+        raise ValueError("small_cost is no less than large_cost in all, expected a large model that costs more")
+    added = other if asks_both else other - own
+    at_A = np.linspace(cheapest, cheapest + added.sum() / other.sum(), PLACES)
 
     def accuracy(
-        count_RK: FloatArray, small_RK: FloatArray, gain_RK: FloatArray, own_RK: FloatArray, other_RK: FloatArray
+        count_RK: FloatArray,
+        small_RK: FloatArray,
+        gain_RK: FloatArray,
+        own_RK: FloatArray,
+        other_RK: FloatArray,
+        added_RK: FloatArray,
     ) -> FloatArray:
         rows_R, alone_R = count_RK.sum(axis=1), other_RK.sum(axis=1)
         right_R, kept_R = small_RK.sum(axis=1), own_RK.sum(axis=1)
         curves = []
         for row in range(len(count_RK)):
-            spent = np.concatenate([[0.0], np.cumsum(other_RK[row])]) + kept_R[row]
+            spent = np.maximum.accumulate(np.concatenate([[0.0], np.cumsum(added_RK[row])])) + kept_R[row]
             right = np.concatenate([[0.0], np.cumsum(gain_RK[row])]) + right_R[row]
             curves.append(np.interp(at_A, spent / alone_R[row], right / rows_R[row]))
         return np.stack(curves)
 
-    values = (small, large - small, own, other)
+    values = (small, large - small, own, other, added)
     return _band(at_A, accuracy, c, values, groups, resamples, seed, share_A=np.ones(PLACES))
 
 

@@ -44,11 +44,18 @@ ROUTING = (
 """What needs a large model on the same questions."""
 RISKS, COVERAGES = (0.01, 0.05, 0.1, 0.2), (0.5, 0.8, 0.9)
 
+CORP = ("brier_miscalibration", "brier_discrimination", "brier_uncertainty")
+ERRORS = ("ece_equal_mass", "ece_debiased", "smooth_ece", "mce", "ace", "overconfidence", "underconfidence")
+"""Calibration errors beside the ECE."""
+OF_PROBABILITIES = ("brier", "ece", "nll", *CORP, *ERRORS, *THRESHOLDS)
+"""What reads confidences as probabilities, and says nothing about ranks."""
+
 NAMES = (
     *("accuracy", "brier", "ece", "auroc", "confident_error_rate", "unparsed"),
     *ROUTING,
-    *("nll", "brier_miscalibration", "brier_discrimination", "brier_uncertainty"),
-    *("ece_equal_mass", "ece_debiased", "smooth_ece", "mce", "ace", "overconfidence", "underconfidence"),
+    "nll",
+    *CORP,
+    *ERRORS,
     *("aupr", "aupr_error", "fpr95", "aurc", "eaurc", "augrc", "prr"),
     *(f"coverage_at_risk_{risk}" for risk in RISKS),
     *(f"risk_at_coverage_{coverage}" for coverage in COVERAGES),

@@ -47,8 +47,9 @@ def measure_abstention(
 
     ``words`` are what declines, letter case aside; the first that is a gold marks what should be declined. Beside the
     rates: ``accuracy_answered``, ``truthfulness`` (the mean of 1 for a right answer, -1 for a wrong one and 0 where it
-    declines), ``recall_GROUP`` and ``over_GROUP`` for each group of questions, and of a confidence
-    its ``threshold``, ``auroc`` (of telling what can be answered from what cannot) and ``rejected_at_fpr_*``.
+    declines), ``recall_GROUP`` and ``over_GROUP`` over the questions of each group that should be declined and that
+    can be answered, where it has such, and of a confidence its ``threshold``, ``auroc`` (of telling what can be
+    answered from what cannot) and ``rejected_at_fpr_*``.
 
     Raises DataError where no gold is a word or all are, and where a half has fewer than FEWEST questions of a kind.
     """
@@ -58,7 +59,7 @@ def measure_abstention(
     answer = records["answer"].astype("string").str.strip().str.casefold()
     frame["spoken"] = answer.isin(asked).fillna(False).astype(float)
     frame["cluster"] = frame["item"].fillna(frame["question_id"])
-    kinds = frame.drop_duplicates("cluster")
+    kinds = frame.drop_duplicates("question_id")
     halves = np.array([in_half(each) for each in kinds["cluster"]])
     for half in (halves, ~halves):
         for name, value in (("to decline", 1.0), ("to answer", 0.0)):
@@ -73,10 +74,11 @@ def measure_abstention(
         seen = frame[[in_half(each) for each in frame["cluster"]]]
         threshold = abstention_threshold(seen["c"].to_numpy(), seen["should"].to_numpy())
     found: Measured = {}
-    spoken: list[list[float]] = []
+    spoken: list[pd.DataFrame] = []
     for method, rows in frame.groupby("method", sort=False):
-        known = rows["spoken"].tolist() in spoken
-        spoken.append(rows["spoken"].tolist())
+        said = rows[["question_id", "answer", "correct"]].sort_values(["question_id", "answer"], ignore_index=True)
+        known = any(said.equals(each) for each in spoken)
+        spoken.append(said)
         for how, entries in _of_method(rows, threshold, resamples, seed).items():
             if how == "spoken" and known:
                 continue
@@ -89,7 +91,7 @@ def _of_method(rows: pd.DataFrame, shared: float | None, resamples: int, seed: i
     confidence = rows["c"].to_numpy(dtype=float)
     own = abstention_threshold(confidence[calibration], rows["should"].to_numpy()[calibration])
     test, c = rows[~calibration], confidence[~calibration]
-    clusters = pd.factorize(test["cluster"])[0]
+    clusters = pd.factorize(test["cluster"], sort=True)[0]
     settings: dict[str, Any] = {"groups": clusters, "resamples": resamples, "seed": seed}
     should, spoken = test["should"].to_numpy(), test["spoken"].to_numpy()
     below = (c < (own if shared is None else shared)).astype(float)
@@ -105,9 +107,10 @@ def _of_method(rows: pd.DataFrame, shared: float | None, resamples: int, seed: i
         worth, judged = np.nan_to_num(2.0 * correct - 1.0) * answered, (~np.isnan(correct)).astype(float)
         entries["truthfulness"] = ratio_interval(worth, judged, **settings)
         for group in sorted(test["group"].dropna().unique()):
-            mine = (test["group"] == group).to_numpy()
-            name = "recall" if should[mine].all() else "over"
-            entries[f"{name}_{group}"] = ratio_interval(declined * mine, mine, **settings)
+            mine = (test["group"] == group).to_numpy(dtype=float, na_value=0.0)
+            for name, wanted in (("recall", mine * should), ("over", mine * (1.0 - should))):
+                if wanted.any():
+                    entries[f"{name}_{group}"] = ratio_interval(declined * wanted, wanted, **settings)
         found[how] = entries
     of_confidence = {
         "auroc": bootstrap(auroc, c, 1.0 - should, **settings),

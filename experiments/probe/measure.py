@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from estimators.metrics.catalogue import ROUTING
+from estimators.metrics.catalogue import OF_PROBABILITIES, ROUTING
 from estimators.metrics.resampling import Interval, clopper_pearson, mean_interval, wilson
 from estimators.metrics.selective import CONFIDENT, is_confident
 from estimators.metrics.sensitivity import wording_metrics
@@ -47,8 +47,8 @@ CLAIMS = ("success", FALSE_SUCCESS)
 """Verdicts of :mod:`rewards.verifiers.state` on answers that claim success."""
 RANKED = "ranked"
 """Source of a confidence that is an estimate's rank, because the estimate is meant as no probability."""
-OF_PROBABILITIES = ("brier", "ece", "confident_error_rate", "mean_confidence")
-"""What says nothing about ranks, and is left out where confidences are such."""
+NOT_OF_RANKS = (*OF_PROBABILITIES, "mean_confidence", "false_success_rate_0.9")
+"""What is left out where confidences are ranks."""
 RECORDED = ("accuracy", "brier", "ece", "auroc")
 NEEDED = ("method", "question_id", "confidence", "correct", "parsed")
 
@@ -98,9 +98,9 @@ def _intervals(rows: pd.DataFrame, resamples: int, seed: int) -> dict[str, Inter
         known = judged[judged[column].notna()] if column in judged.columns else judged.iloc[:0]
         if len(known):
             intervals[name] = mean_interval(_floats(known[column]), groups=clusters(known), **settings)
-    if "confidence_source" in rows.columns and (rows["confidence_source"] == RANKED).any():
-        intervals = {name: each for name, each in intervals.items() if name not in OF_PROBABILITIES}
     intervals |= _wordings(judged, settings) | _claims(rows)
+    if "confidence_source" in rows.columns and (rows["confidence_source"] == RANKED).any():
+        intervals = {name: each for name, each in intervals.items() if name not in NOT_OF_RANKS}
     intervals["unjudged"] = _share(rows["correct"].isna())
     if "lenient" in rows.columns:
         intervals["lenient"] = _share(rows["lenient"])
@@ -120,14 +120,19 @@ def _summary(judged: pd.DataFrame, settings: dict[str, Any], large: np.ndarray |
 
 
 def _wordings(judged: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interval]:
-    """What depends on how a question is worded, where ``item`` says which questions are wordings of one."""
-    known = judged[judged["item"].notna()] if "item" in judged.columns else judged.iloc[:0]
-    first = known.drop_duplicates("question_id")
-    if first.empty or first["item"].nunique() == len(first):
+    """What depends on how a question is worded, where ``item`` says which questions are wordings of one.
+
+    A wording that was sampled several times counts once, with the means of its samples.
+    """
+    if "item" not in judged.columns:
         return {}
-    return wording_metrics(
-        _floats(first["confidence"]), _floats(first["correct"]), first["item"].to_numpy(), **settings
-    )
+    wordings = judged[judged["item"].notna()].groupby(["item", "question_id"])[["confidence", "correct"]].mean()
+    items = wordings.index.get_level_values("item")
+    if wordings.empty or items.nunique() == len(wordings):
+        return {}
+    # Rounded, so that means of the same samples tie in whatever order they were added up.
+    confidence, correct = (_floats(wordings[name].round(12)) for name in ("confidence", "correct"))
+    return wording_metrics(confidence, correct, items.to_numpy(), **settings)
 
 
 def _claims(rows: pd.DataFrame) -> dict[str, Interval]:
@@ -158,9 +163,18 @@ def _recorded(rows: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Interva
     return intervals
 
 
+def probabilities(records: pd.DataFrame) -> pd.DataFrame:
+    """Records without the methods whose confidences are ranks, of which only the order counts."""
+    ranked = records.loc[records["confidence_source"] == RANKED, "method"].unique()
+    return records[~records["method"].isin(ranked)]
+
+
 def clusters(rows: pd.DataFrame) -> np.ndarray | None:
-    """Question numbers (N,) where a question has several rows, so that they are resampled together; else None."""
-    questions = pd.factorize(rows["question_id"])[0]
+    """Question numbers (N,) where a question has several rows, so that they are resampled together; else None.
+
+    They follow the ids, so that draws fall on the same questions in whatever order the rows came.
+    """
+    questions = pd.factorize(rows["question_id"], sort=True)[0]
     return questions if questions.size and questions.max() + 1 < questions.size else None
 
 

@@ -51,8 +51,12 @@ COLUMNS = (
 one question. ``cost`` and ``large_cost`` are what the answers of the two models cost in one unit, which in a probe of
 a checkpoint is floating-point operations, prompt included; ``latency_s`` is in seconds. ``confidence_source`` is
 "stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the
-order of what it computed counts.
+order of what it computed counts; a router that reads the prompt alone has "prompt", and spares the small model what it
+escalates.
 """
+FROM_PROMPT = "prompt"
+MOST = 1e100
+"""Largest amount: sums and squares of larger ones overflow."""
 
 
 def read_completions(path: str | Path) -> pd.DataFrame:
@@ -60,8 +64,8 @@ def read_completions(path: str | Path) -> pd.DataFrame:
 
     Needed: ``prompt`` or ``problem``, ``gold``, ``completion``. Taken where present: ``method`` (else "all"),
     ``question_id`` (else the row number), ``confidence`` in [0, 1] and ``correct`` 0 or 1 (both recorded, null
-    allowed), ``large_correct`` 0 or 1, costs, latencies and counts of tokens >= 0, ``group``, ``item``. Other columns
-    are left out.
+    allowed), ``large_correct`` 0 or 1, costs and latencies from 0 to ``MOST``, counts of tokens >= 0, ``group``,
+    ``item``. Other columns are left out.
 
     Raises DataError, naming file, line or row, column, value and what was expected.
     """
@@ -76,7 +80,7 @@ def read_completions(path: str | Path) -> pd.DataFrame:
             "completion": table.text("completion"),
         }
     )
-    return frame.assign(**(_optional_columns(table, optional) | _identity(table)))
+    return frame.assign(**(optional_columns(table, optional) | _identity(table)))
 
 
 def read_records(path: str | Path, *, judged: bool = True) -> pd.DataFrame:
@@ -91,7 +95,7 @@ def read_records(path: str | Path, *, judged: bool = True) -> pd.DataFrame:
     table = read_table(path)
     needed = ["confidence", "correct"] if judged else ["confidence"]
     table.require(needed, [column for column in COLUMNS if column not in needed])
-    frame = pd.DataFrame(_optional_columns(table, COLUMNS)).assign(**_identity(table))
+    frame = pd.DataFrame(optional_columns(table, COLUMNS)).assign(**_identity(table))
     if "prompt" not in frame and "problem" in table.frame:
         frame["prompt"] = table.text("problem", nullable=True)
     has_confidence = frame["confidence"].notna()
@@ -203,7 +207,7 @@ def _confidence_source(completion: ParsedCompletion, text: str, template: Answer
     return "unparsed" if completion.confidence is None else "stated"
 
 
-def _optional_columns(table: Table, names: tuple[str, ...]) -> dict[str, pd.Series]:
+def optional_columns(table: Table, names: tuple[str, ...]) -> dict[str, pd.Series]:
     """The columns among ``names`` that the file has, each checked and converted by its kind."""
     columns = {}
     for name in names:
@@ -214,7 +218,7 @@ def _optional_columns(table: Table, names: tuple[str, ...]) -> dict[str, pd.Seri
         elif name in BINARY_COLUMNS:
             columns[name] = table.binary(name, nullable=True)
         elif name in AMOUNT_COLUMNS:
-            columns[name] = table.number(name, 0, np.inf, nullable=True)
+            columns[name] = table.number(name, 0, MOST, nullable=True)
         elif name in COUNT_COLUMNS:
             columns[name] = table.count(name, nullable=True)
         elif name in BOOLEAN_COLUMNS:

@@ -10,7 +10,6 @@ import datetime
 import decimal
 import json
 import math
-import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from rewards.nearest import closest
 SUFFIXES = (".parquet", ".jsonl")
 FLOAT_NOISE = 1e-5
 """A number this little outside of a range counts as being on its edge: sums of float32 probabilities exceed 1."""
-LARGEST = sys.float_info.max
 MISSPELT = 0.85
 """Similarity from which an unknown column counts as a misspelling of an optional one."""
 
@@ -80,15 +78,14 @@ class Table:
         """A column of float64 in [low, high]; NaN where null. What lies outside by FLOAT_NOISE is on the edge."""
 
         def convert(value: Any) -> float:
-            if _is_number(value) and low - FLOAT_NOISE <= float(value) <= min(high + FLOAT_NOISE, LARGEST):
+            if _is_number(value) and low - FLOAT_NOISE <= float(value) <= high + FLOAT_NOISE:
                 return min(max(float(value), low), high)
             raise ValueError
 
         floats = self._floats(column, low, high, nullable)
         if floats is not None:
             return pd.Series(floats, index=self.frame.index)
-        bound = f"from {low:g} to {high:g}" if math.isfinite(high) else f"of {low:g} or more"
-        return self._column(column, convert, f"a number {bound}", nullable).astype("float64")
+        return self._column(column, convert, f"a number from {low:g} to {high:g}", nullable).astype("float64")
 
     def binary(self, column: str, *, nullable: bool = False) -> pd.Series:
         """A column of float64, 0.0 or 1.0; true and false count as 1 and 0; NaN where null."""

@@ -91,9 +91,10 @@ def cost_figure(
 ) -> str:
     """Accuracy of the pair against its cost as a share of the large model's alone.
 
-    ``band`` is the method shown, from the small model alone to everything escalated, where both are paid; ``others``
-    are drawn faint. ``large`` is the large model's accuracy, at a cost of 1; drawing lots between the two models, each
-    asked alone, gives the straight line. ``limits`` are those of the axes of cost and of accuracy.
+    ``band`` is the method shown, from the small model alone to everything escalated, where both are paid unless the
+    prompt alone decides; ``others`` are drawn faint. ``large`` is the large model's accuracy, at a cost of 1; drawing
+    lots between the two models, each asked alone, gives the straight line. ``limits`` are those of the axes of cost and
+    of accuracy.
     """
     with mpl.rc_context(STYLE):
         figure, axes = _framed("cost, of the large model alone", "accuracy of the pair", limits[1])

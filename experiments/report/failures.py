@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from estimators.metrics.resampling import clopper_pearson
-from estimators.metrics.selective import CONFIDENT, is_confident
-from experiments.probe.measure import CLAIMS, FALSE_SUCCESS, RANKED
+from experiments.probe.groups import Groups
+from experiments.probe.measure import CLAIMS, FALSE_SUCCESS, probabilities
 from experiments.report.glossary import plain
 
 GROUPS_SHOWN = 12
@@ -17,38 +18,39 @@ BANDS = (0.0, 0.5, 0.8, 0.9, 0.95, 1.0)
 """Lower ends of the bands of confidence in which claims are counted; the last holds 1 alone."""
 
 
-def confident_groups(records: pd.DataFrame) -> dict[str, Any] | None:
-    """Wrong answers at a confidence of at least 0.9 by group and method, most first; None without any group."""
-    judged = records[
-        records["correct"].notna() & records["group"].notna() & records["confidence_source"].ne(RANKED).fillna(True)
+def confident_groups(found: Groups) -> dict[str, Any] | None:
+    """Wrong answers at a confidence of at least 0.9 by group and method, most first; None without any.
+
+    ``found`` comes from :func:`experiments.probe.groups.by_group`.
+    """
+    counted = [
+        (round((rate["value"] or 0.0) * rate["n"]), method, group, rate)
+        for method, groups in found.items()
+        for group, rate in ((group, entries["confident_error_rate"]) for group, entries in groups.items())
     ]
-    sure = judged[judged["parsed"] & is_confident(judged["confidence"].to_numpy(dtype=float), CONFIDENT)]
-    found = []
-    for (method, group), part in sure.groupby(["method", "group"], sort=False):
-        wrong = int((part["correct"] < 1).sum())
-        if wrong:
-            found.append((wrong, str(method), str(group), part))
-    if not found:
+    wrongs = [each for each in counted if each[0]]
+    if not wrongs:
         return None
-    total = sure[sure["correct"] < 1].groupby("method", sort=False).size()
+    total: Counter[str] = Counter()
+    for wrong, method, _, _ in wrongs:
+        total[method] += wrong
     rows = []
-    for wrong, method, group, part in sorted(found, key=lambda each: -each[0])[:GROUPS_SHOWN]:
-        rate = clopper_pearson(wrong, len(part))
-        assert rate.low is not None and rate.high is not None
+    for wrong, method, group, rate in sorted(wrongs, key=lambda each: -each[0])[:GROUPS_SHOWN]:
         cells = [
             plain(method, 80),
-            f"{wrong:,} of {len(part):,}",
-            f"{100 * wrong / len(part):.1f}% ({100 * rate.low:.1f}\N{EN DASH}{100 * rate.high:.1f})",
-            f"{100 * wrong / int(total[method]):.0f}%",
+            f"{wrong:,} of {rate['n']:,}",
+            f"{100 * rate['value']:.1f}% ({100 * rate['low']:.1f}\N{EN DASH}{100 * rate['high']:.1f})",
+            f"{100 * wrong / total[method]:.0f}%",
         ]
         rows.append((plain(group, 80), cells))
     columns = ["Group", "Method", "Confident and wrong", "Wrong of the confident", "Of all such of the method"]
-    return {"columns": columns, "rows": rows, "left_out": max(0, len(found) - GROUPS_SHOWN)}
+    return {"columns": columns, "rows": rows, "left_out": max(0, len(wrongs) - GROUPS_SHOWN)}
 
 
 def claims(records: pd.DataFrame) -> dict[str, Any] | None:
     """Claims of success by confidence, and how many of them are false; None where no claim was verified."""
-    claimed = records[records["verdict"].isin(CLAIMS)]
+    claimed = probabilities(records)
+    claimed = claimed[claimed["verdict"].isin(CLAIMS)]
     rows = []
     for method, part in claimed.groupby("method", sort=False):
         band = np.searchsorted(BANDS, part["confidence"].to_numpy(dtype=float) + 1e-9, side="right") - 1

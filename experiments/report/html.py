@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.probe.compared import compare_methods
+from experiments.probe.groups import by_group
 from experiments.probe.measure import Metrics, write_metrics
 from experiments.probe.records import read_records, write_records
 from experiments.probe.tables import DataError
@@ -36,7 +38,8 @@ def write_report(
     """Write ``report.html`` into a run folder from its records and metrics; returns its path.
 
     ``meta`` is what else was measured, shown as it is: seed, resamples, date, template, task, model. It is kept with
-    the title in ``report.json``, from where it comes when the report is written again without them. ``gate`` is a gate
+    the title in ``report.json``, from where it comes when the report is written again without them. What the page
+    measures itself is kept there under ``tables``: see :func:`_tables`. ``gate`` is a gate
     to show, a file or a folder that holds one; left out, it is the ``gate.json`` in the run folder or its
     ``calibration``, if there is one. Plans of ``candor cascade`` are shown where the folder holds them. The same files
     give the same page, byte for byte.
@@ -50,8 +53,11 @@ def write_report(
     title = title if title is not None else str(kept.get("title", "Routing probe"))
     meta = dict(meta if meta is not None else read_meta(run_dir / META))
     shown = {str(key): value if isinstance(value, str | int | float) else str(value) for key, value in meta.items()}
-    write_json(run_dir / META, {"title": title, "meta": shown})
-    write_text(run_dir / REPORT, _page(run_dir, records, metrics, title, meta, find_gate(gate, run_dir)))
+    routings, spendings = routes.routings(records, metrics), routes.spendings(records, metrics)
+    tables = _tables(records, metrics, routings, spendings)
+    page = _page(run_dir, records, metrics, title, meta, find_gate(gate, run_dir), tables, routings, spendings)
+    write_json(run_dir / META, {"title": title, "meta": shown, "tables": tables})
+    write_text(run_dir / REPORT, page)
     return run_dir / REPORT
 
 
@@ -125,8 +131,36 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def _tables(
+    records: pd.DataFrame,
+    metrics: Metrics,
+    routings: Sequence[Mapping[str, Any]],
+    spendings: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The numbers of the page that stand in no ``metrics.json``, by what they are.
+
+    ``groups`` and ``manners`` (method -> group -> metric, worst first), ``pair_accuracy`` and ``pair_cost`` (method ->
+    share escalated), ``comparisons`` of the methods that the page leads with.
+    """
+    return {
+        "groups": by_group(records),
+        "manners": by_group(records, "manner"),
+        "pair_accuracy": {figure["name"]: figure["pair"] for figure in routings},
+        "pair_cost": {figure["name"]: figure["pair"] for figure in spendings},
+        "comparisons": compare_methods(records, leading(metrics)),
+    }
+
+
 def _page(
-    folder: Path, records: pd.DataFrame, metrics: Metrics, title: str, meta: Mapping[str, Any], gate: Path | None
+    folder: Path,
+    records: pd.DataFrame,
+    metrics: Metrics,
+    title: str,
+    meta: Mapping[str, Any],
+    gate: Path | None,
+    tables: Mapping[str, Any],
+    routings: list[dict[str, Any]],
+    spendings: list[dict[str, Any]],
 ) -> str:
     facts = {
         "methods": f"{records['method'].nunique():,}",
@@ -134,7 +168,6 @@ def _page(
         "answers": f"{len(records):,}",
         **{plain(key, 40).replace("_", " "): plain(value, 300) for key, value in meta.items()},
     }
-    routings, spendings = routes.routings(records, metrics), routes.spendings(records, metrics)
     return page_template("report.html.j2").render(
         title=plain(title, 200),
         facts=facts,
@@ -149,12 +182,13 @@ def _page(
         costs=routes.pair_costs(spendings),
         gate=gate_section(gate, records),
         cascades=cascade_sections(folder, metrics),
-        groups=sections.groups(records),
-        manners=sections.groups(records, "manner"),
+        comparisons=sections.comparison_table(tables["comparisons"]),
+        groups=sections.group_tables(tables["groups"]),
+        manners=sections.group_tables(tables["manners"], "manner"),
         solve_rates=sections.solve_rates(records),
         traces=sections.traces(records),
         confident_wrong=sections.confident_wrong(records),
-        confident_groups=failures.confident_groups(records),
+        confident_groups=failures.confident_groups(tables["groups"]),
         claims=failures.claims(records),
         deployed=failures.deployed_table(metrics),
         reading=sections.reading(records, metrics),

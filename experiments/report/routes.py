@@ -13,6 +13,7 @@ from estimators.metrics.catalogue import PARITY
 from estimators.metrics.cost import cost_curve
 from estimators.metrics.routing import RoutingCurve, oracle_curve, random_curve, routing_curve
 from experiments.probe.measure import clusters
+from experiments.probe.routed import asks_both
 from experiments.report.curves import cost_figure, risk_figure, routing_figure
 from experiments.report.further_metrics import ROUTING_METRICS
 from experiments.report.glossary import METRICS, Entry, cell_text, interval_text, leading, plain, value_text
@@ -21,6 +22,9 @@ Metrics = Mapping[str, Mapping[str, Entry]]
 
 SHARES = (0.1, 0.2, 0.3, 0.5)
 """Shares escalated at which the accuracy and the cost of the pair are tabulated."""
+ACCURACIES = ("small_alone", *(f"escalated_{share}" for share in SHARES), "large_alone", "best_by_oracle")
+COSTS = (*ACCURACIES[: len(SHARES) + 1], "at_parity")
+"""Names of those accuracies and costs in ``report.json``."""
 GAP = ("apgr", "cpt_0.5", "cpt_0.8", "gain_over_random", "aiq")
 
 
@@ -48,10 +52,12 @@ def risks(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
 def routings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
     """A routing figure for each method whose questions the large model answered too, all on one accuracy axis.
 
-    ``accuracies`` are those of the pair with nothing, each of SHARES and everything escalated, then the oracle's best.
+    ``pair`` has the accuracy of the pair, {value, low, high, n}, with nothing, each of SHARES and everything escalated,
+    then the oracle's best.
     """
     curves: dict[str, tuple[RoutingCurve, RoutingCurve, RoutingCurve]] = {}
     bands: dict[str, Band] = {}
+    sizes: dict[str, int] = {}
     for method, rows in _pairs(records).groupby("method", sort=False):
         stated, small, large = _stated(rows), _floats(rows["correct"]), _floats(rows["large_correct"])
         name = str(method)
@@ -61,6 +67,7 @@ def routings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
             oracle_curve(small, large),
         )
         bands[name] = routing_band(stated, small, large, groups=clusters(rows))
+        sizes[name] = len(rows)
     if not curves:
         return []
     levels = [part.accuracy for parts in curves.values() for part in parts]
@@ -70,9 +77,9 @@ def routings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
         entry = metrics.get(method, {}).get(PARITY, {"value": None})
         others = [parts[0] for parts in _others(curves, method, metrics)]
         svg = routing_figure(f"routing{number}", curve, others, random, oracle, entry["value"], limits, bands[method])
-        at_shares = [float(np.interp(share, curve.rate, curve.accuracy)) for share in (0.0, *SHARES, 1.0)]
-        accuracies = [f"{100 * accuracy:.1f}%" for accuracy in (*at_shares, float(oracle.accuracy.max()))]
-        figures.append({"method": plain(method, 80), "svg": svg, "note": _parity_note(entry), "accuracies": accuracies})
+        pair = dict(zip(ACCURACIES, _at_shares(curve, oracle, bands[method], sizes[method]), strict=True))
+        figure = {"method": plain(method, 80), "svg": svg, "note": _parity_note(entry), "name": method, "pair": pair}
+        figures.append(figure)
     return figures
 
 
@@ -85,14 +92,19 @@ def pair_accuracies(routings: list[dict[str, Any]]) -> dict[str, Any]:
         "Large alone",
         "Best by oracle",
     ]
-    return {"columns": columns, "rows": [(figure["method"], figure["accuracies"]) for figure in routings]}
+    rows = [
+        (figure["method"], [f"{100 * entry['value']:.1f}%" for entry in figure["pair"].values()]) for figure in routings
+    ]
+    return {"columns": columns, "rows": rows}
 
 
 def spendings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
     """A figure of accuracy against cost for each method of whose questions the costs of both models are known.
 
-    ``shares`` are the costs of the pair, of the large model's alone, with nothing and each of SHARES escalated, then
-    at parity.
+    A method that reads the prompt alone has none where the large model is not the dearer one.
+
+    ``pair`` has the costs of the pair, in shares of the large model's alone, with nothing and each of SHARES escalated,
+    then at parity, None where that is not known.
     """
     priced = _pairs(records)
     priced = priced[priced["cost"].notna() & priced["large_cost"].notna()]
@@ -101,12 +113,13 @@ def spendings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
     shares: dict[str, list[float]] = {}
     for method, rows in priced.groupby("method", sort=False):
         columns = (_stated(rows), *(_floats(rows[name]) for name in ("correct", "large_correct", "cost", "large_cost")))
-        if not columns[4].sum() > 0.0:
+        both = asks_both(rows)
+        if not columns[4].sum() > (0.0 if both else columns[3].sum()):
             continue
         name = str(method)
-        bands[name] = cost_band(*columns, groups=clusters(rows))
+        bands[name] = cost_band(*columns, asks_both=both, groups=clusters(rows))
         large_right[name] = float(columns[2].mean())
-        spent, routed = cost_curve(*columns), routing_curve(*columns[:3])
+        spent, routed = cost_curve(*columns, asks_both=both), routing_curve(*columns[:3])
         rate = metrics.get(name, {}).get(PARITY, {}).get("value")
         rates = (0.0, *SHARES, np.nan if rate is None else rate)
         shares[name] = [float(np.interp(each, routed.rate, spent.cost)) / float(columns[4].mean()) for each in rates]
@@ -123,15 +136,19 @@ def spendings(records: pd.DataFrame, metrics: Metrics) -> list[dict[str, Any]]:
         svg = cost_figure(f"cost{number}", band, _others(bands, method, metrics), large_right[method], limits)
         at_parity = shares[method][-1]
         note = "" if np.isnan(at_parity) else f"parity at {100 * at_parity:.0f}% of the large model's cost"
-        cells = ["n/a" if np.isnan(share) else f"{100 * share:.1f}%" for share in shares[method]]
-        figures.append({"method": plain(method, 80), "svg": svg, "note": note, "shares": cells})
+        pair = {key: None if np.isnan(share) else share for key, share in zip(COSTS, shares[method], strict=True)}
+        figures.append({"method": plain(method, 80), "svg": svg, "note": note, "name": method, "pair": pair})
     return figures
 
 
 def pair_costs(spendings: list[dict[str, Any]]) -> dict[str, Any]:
     """The costs of the pair of models that :func:`spendings` gives, as a table."""
     columns = ["Method", "Small alone", *(f"{share:.0%} escalated" for share in SHARES), "At parity"]
-    return {"columns": columns, "rows": [(figure["method"], figure["shares"]) for figure in spendings]}
+    rows = [
+        (figure["method"], ["n/a" if share is None else f"{100 * share:.1f}%" for share in figure["pair"].values()])
+        for figure in spendings
+    ]
+    return {"columns": columns, "rows": rows}
 
 
 def gap_table(metrics: Metrics) -> dict[str, Any] | None:
@@ -144,6 +161,17 @@ def gap_table(metrics: Metrics) -> dict[str, Any] | None:
     rows = [(plain(method, 80), [cell_text(metric, entries) for metric in kept]) for method, entries in metrics.items()]
     columns = ["Method", *(f"{metric.label} {metric.arrow}" for metric in kept)]
     return {"columns": columns, "rows": rows, "meanings": [(each.label, each.meaning) for each in kept]}
+
+
+def _at_shares(curve: RoutingCurve, oracle: RoutingCurve, band: Band, rows: int) -> list[dict[str, float | None]]:
+    """What ``ACCURACIES`` names, with the band's ends; the oracle's best has none."""
+    found: list[dict[str, float | None]] = []
+    for share in (0.0, *SHARES, 1.0):
+        place = int(np.argmin(np.abs(band.at - share)))
+        low, high = (None if np.isnan(end[place]) else float(end[place]) for end in (band.low, band.high))
+        value = float(np.interp(share, curve.rate, curve.accuracy))
+        found.append({"value": value, "low": low, "high": high, "n": rows})
+    return [*found, {"value": float(oracle.accuracy.max()), "low": None, "high": None, "n": rows}]
 
 
 def _pairs(records: pd.DataFrame) -> pd.DataFrame:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from estimators.metrics.calibration import brier
-from experiments.probe.measure import RANKED
+from estimators.metrics.comparison import COMPARED
+from experiments.probe.groups import FEWEST, Groups
+from experiments.probe.measure import probabilities
 from experiments.report.figures import reliability_figure, solve_rate_figure
 from experiments.report.glossary import (
     METRICS,
@@ -30,8 +32,10 @@ WRONG_SHOWN = 3
 """Most confident wrong answers shown for each of several methods; three times as many for one alone."""
 TRACES_SHOWN = 6
 """Questions whose completions are shown method by method, one of a group."""
-GROUPS_SHOWN = 12
-"""Groups of questions in the table by group, largest first."""
+GROUPS_SHOWN, WORST_SHOWN = 12, 3
+"""Groups of questions in the table by group, largest first, and worst groups of each method."""
+PAIRS_SHOWN = 6
+"""Pairs of methods that are compared before the rest is folded."""
 LONGEST = {"prompt": 400, "gold": 120, "answer": 120, "completion": 700}
 """Characters of a text that are shown: the end of a completion, the beginning of everything else."""
 
@@ -63,7 +67,7 @@ def headline(metrics: Metrics) -> dict[str, Any]:
 def reliabilities(records: pd.DataFrame) -> list[dict[str, Any]]:
     """A reliability diagram for each method with judged answers whose confidence is meant as a probability."""
     figures = []
-    for number, (method, rows) in enumerate(_judged(_probabilities(records)).groupby("method", sort=False)):
+    for number, (method, rows) in enumerate(_judged(probabilities(records)).groupby("method", sort=False)):
         confidence, correct = _floats(rows["confidence"]), _floats(rows["correct"])
         svg = reliability_figure(f"reliability{number}", confidence, correct, rows["parsed"].to_numpy(dtype=bool))
         note = f"{len(rows):,} answers, mean confidence {confidence.mean():.2f}, {100 * correct.mean():.1f}% right"
@@ -85,30 +89,60 @@ def confident_wrong(records: pd.DataFrame) -> list[dict[str, Any]]:
     return methods
 
 
-def groups(records: pd.DataFrame, column: str = "group") -> dict[str, Any] | None:
-    """Accuracy against confidence in each of the largest groups of questions; None with fewer than two of them.
+def group_tables(found: Groups, column: str = "group") -> dict[str, Any] | None:
+    """The worst groups of each method, and all methods on the largest groups; None with fewer than two groups.
 
-    With ``column`` "manner" the groups are of completions, by how they come to their answers.
+    Both are ``rows`` of a table; ``found`` comes from :func:`experiments.probe.groups.by_group`.
     """
-    judged = _judged(_probabilities(records))
-    sizes = judged[column].dropna().value_counts()
+    sizes: Counter[str] = Counter()
+    for groups in found.values():
+        sizes.update({group: entries["accuracy"]["n"] for group, entries in groups.items()})
     if len(sizes) < 2:
         return None
-    rows = []
-    for group in sizes.index[:GROUPS_SHOWN]:
-        for method, part in judged[judged[column] == group].groupby("method", sort=False):
-            confidence, correct = _floats(part["confidence"]), _floats(part["correct"])
-            accuracy = f"{100 * correct.mean():.1f}%"
-            cells = [
-                plain(method, 80),
-                f"{len(part):,}",
-                accuracy,
-                f"{confidence.mean():.3f}",
-                f"{brier(confidence, correct):.3f}",
-            ]
-            rows.append((plain(group, 80), cells))
-    columns = [column.capitalize(), "Method", "Answers", "Accuracy", "Mean confidence", "Brier"]
-    return {"columns": columns, "rows": rows, "left_out": max(0, len(sizes) - GROUPS_SHOWN)}
+    worst = [
+        (plain(group, 80), _group_cells(method, entries))
+        for method, groups in found.items()
+        for group, entries in list(groups.items())[:WORST_SHOWN]
+        if entries["brier"]["n"] >= FEWEST
+    ]
+    rows = [
+        (plain(group, 80), _group_cells(method, groups[group]))
+        for group, _ in sizes.most_common(GROUPS_SHOWN)
+        for method, groups in found.items()
+        if group in groups
+    ]
+    columns = [column.capitalize(), "Method", "Answers", "Accuracy", "Mean confidence", "Over-confidence", "Brier"]
+    return {
+        "columns": columns,
+        "worst": worst,
+        "rows": rows,
+        "left_out": max(0, len(sizes) - GROUPS_SHOWN),
+        "least": FEWEST,
+    }
+
+
+def comparison_table(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Differences of calibration between methods on the same questions; None with fewer than two to compare.
+
+    ``shown`` and ``more`` are rows, those of the first pairs and the rest: a pair as it is, then at matched accuracy.
+    """
+    if not found:
+        return None
+    shown: list[tuple[str, list[str]]] = []
+    more: list[tuple[str, list[str]]] = []
+    for number, each in enumerate(found):
+        name = " less ".join(plain(method, 60) for method in each["methods"])
+        entries = each["differences"]
+        accuracies = " and ".join(f"{100 * accuracy:.1f}%" for accuracy in each["accuracies"])
+        rows = [(name, ["as they are", accuracies, *(_difference(entries[key]) for key in COMPARED[1:])])]
+        if not each["same_verdicts"]:
+            common = entries["matched_accuracy"]["value"]
+            cells = ["n/a" if common is None else f"{100 * common:.1f}% both"]
+            cells += [_difference(entries[f"matched_{key}"]) for key in COMPARED[1:]]
+            rows.append((name, ["at matched accuracy", *cells]))
+        (shown if number < PAIRS_SHOWN else more).extend(rows)
+    columns = ["Methods", "Questions", "Right", "Brier", "ECE", "AUROC"]
+    return {"columns": columns, "shown": shown, "more": more, "pairs_more": max(0, len(found) - PAIRS_SHOWN)}
 
 
 def solve_rates(records: pd.DataFrame) -> list[dict[str, Any]]:
@@ -211,10 +245,22 @@ def _wrong_answer(row: pd.Series) -> dict[str, Any]:
     return {"confidence": f"{row['confidence']:.3f}", "question_id": plain(row["question_id"], 60), **texts}
 
 
-def _probabilities(records: pd.DataFrame) -> pd.DataFrame:
-    """Records without the methods whose confidences are ranks, of which only the order counts."""
-    ranked = records.loc[records["confidence_source"] == RANKED, "method"].unique()
-    return records[~records["method"].isin(ranked)]
+def _group_cells(method: str, entries: Mapping[str, Entry]) -> list[str]:
+    def shown(entry: Entry, factor: float, form: str) -> str:
+        bounds = [entry["low"], entry["high"]]
+        text = format(factor * entry["value"], form)
+        return text if None in bounds else f"{text} ({' to '.join(format(factor * each, form) for each in bounds)})"
+
+    forms = (("accuracy", 100.0, ".1f"), ("mean_confidence", 1.0, ".3f"), ("gap", 1.0, "+.3f"), ("brier", 1.0, ".3f"))
+    cells = [shown(entries[key], factor, form) for key, factor, form in forms]
+    return [plain(method, 80), f"{entries['accuracy']['n']:,}", *cells]
+
+
+def _difference(entry: Entry) -> str:
+    if entry["value"] is None:
+        return "n/a"
+    bounds = "" if entry["low"] is None else f" ({entry['low']:+.3f} to {entry['high']:+.3f})"
+    return f"{entry['value']:+.3f}{bounds}"
 
 
 def _judged(records: pd.DataFrame) -> pd.DataFrame:

@@ -32,7 +32,7 @@ from estimators.metrics.ratios import ratio_interval
 from estimators.metrics.resampling import Interval, mean_interval
 from experiments.errors import ConfigError, DataError
 from experiments.probe.measure import Metrics, measure
-from experiments.probe.records import as_records
+from experiments.probe.records import MOST, as_records
 from experiments.probe.routed import EVERYTHING, FEWEST, in_half
 from experiments.routing.tiers import Tier, read_tiers
 
@@ -61,8 +61,11 @@ def read_price(text: str) -> tuple[float, float]:
         prices = (float(prompt or 0.0), float(completion))
     except ValueError:
         prices = (-1.0, -1.0)
-    if not all(0.0 <= each < float("inf") for each in prices):
-        raise ConfigError(f"--price {text}: expected IN/OUT, money for a million tokens of prompt and of completion")
+    if not all(0.0 <= each <= MOST for each in prices):
+        raise ConfigError(
+            f"--price {text}: expected IN/OUT, money for a million tokens of prompt and of completion, each from 0 to "
+            f"{MOST:g}"
+        )
     return prices
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from experiments.errors import ConfigError, DataError
-from experiments.probe.records import as_records
+from experiments.probe.records import AMOUNT_COLUMNS, COUNT_COLUMNS, FROM_PROMPT, as_records, optional_columns
 from experiments.probe.routed import in_half
 from experiments.probe.tables import read_table
 from experiments.routing.routers import ROUTERS, Embedding
 from experiments.schema import one_of
 
 SMALL, LARGE = ("correct", "small_correct", "weak_correct"), ("large_correct", "strong_correct")
+BESIDE = ("group", "parsed", "confidence_source", *AMOUNT_COLUMNS, *COUNT_COLUMNS)
 FEWEST = 20
 """Questions that either part has to have."""
 
@@ -24,13 +25,14 @@ def read_outcomes(path: str | Path, method: str | None = None) -> pd.DataFrame:
     """Read outcomes of a pair: ``prompt`` (or ``problem``), ``correct`` and ``large_correct``, each 0 or 1.
 
     The small model's verdict may also be named ``small_correct`` or ``weak_correct``, the large one's
-    ``strong_correct``. Taken where present: ``question_id`` (else the row number), ``group``, and, from the records of
-    a probe, ``method`` with ``confidence``. Rows without one of the verdicts are left out, and those of methods whose
-    answers are not those of ``method``. Raises DataError, and ConfigError where there is no such method, or none is
-    named and the answers of the methods differ.
+    ``strong_correct``. Taken where present: ``question_id`` (else the row number), ``group``, costs, latencies and
+    counts of tokens, and, from the records of a probe, ``method`` with ``confidence``, null or ``parsed`` false where
+    it could not be read. Rows without one of the verdicts are left out, and those of methods whose answers are not
+    those of ``method``, whose rows come first. Raises DataError, and ConfigError where there is no such method, or
+    none is named and the answers of the methods differ.
     """
     table = read_table(path)
-    table.require([("prompt", "problem"), SMALL, LARGE], ("question_id", "group", "confidence", "method"))
+    table.require([("prompt", "problem"), SMALL, LARGE], ("question_id", "confidence", "method", *BESIDE))
     has = table.frame.columns
     small, large = (next(name for name in names if name in has) for names in (SMALL, LARGE))
     row = pd.Series(range(len(table.frame))).astype("string")
@@ -40,11 +42,10 @@ def read_outcomes(path: str | Path, method: str | None = None) -> pd.DataFrame:
             "prompt": table.text("prompt" if "prompt" in has else "problem"),
             "correct": table.binary(small, nullable=True),
             "large_correct": table.binary(large, nullable=True),
-            "group": table.text("group", nullable=True) if "group" in has else None,
             "method": table.text("method") if "method" in has else "recorded",
-            "confidence": table.number("confidence", 0, 1, nullable=True) if "confidence" in has else np.nan,
         }
     )
+    frame = frame.assign(**optional_columns(table, ("confidence", *BESIDE)))
     judged = frame[frame["correct"].notna() & frame["large_correct"].notna()]
     if judged.empty:
         raise DataError(f"{path}: no row has a verdict of both models")
@@ -61,7 +62,8 @@ def _answers_of(outcomes: pd.DataFrame, method: str | None, path: str | Path) ->
     same = [str(name) for name, agrees in pd.Series(alike).groupby(outcomes["method"]) if agrees.all()]
     if method is None and len(same) < len(names):
         raise ConfigError(f"{path} has answers of several policies, name a method by --method: {', '.join(names)}")
-    return outcomes[outcomes["method"].isin(same)].reset_index(drop=True)
+    kept = outcomes[outcomes["method"].isin(same)]
+    return kept.sort_values("method", key=lambda names: names != chosen, kind="stable", ignore_index=True)
 
 
 def routed_records(
@@ -69,7 +71,8 @@ def routed_records(
 ) -> pd.DataFrame:
     """The records table of every router on the test questions, after fitting on the others; a method a router.
 
-    The confidences that the outcomes bring are methods beside them, on the same questions.
+    The confidences that the outcomes bring are methods beside them, on the same questions, those that could not be read
+    included.
     Raises DataError where a part has fewer than ``FEWEST`` questions.
     """
     first = outcomes[outcomes["method"] == outcomes["method"].iloc[0]]
@@ -85,9 +88,10 @@ def routed_records(
         router = make(embedding())
         router.fit(train["prompt"].tolist(), train["correct"].to_numpy(), train["large_correct"].to_numpy())
         said = np.clip(router(test["prompt"].tolist()), 0.0, 1.0)
-        frames.append(test.assign(method=name, confidence=said, confidence_source="computed"))
-    for name, rows in outcomes[outcomes["confidence"].notna()].groupby("method", sort=False):
-        mine = rows[rows["question_id"].isin(test["question_id"])]
-        if len(mine):
-            frames.append(mine.assign(method=str(name), confidence_source="recorded"))
+        frames.append(test.assign(method=name, confidence=said, parsed=True, confidence_source=FROM_PROMPT))
+    if "confidence" in outcomes.columns:
+        brought = outcomes[outcomes["question_id"].isin(test["question_id"])]
+        parsed = brought["confidence"].notna() & brought.get("parsed", True)
+        source = brought.get("confidence_source", pd.Series("recorded", index=brought.index))
+        frames.append(brought.assign(parsed=parsed, confidence_source=source.where(parsed, "unparsed")))
     return as_records(pd.concat(frames, ignore_index=True))

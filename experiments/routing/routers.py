@@ -8,15 +8,16 @@ large one, ``matrix_factorisation`` which of the two is better where they differ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.extmath import randomized_svd
 
 from estimators.metrics.inputs import FloatArray
 
@@ -77,10 +78,11 @@ class Tfidf:
     """P(small is right) by logistic regression on the TF-IDF weights of words and pairs of words."""
 
     def __init__(self) -> None:
-        self._words, self._model = _words(), _Logistic()
+        self._model = _Logistic()
 
     def fit(self, prompts: Sequence[str], small: FloatArray, large: FloatArray) -> None:
-        self._model.fit(self._words.fit_transform(prompts), small)
+        self._words = _words(prompts)
+        self._model.fit(self._words.transform(prompts), small)
 
     def __call__(self, prompts: Sequence[str]) -> FloatArray:
         return self._model(self._words.transform(prompts))
@@ -93,20 +95,20 @@ class TfidfVectors:
         self.dimensions = dimensions
 
     def fit(self, prompts: Sequence[str]) -> None:
-        self._words = _words()
-        weights = self._words.fit_transform(prompts)
+        self._words = _words(prompts)
+        weights = self._words.transform(prompts)
         most = max(1, min(self.dimensions, min(weights.shape) - 1))
-        self._directions = TruncatedSVD(most, random_state=0).fit(weights)
+        self._directions = randomized_svd(weights, most, n_iter=5, random_state=0)[2].T
 
     def __call__(self, prompts: Sequence[str]) -> FloatArray:
-        vectors: FloatArray = self._directions.transform(self._words.transform(prompts))
+        vectors: FloatArray = self._words.transform(prompts) @ self._directions
         return vectors
 
 
 class Neighbours:
     """P(small is right) as its share among the prompts of the training part that are most similar by cosine.
 
-    Source: arXiv 2403.12031, the kNN router.
+    Where all of those are alike, all are neighbours. Source: arXiv 2403.12031, the kNN router.
     """
 
     def __init__(self, embedding: Embedding, neighbours: int = 40) -> None:
@@ -116,7 +118,8 @@ class Neighbours:
         self.embedding.fit(prompts)
         vectors = self.embedding(prompts)
         self._small = small
-        self._index = NearestNeighbors(n_neighbors=min(self.neighbours, len(prompts)), metric="cosine").fit(vectors)
+        most = len(prompts) if np.allclose(vectors, vectors[0]) else min(self.neighbours, len(prompts))
+        self._index = NearestNeighbors(n_neighbors=most, metric="cosine").fit(vectors)
 
     def __call__(self, prompts: Sequence[str]) -> FloatArray:
         places = self._index.kneighbors(self.embedding(prompts), return_distance=False)
@@ -184,5 +187,10 @@ ROUTERS: Mapping[str, Callable[[Embedding], Router]] = {
 """Name -> router on an embedding, which those that need none leave alone."""
 
 
-def _words() -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"(?u)\w+|[+*/=<>-]")
+def _words(prompts: Sequence[str]) -> TfidfVectorizer:
+    """TF-IDF weights of the words and pairs of words that at least two prompts have; one weight of 0 without any."""
+    settings = {"ngram_range": (1, 2), "token_pattern": r"(?u)\w+|[+*/=<>-]"}
+    terms = TfidfVectorizer(**settings).build_analyzer()
+    among = Counter(term for prompt in prompts for term in set(terms(prompt)))
+    repeated = sorted(term for term, count in among.items() if count > 1)
+    return TfidfVectorizer(**settings, sublinear_tf=True, vocabulary=repeated or [""]).fit(prompts)

@@ -32,7 +32,7 @@ def test_the_threshold_is_the_lowest_certified_and_its_numbers_are_those_of_the_
     kept = confidence >= tier.threshold
     assert tier.status == "ok" and gate.feasible
     assert (tier.bad, tier.counted) == (int((1 - correct[kept]).sum()), int(kept.sum()))
-    assert tier.bound == pytest.approx(float(upper_bound(tier.bad, tier.counted, 0.1))) and tier.bound <= 0.15
+    assert tier.bound == pytest.approx(float(upper_bound(tier.bad, tier.counted, 0.1 / 4))) and tier.bound <= 0.15
     assert tier.coverage == pytest.approx(kept.mean())
     assert np.array_equal(gate.actions(confidence) == "answer", kept)
     assert set(gate.actions(confidence)) == {"answer", "escalate"}
@@ -66,6 +66,25 @@ def test_a_confidence_that_could_not_be_read_is_never_counted_as_answered():
     assert fit_parity([math.nan] * 50, [1] * 50, [1] * 50, tolerance=0.1).decide(1.0) == "escalate"
 
 
+@pytest.mark.parametrize("form", ["fixed_sequence", "multi_start", "holm"])
+def test_no_bound_contradicts_a_certificate(form):
+    for seed in range(10):
+        confidence, correct = draw(seed)
+        for alpha in (0.1, 0.15, 0.2, 0.3):
+            tier = fit_error([confidence], [correct], alpha=alpha, form=form).tiers[0]
+            if tier.threshold is not None:
+                assert float(upper_bound(tier.bad, tier.counted, 0.1)) <= tier.bound <= alpha + 1e-9
+
+
+def test_a_cascade_has_to_pass_on_what_no_tier_gets_right_and_certifies_what_all_tiers_keep():
+    """The first tier is never right, the second always: nothing has to be declined, everything can be answered."""
+    gate = fit_error([[0.5] * 100, [0.9] * 100], [[0] * 100, [1] * 100], alpha=0.1, otherwise="abstain")
+    assert gate.least_abstention == 0.0 and gate.certificates == {"0.1": 1.0, "0.2": 1.0}
+    first, second = [0] * 50 + [1] * 50, [0] * 25 + [1] * 50 + [0] * 25
+    both = fit_error([[0.5] * 100, [0.5] * 100], [first, second], alpha=0.1)
+    assert both.least_abstention == pytest.approx((0.25 - 0.1) / 0.9)
+
+
 def test_certificates_say_how_much_they_cover():
     gate = fit_error([[0.9] * 200 + [0.4] * 200], [[1] * 195 + [0] * 5 + [1] * 110 + [0] * 90], alpha=0.05)
     assert gate.certificates == {"0.1": 0.5, "0.2": 0.5}
@@ -80,7 +99,7 @@ def test_a_cascade_shares_delta_and_each_tier_sees_what_is_left():
     left = first < gate.tiers[0].threshold
     kept = left & (second >= gate.tiers[1].threshold)
     assert gate.tiers[1].counted == kept.sum()
-    assert gate.tiers[1].bound == pytest.approx(float(upper_bound(gate.tiers[1].bad, kept.sum(), 0.05)))
+    assert gate.tiers[1].bound == pytest.approx(float(upper_bound(gate.tiers[1].bad, kept.sum(), 0.05 / 4)))
     actions = gate.actions(first, second)
     assert np.array_equal(actions == "answer_2", kept) and np.array_equal(actions == "answer_1", ~left)
     with pytest.raises(ValueError, match="1 columns of confidence, the gate has 2 tiers"):

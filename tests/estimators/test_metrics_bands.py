@@ -30,7 +30,11 @@ def test_the_curves_are_those_of_the_metrics(count: int) -> None:
     spent = cost_curve(confidence, small, large, np.full(count, 2.0), np.full(count, 10.0))
     cost = cost_band(confidence, small, large, np.full(count, 2.0), np.full(count, 10.0))
     np.testing.assert_allclose(cost.value, np.interp(10 * cost.at, spent.cost, spent.accuracy))
-    for band in (risk, routed, cost):
+    one = cost_curve(confidence, small, large, np.full(count, 2.0), np.full(count, 10.0), asks_both=False)
+    spared = cost_band(confidence, small, large, np.full(count, 2.0), np.full(count, 10.0), asks_both=False)
+    assert (spared.at[0], spared.at[-1]) == (pytest.approx(0.2), pytest.approx(1.0))
+    np.testing.assert_allclose(spared.value, np.interp(10 * spared.at, one.cost, one.accuracy))
+    for band in (risk, routed, cost, spared):
         assert (band.low <= band.value + 1e-9).all() and (band.value <= band.high + 1e-9).all()
 
 

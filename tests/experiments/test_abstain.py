@@ -58,6 +58,32 @@ def test_spoken_and_thresholded_abstention_are_told_apart() -> None:
     assert below["auroc"]["n"] + below["threshold"]["n"] == 400
 
 
+def test_a_question_and_itself_without_what_it_needs_are_one_item_and_two_questions() -> None:
+    frame = records(item=[str(number // 2) for number in range(400)])
+    found = measure_abstention(frame, resamples=20)["all: threshold"]
+    assert found["recall"]["n"] == found["over_abstention"]["n"]
+    assert found["recall"]["n"] + found["over_abstention"]["n"] + found["threshold"]["n"] == 400
+
+
+def test_policies_that_speak_alike_and_answer_otherwise_each_have_their_row() -> None:
+    never = {"answer": "Oslo"}
+    right, wrong = records(correct=1.0, **never), records(correct=0.0, **never)
+    found = measure_abstention(pd.concat([right.assign(method="r"), wrong.assign(method="w")]), resamples=5)
+    assert [found[f"{name}: spoken"]["accuracy_answered"]["value"] for name in "rw"] == [1.0, 0.0]
+
+
+def test_a_group_of_both_kinds_of_question_has_a_rate_of_either() -> None:
+    """A perfect policy declines all that it should and nothing else, in each group."""
+    should = np.arange(400) % 2 == 1
+    topics = np.where(np.arange(400) // 2 % 2 == 1, "rivers", "towns")
+    frame = records(group=topics, answer=np.where(should, "unknown", "Oslo"), correct=1.0)
+    spoken = measure_abstention(frame, resamples=20)["all: spoken"]
+    assert {name: spoken[name]["value"] for name in spoken if name.endswith(("rivers", "towns"))} == {
+        "recall_rivers": 1.0, "over_rivers": 0.0, "recall_towns": 1.0, "over_towns": 0.0,
+    }  # fmt: skip
+    assert spoken["over_rivers"]["n"] + spoken["over_towns"]["n"] == spoken["over_abstention"]["n"]
+
+
 def test_wordings_of_a_question_fall_together_and_equal_answers_speak_once() -> None:
     frame = records(item=[str(number // 2 * 2 + number % 2) for number in range(400)])
     grouped = measure_abstention(frame, resamples=20)

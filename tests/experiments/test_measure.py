@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -128,6 +129,52 @@ def test_completions_without_tags_are_counted_where_something_in_them_was_not_re
     assert "untagged" not in measure(frame, resamples=20)["all"]
     untagged = measure(frame.assign(status="extra_text"), resamples=20)["all"]["untagged"]
     assert (untagged["value"], untagged["n"]) == (0.4, 5)
+
+
+def sampled(items: int = 15) -> pd.DataFrame:
+    """Three wordings of each question, four samples of each wording, with all that can be measured of them."""
+    rng = np.random.default_rng(0)
+    rows = items * 12
+    return as_records(
+        pd.DataFrame(
+            {
+                "question_id": [f"{row // 12}-{row // 4 % 3}" for row in range(rows)],
+                "item": [str(row // 12) for row in range(rows)],
+                "confidence": rng.integers(0, 11, rows) / 10,
+                "correct": rng.integers(0, 2, rows),
+                "large_correct": rng.integers(0, 2, rows),
+                "cost": 1 + rng.random(rows),
+                "large_cost": 10 + rng.random(rows),
+            }
+        )
+    )
+
+
+def test_no_figure_depends_on_the_order_of_the_rows() -> None:
+    frame = sampled()
+    shuffled = frame.sample(frac=1.0, random_state=1).reset_index(drop=True)
+    found, again = (measure(each, resamples=20)["all"] for each in (frame, shuffled))
+    assert "deployed_rate" in found and "route_flips" in found
+    for name, entry in found.items():
+        assert again[name] == pytest.approx(entry, abs=1e-9), name
+
+
+def test_samples_of_a_wording_are_averaged() -> None:
+    frame = sampled()
+    rates = frame.groupby(["item", "question_id"])["correct"].mean().groupby("item")
+    apart = rates.apply(lambda each: np.mean([abs(a - b) for a, b in itertools.combinations(each, 2)]))
+    assert measure(frame, resamples=5)["all"]["prompt_sensitivity"]["value"] == pytest.approx(apart.mean())
+
+
+def test_of_ranks_nothing_is_measured_that_reads_them_as_probabilities() -> None:
+    """What is left is the same under any increasing map of the confidences."""
+    frame = records(60, confidence_source="ranked", verdict=["success", "false_success"] * 30, large_correct=1.0)
+    found, mapped = (
+        measure(each, resamples=20)["all"] for each in (frame, frame.assign(confidence=frame["confidence"] ** 3))
+    )
+    assert {"auroc", "aurc", "apgr", "false_success_rate"} <= found.keys()
+    for name in found.keys() - {"deployed_threshold"}:
+        assert found[name]["value"] == pytest.approx(mapped[name]["value"]), name
 
 
 def test_wordings_of_a_question_are_compared_once_a_question() -> None:

@@ -45,7 +45,7 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
         ({"confidence": 0.5, "correct": 0.5}, ["line 2", "'correct'", "0.5", "0 or 1"]),
         ({"confidence": 0.5, "correct": "yes"}, ["line 2", "'correct'", "'yes'", "0 or 1"]),
         ({"confidence": 0.5, "correct": 1, "large_correct": 3}, ["line 2", "'large_correct'", "3", "0 or 1"]),
-        ({"confidence": 0.5, "correct": 1, "cost": -2}, ["line 2", "'cost'", "-2", "0 or more"]),
+        ({"confidence": 0.5, "correct": 1, "cost": -2}, ["line 2", "'cost'", "-2", "number from 0 to 1e+100"]),
         ({"confidence": 0.5, "correct": 1, "completion_tokens": 1.5}, ["'completion_tokens'", "1.5", "whole number"]),
         ({"confidence": 0.5, "correct": 1, "method": ["a"]}, ["line 2", "'method'", "['a']", "text"]),
         ({"confidence": 0.5, "correct": 1, "parsed": "no"}, ["line 2", "'parsed'", "'no'", "true or false"]),
@@ -240,6 +240,14 @@ def test_infinite_values_are_named(tmp_path: Path, column: str, value: float) ->
     path = tmp_path / "records.parquet"
     pd.DataFrame({"confidence": 0.5, "correct": 1, column: [1.0, value]}).to_parquet(path)
     with pytest.raises(DataError, match=rf"row 1, column '{column}': {value} found, expected"):
+        read_records(path)
+
+
+@pytest.mark.parametrize("column", ["cost", "large_cost", "latency_s", "large_latency_s"])
+@pytest.mark.parametrize("value", [1e308, 1.1e100, -1])
+def test_an_amount_that_cannot_be_added_up_is_named(tmp_path: Path, column: str, value: float) -> None:
+    path = write_jsonl(tmp_path / "records.jsonl", [{"confidence": 0.5, "correct": 1, column: value}])
+    with pytest.raises(DataError, match=rf"line 1, column '{column}': .* found, expected a number from 0 to 1e\+100"):
         read_records(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from experiments.probe.groups import by_group
 from experiments.probe.measure import measure, write_metrics
 from experiments.probe.records import as_records, write_records
 from experiments.probe.tables import DataError
@@ -126,10 +128,72 @@ def test_traces_set_what_each_method_wrote_side_by_side() -> None:
 
 
 def test_manners_are_compared_where_there_are_two() -> None:
-    manners = sections.groups(table(manner=["direct", "worked"] * 30), "manner")
+    manners = sections.group_tables(by_group(table(manner=["direct", "worked"] * 30), "manner"), "manner")
     assert {name for name, _ in manners["rows"]} == {"direct", "worked"}
     assert manners["columns"][0] == "Manner"
-    assert sections.groups(table(manner="direct"), "manner") is None
+    assert sections.group_tables(by_group(table(manner="direct"), "manner"), "manner") is None
+
+
+def test_the_worst_groups_lead_and_every_group_stands_in_the_report_json(
+    report: Callable[..., Page], tmp_path: Path
+) -> None:
+    """Fifteen groups of right answers, one of confident wrong ones that is the smallest, one that is too small."""
+    size, names = 30, [f"g{number:02}" for number in range(15)]
+    groups = [name for name in names for _ in range(size)] + ["worst"] * 25 + ["few"] * 5
+    correct = [1.0] * (15 * size) + [0.0] * 30
+    page = report(table(count=480, group=groups, correct=correct, confidence=[0.8] * 475 + [1.0] * 5))
+    written = json.loads((tmp_path / "report.json").read_text())["tables"]["groups"]["a"]
+    assert (next(iter(written)), list(written)[-1], len(written)) == ("worst", "few", 17)
+    assert written["worst"]["brier"]["value"] == pytest.approx(0.64) and written["worst"]["brier"]["n"] == 25
+    assert written["worst"]["gap"]["value"] == pytest.approx(0.8)
+    assert written["few"]["confident_error_rate"]["value"] == 1.0
+    assert "5 smaller groups are not shown; report.json has every group" in page.text
+    shown = page.source.partition("<h2>By group</h2>")[2]
+    assert re.findall(r"<th scope=\"row\">(\w+)</th>", shown)[0] == "worst"
+
+
+def test_answers_to_one_question_are_resampled_together_in_a_group() -> None:
+    frame = table(group="x", question_id=[str(row // 20) for row in range(60)])
+    apart = by_group(frame.assign(question_id=[str(row) for row in range(60)]))["a"]["x"]
+    together = by_group(frame)["a"]["x"]
+    for name in ("accuracy", "brier", "gap"):
+        assert together[name]["value"] == pytest.approx(apart[name]["value"])
+        assert (together[name]["low"], together[name]["high"]) != (apart[name]["low"], apart[name]["high"])
+    agreed = by_group(frame.assign(correct=1.0))["a"]["x"]["accuracy"]
+    assert (agreed["value"], agreed["high"], agreed["n"]) == (1.0, 1.0, 60) and agreed["low"] < 0.4
+
+
+def test_methods_are_compared_as_they_are_and_at_matched_accuracy(report: Callable[..., Page], tmp_path: Path) -> None:
+    same, better = table("same"), table("better", confidence=0.9, correct=[1.0] * 54 + [0.0] * 6)
+    text = report(
+        same.assign(method="first"), same, better, table("alone", question_id=[f"x{n}" for n in range(60)])
+    ).text
+    found = json.loads((tmp_path / "report.json").read_text())["tables"]["comparisons"]
+    assert [each["methods"] for each in found] == [["first", "same"], ["first", "better"], ["same", "better"]]
+    assert found[0]["same_verdicts"] and not found[1]["same_verdicts"]
+    assert all(
+        entry["value"] == entry["low"] == entry["high"]
+        for entry in found[0]["differences"].values()
+        if not entry["value"]
+    )
+    assert found[0]["differences"]["brier"]["value"] == 0.0
+    brier = [measure(each, resamples=2)[name]["brier"]["value"] for name, each in (("same", same), ("better", better))]
+    assert found[2]["differences"]["brier"]["value"] == pytest.approx(brier[0] - brier[1])
+    assert text.count("at matched accuracy") == 3  # two pairs, and the note
+    assert "Between methods" not in report(same).text
+
+
+def test_the_numbers_of_the_pair_stand_in_the_report_json(report: Callable[..., Page], tmp_path: Path) -> None:
+    page = report(table(large_correct=1.0, cost=1.0, large_cost=10.0))
+    tables = json.loads((tmp_path / "report.json").read_text())["tables"]
+    accuracy, cost = tables["pair_accuracy"]["a"], tables["pair_cost"]["a"]
+    assert list(accuracy) == [
+        "small_alone", "escalated_0.1", "escalated_0.2", "escalated_0.3", "escalated_0.5", "large_alone",
+        "best_by_oracle",
+    ]  # fmt: skip
+    assert accuracy["escalated_0.5"]["low"] < accuracy["escalated_0.5"]["value"] < accuracy["escalated_0.5"]["high"]
+    assert all(f"{100 * entry['value']:.1f}%" in page.text for entry in accuracy.values())
+    assert cost["escalated_0.5"] == pytest.approx(0.6)
 
 
 def test_the_same_files_give_the_same_page(report: Callable[..., Page], tmp_path: Path) -> None:
@@ -325,18 +389,22 @@ def test_ranks_are_routed_on_and_not_drawn_as_probabilities() -> None:
     assert found["length"]["auroc"]["value"] == found["said"]["auroc"]["value"] == 1.0
     assert "brier" in found["said"] and not found["length"].keys() & {"brier", "ece", "mean_confidence"}
     assert [each["method"] for each in sections.reliabilities(frame)] == ["said"]
-    assert {cells[0] for _, cells in sections.groups(frame)["rows"]} == {"said"}
+    assert {cells[0] for _, cells in sections.group_tables(by_group(frame))["rows"]} == {"said"}
+    assert (
+        failures.claims(frame.assign(verdict="success"))["rows"]
+        == failures.claims(frame[:4].assign(verdict="success"))["rows"]
+    )
 
 
 def test_confident_errors_are_counted_by_group_and_claims_by_confidence(report: Callable[..., Page]) -> None:
     frame = table(count=40, confidence=[0.95, 0.4] * 20, correct=[0.0] * 10 + [1.0] * 30, group=["x"] * 8 + ["y"] * 32)
-    found = failures.confident_groups(frame)
+    found = failures.confident_groups(by_group(frame))
     assert found is not None
     assert [(name, cells[1], cells[3]) for name, cells in found["rows"]] == [
         ("x", "4 of 4", "80%"),
         ("y", "1 of 16", "20%"),
     ]
-    assert failures.confident_groups(table(correct=1.0, group="x")) is None
+    assert failures.confident_groups(by_group(table(correct=1.0, group="x"))) is None
     verdicts = ["success", "false_success"] * 20
     claims = failures.claims(frame.assign(verdict=verdicts))
     assert claims is not None
@@ -358,7 +426,7 @@ def test_a_page_of_more_than_six_methods_leads_with_three_and_folds_the_rest(
     extra = [table(f"ours_{number}", seed=number, large_correct=1.0) for number in range(readings)]
     page = report(table("start", large_correct=1.0), *extra, table("ours", seed=9, large_correct=1.0))
     names = {"start", "ours", *(f"ours_{number}" for number in range(readings))}
-    outside, *inside = re.split(r"<details class=\"more\">(?:.*?</summary>)", page.source, flags=re.DOTALL)
+    outside, *inside = re.split(r"<details class=\"more\"><summary>\d+ more methods</summary>", page.source)
     assert page.source.count(f"{folded} more methods") == len(inside) == (9 if folded else 0)
     lead = set(re.findall(r"<th scope=\"row\">(\w+)</th>", outside))
     assert {"start", "ours"} <= lead and len(lead) == (3 if folded else 6)

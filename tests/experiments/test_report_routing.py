@@ -89,18 +89,27 @@ def test_costs_are_shares_of_the_large_models() -> None:
         "Small alone",
         *("10% escalated", "20% escalated", "30% escalated", "50% escalated", "At parity"),
     ]
-    assert figure["shares"][:5] == ["10.0%", "20.0%", "30.0%", "40.0%", "60.0%"]
+    ((_, shares),) = routes.pair_costs([figure])["rows"]
+    assert shares[:5] == ["10.0%", "20.0%", "30.0%", "40.0%", "60.0%"]
     stated, small, large, own, other = columns(frame, "confidence", "correct", "large_correct", "cost", "large_cost")
     curve = routing_curve(stated, small, large)
     rate = metrics["a"]["escalation_rate_to_parity"]["value"]
     spent = float(np.interp(rate, curve.rate, cost_curve(stated, small, large, own, other).cost)) / 10
-    assert figure["shares"][5] == f"{100 * spent:.1f}%"
+    assert shares[5] == f"{100 * spent:.1f}%"
     assert figure["note"] == f"parity at {100 * spent:.0f}% of the large model's cost"
 
 
 def test_unknown_costs_are_not_drawn() -> None:
     for frame in (table(large_cost=None), table(cost=None), table(large_correct=None), table(large_cost=0.0)):
         assert routes.spendings(frame, measure(frame, resamples=5)) == []
+
+
+def test_a_router_on_the_prompt_pays_one_model() -> None:
+    frame = table(confidence_source="prompt")
+    (figure,) = routes.spendings(frame, measure(frame, resamples=5))
+    assert figure["pair"]["escalated_0.5"] == pytest.approx(0.55) and figure["svg"].count("PolyCollection") == 1
+    cheap = table(confidence_source="prompt", large_cost=1.0)
+    assert routes.spendings(cheap, measure(cheap, resamples=5)) == []
 
 
 def test_the_gap_table_has_the_metrics_with_their_intervals() -> None:

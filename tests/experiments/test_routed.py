@@ -10,8 +10,8 @@ import pytest
 
 from estimators.metrics.routing import routing_curve
 from experiments.probe.measure import measure
-from experiments.probe.records import as_records
-from experiments.probe.routed import EVERYTHING, deployed, improvement, in_half, parity_threshold
+from experiments.probe.records import FROM_PROMPT, as_records
+from experiments.probe.routed import EVERYTHING, SALT, deployed, improvement, in_half, parity_threshold
 
 
 def pair(count: int = 400, seed: int = 0, **columns: Any) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def pair(count: int = 400, seed: int = 0, **columns: Any) -> pd.DataFrame:
 
 def test_the_threshold_comes_from_one_half_and_the_figures_from_the_other() -> None:
     frame = pair()
-    calibration = frame[[in_half(each) for each in frame["question_id"]]]
+    calibration = frame[[in_half(each, salt=SALT) for each in frame["question_id"]]]
     test = frame.drop(calibration.index)
     columns = [calibration[name].to_numpy(dtype=float) for name in ("confidence", "correct", "large_correct")]
     threshold = parity_threshold(*columns)
@@ -69,6 +69,26 @@ def test_what_only_the_large_model_reaches_escalates_everything() -> None:
     found = deployed(frame, None, resamples=20)
     assert found["deployed_threshold"].value == EVERYTHING and found["deployed_rate"].value == 1.0
     assert found["deployed_cost_saved"].value == pytest.approx(-0.1)  # the small model is paid for nothing
+
+
+def test_a_router_on_the_prompt_spares_the_small_model_what_it_escalates() -> None:
+    frame = pair()
+    both, one = (deployed(each, None, resamples=20) for each in (frame, frame.assign(confidence_source=FROM_PROMPT)))
+    rate = both["deployed_rate"].value
+    assert rate is not None and 0 < rate < 1 and one["deployed_rate"] == both["deployed_rate"]
+    assert both["deployed_cost"].value == pytest.approx(1 + 10 * rate)
+    assert one["deployed_cost"].value == pytest.approx(1 + 9 * rate)
+    assert one["deployed_cost_saved"].value == pytest.approx(1 - (1 + 9 * rate) / 10)
+    assert one["deployed_latency_p95"].value < both["deployed_latency_p95"].value
+    areas = [
+        improvement(each, None, resamples=5)["aiq"].value for each in (frame, frame.assign(confidence_source="prompt"))
+    ]
+    assert areas[1] > areas[0]
+
+
+def test_lots_of_another_salt_are_independent() -> None:
+    first, second = (np.array([in_half(str(each), salt=salt) for each in range(4000)]) for salt in ("", SALT))
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
 
 
 def test_a_constant_confidence_has_the_quality_of_the_two_models_alone() -> None:

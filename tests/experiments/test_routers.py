@@ -12,6 +12,7 @@ import pytest
 from estimators.metrics.selective import auroc
 from experiments.cli import main
 from experiments.errors import DataError
+from experiments.probe.measure import measure
 from experiments.probe.routed import in_half
 from experiments.routing.outcomes import read_outcomes, routed_records
 from experiments.routing.routers import ROUTERS, MatrixFactorisation, Neighbours, TfidfVectors, Win
@@ -95,6 +96,23 @@ def test_the_factors_are_fitted_where_the_models_differ() -> None:
     assert router(prompts) == pytest.approx(expected, abs=5e-3)
 
 
+@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize(
+    "prompts",
+    [[chr(0x4E00 + each) for each in range(60)], ["the same"] * 60, [""] * 60, ["?!"] * 60],
+    ids=["no word repeats", "all the same", "empty", "no word"],
+)
+@pytest.mark.filterwarnings("error")
+def test_prompts_that_tell_nothing_have_one_confidence(name: str, prompts: list[str]) -> None:
+    small, large = (np.random.default_rng(0).random((2, 60)) < 0.6).astype(float)
+    router = ROUTERS[name](TfidfVectors(8))
+    router.fit(prompts, small, large)
+    said = router(prompts)
+    assert said == pytest.approx(said[0]) and 0.0 < said[0] < 1.0
+    if name in ("base_rate", "neighbours"):
+        assert said[0] == pytest.approx(small.mean())
+
+
 def outcomes_file(folder: Path, **columns: object) -> Path:
     prompts, small, large = pair(200)
     frame = pd.DataFrame({"prompt": prompts, "weak_correct": small, "strong_correct": large, **columns})
@@ -131,6 +149,39 @@ def test_a_confidence_of_other_completions_is_no_rival(tmp_path: Path, refusal: 
     assert unknown == "--method: 'statd' is not one of stated, computed, other (did you mean stated?)"
 
 
+def test_a_confidence_that_could_not_be_read_counts_on_the_same_questions(tmp_path: Path) -> None:
+    """It is null in somebody's outcomes, and 0 with ``parsed`` false in the records of a probe."""
+    confidence = np.where(np.arange(200) % 3 == 0, np.nan, 0.5)
+    path = outcomes_file(tmp_path, confidence=confidence)
+    given = routed_records(read_outcomes(path), TfidfVectors)
+    pd.read_parquet(path).assign(confidence=np.nan_to_num(confidence), parsed=confidence > 0).to_parquet(path)
+    assert routed_records(read_outcomes(path), TfidfVectors).equals(given)
+    found = measure(given, resamples=5)
+    assert found["recorded"]["accuracy"] == found["tfidf"]["accuracy"]
+    rows = given[given["method"] == "recorded"]
+    assert found["recorded"]["unparsed"]["value"] == pytest.approx((~rows["parsed"]).mean()) != 0
+    assert (rows.loc[~rows["parsed"], "confidence"] == 0.0).all()
+
+
+def test_ranks_stay_ranks(tmp_path: Path) -> None:
+    path = outcomes_file(tmp_path, confidence=np.linspace(0, 1, 200), confidence_source="ranked")
+    assert "brier" not in measure(routed_records(read_outcomes(path), TfidfVectors), resamples=5)["recorded"]
+
+
+def test_costs_are_those_of_the_named_method_and_of_the_one_model_that_a_router_asks(tmp_path: Path) -> None:
+    path = outcomes_file(tmp_path, cost=2.0, large_cost=10.0, confidence=np.linspace(0, 1, 200), method="stated")
+    frame = pd.read_parquet(path)
+    pd.concat([frame.assign(method="sampled", cost=16.0), frame]).to_parquet(path)
+    with_ids = pd.read_parquet(path).assign(question_id=np.tile(np.arange(200), 2).astype(str))
+    with_ids.to_parquet(path)
+    found = measure(routed_records(read_outcomes(path, "stated"), TfidfVectors), resamples=5)
+    assert found["tfidf"]["cost"]["value"] == 2.0 and found["sampled"]["cost"]["value"] == 16.0
+    assert found["tfidf"]["aiq"]["value"] > found["base_rate"]["aiq"]["value"]
+    for name, own in (("tfidf", 0.0), ("stated", 2.0)):  # what an escalated question has cost besides
+        rate = found[name]["deployed_rate"]["value"]
+        assert found[name]["deployed_cost"]["value"] == pytest.approx((1 - rate) * 2 + rate * (10 + own))
+
+
 def test_what_cannot_be_routed_is_refused(tmp_path: Path, refusal: Refusal) -> None:
     path = outcomes_file(tmp_path)
     out = ["--out", tmp_path / "out"]
@@ -146,6 +197,7 @@ def test_the_command_leaves_what_a_probe_leaves(tmp_path: Path, capsys: pytest.C
     assert main(["route", str(outcomes_file(tmp_path)), "--out", str(tmp_path / "out")]) == 0
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert list(metrics) == list(ROUTERS)
+    assert all("deployed_accuracy" in entries for entries in metrics.values())
     assert metrics["tfidf"]["auroc"]["value"] > 0.7
     assert (
         metrics["tfidf"]["escalation_rate_to_parity"]["value"]
