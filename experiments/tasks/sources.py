@@ -141,7 +141,11 @@ def _numbered(name: str, records: Any) -> Iterator[Placed]:
         for number, record in enumerate(records, start=1):
             yield name, number, _mapping(record)
     except Exception as error:  # of any kind: it is what a library makes of a broken file
-        raise ValueError(f"{name} cannot be read: {str(error).strip().partition(chr(10))[0]}") from error
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} cannot be read: {str(error).strip().partition(chr(10))[0]}")
 
 
 def _mapping(record: Any) -> Record | ValueError:
@@ -167,7 +171,10 @@ def _gym(families: str, split: str) -> Iterator[Record]:
 def _saved(path: str, split: str) -> Any:
     import datasets
 
-    saved = datasets.load_from_disk(path)
+    try:
+        saved = datasets.load_from_disk(path)
+    except Exception as error:  # of any kind, as above
+        raise _broken(path, error) from error
     if not isinstance(saved, datasets.DatasetDict):
         return saved
     if split not in saved:

@@ -17,7 +17,7 @@ import pytest
 
 from experiments.errors import ConfigError
 from experiments.tasks.dataset import Dataset
-from experiments.tasks.splits import question_key
+from experiments.tasks.splits import question_key, split_of
 from rewards.template import AnswerTemplate
 from rewards.verifiers import choice, text
 from rl.sft import sft_rows
@@ -281,10 +281,11 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
         Dataset(path=str(tmp_path)).rows("test")
 
 
-def test_a_broken_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: "):
-        Dataset(path=str(tmp_path / "a.parquet"), splits={"test": "train"}).rows("test")
+@pytest.mark.parametrize(("name", "read"), [("a.parquet", "a.parquet"), ("dataset_dict.json", ".")])
+def test_a_broken_file_is_named(name: str, read: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path / read))} cannot be read: "):
+        Dataset(path=str(tmp_path / read), splits={"test": "train"}).rows("test")
 
 
 def test_the_hub_is_not_asked_unless_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,6 +435,13 @@ def test_keys_are_the_same_for_wordings_of_a_question(wordings: tuple[str, ...])
 )
 def test_keys_keep_what_changes_a_question(different: tuple[str, ...]) -> None:
     assert len({question_key(each) for each in different}) == len(different)
+
+
+@pytest.mark.parametrize(
+    ("question", "split"), [("3+8", "train"), ("4+8", "test"), ("1+5", "warmup"), ("1-3", "validation")]
+)
+def test_splits_that_embedded_policies_were_trained_on_stay(question: str, split: str) -> None:
+    assert split_of(question) == split
 
 
 def test_keys_do_not_depend_on_the_order_of_choices() -> None:
