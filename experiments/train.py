@@ -142,13 +142,14 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
     if recipe.model.reward_path is not None:
         find_model(recipe.model.reward_path, "model.reward_path")
     fitting = dataset
+    asks = not METHODS[recipe.method].own_answers or arguments.own_answers is None
 
     def leave_out_long(tokenizer: Any) -> None:
         nonlocal fitting
-        fitting = fitting_prompts(recipe, dataset, tokenizer, arguments.max_completion_length, context_of(recipe))
+        room = (arguments.max_completion_length, context_of(recipe)) if METHODS[recipe.method].rollouts else (0, None)
+        fitting = fitting_prompts(recipe, dataset, tokenizer, *room)
 
-    leave_out = leave_out_long if METHODS[recipe.method].rollouts else None
-    model, tokenizer = open_weights(recipe, recipe.model.path, "model.path", leave_out)
+    model, tokenizer = open_weights(recipe, recipe.model.path, "model.path", leave_out_long if asks else None)
     progress = Progress(recipe.name)
     # Taken over from transformers, which deletes the last whole checkpoint before the new one is known to be whole.
     limit, arguments.save_total_limit = arguments.save_total_limit, None
@@ -159,7 +160,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         if main_process and METHODS[recipe.method].own_answers and arguments.own_answers is None:
             write_text(out / KEPT_RECIPE, _as_yaml(recipe))  # whose answers they are, should the run be stopped
         if recipe.method in PREPARATIONS:
-            fitting = PREPARATIONS[recipe.method].dataset(recipe, arguments, model, tokenizer, verifier, out)
+            fitting = PREPARATIONS[recipe.method].dataset(recipe, arguments, model, tokenizer, verifier, out, fitting)
         trainer = build_trainer(recipe, arguments, model, tokenizer, fitting, verifier, callbacks)
         if checkpoint is not None:
             _check_fit(check_policy, checkpoint, trainer.processing_class)

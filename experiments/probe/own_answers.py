@@ -39,27 +39,35 @@ NEEDED = ("question_id", "completion", "correct", "prompt_ids", "completion_ids"
 
 
 def own_answers(
-    recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, out: Path, estimator: Estimator | None = None
+    recipe: Recipe,
+    arguments: Any,
+    policy: Policy,
+    verifier: Verifier,
+    out: Path,
+    questions: Sequence[dict[str, Any]],
+    estimator: Estimator | None = None,
 ) -> pd.DataFrame:
     """The judged answers that a run in the folder ``out`` trains on: read where they are there, else written.
 
-    ``arguments`` are a :class:`rl.own_answers_config.OwnAnswersConfig`; ``estimator`` gives the column ``confidence``,
-    0 where it has no value. Every rank answers its share of the questions, with whole weights where ZeRO-3 has split
-    them, and has all answers in the end. Raises ConfigError for a file of answers that cannot be used.
+    ``arguments`` are a :class:`rl.own_answers_config.OwnAnswersConfig`; ``questions`` have ``id``, ``prompt`` and
+    ``answer``; of a file of another run's answers those to longer prompts than ``task.max_prompt_tokens`` are left out.
+    ``estimator`` gives the column ``confidence``, 0 where it has no value. Every rank answers its share of the
+    questions, with whole weights where ZeRO-3 has split them, and has all answers in the end. Raises ConfigError for a
+    file of answers that cannot be used.
     """
     if arguments.own_answers is not None:
-        return _checked(Path(arguments.own_answers), policy, need_confidence=estimator is not None)
+        given = _checked(Path(arguments.own_answers), policy, need_confidence=estimator is not None)
+        return to_short_prompts(given, recipe.task.max_prompt_tokens)
     state, kept = PartialState(), out / OWN_ANSWERS
     if _there(kept):
         return _checked(kept, policy, need_confidence=estimator is not None)
-    rows = _rows(recipe)
     branches = getattr(arguments, "answers_decoding", "sampled") == "branches"
     asked = max(_PART // arguments.answers_per_question, 1)
     frames = []
-    for number, first in enumerate(range(0, len(rows), asked)):
+    for number, first in enumerate(range(0, len(questions), asked)):
         part = out / _PARTS / f"{number:05d}.parquet"
         if not _there(part):
-            share = list(enumerate(rows[first : first + asked]))[state.process_index :: state.num_processes]
+            share = list(enumerate(questions[first : first + asked]))[state.process_index :: state.num_processes]
             seed = arguments.seed + 1000 * number + state.process_index
             asked_rows = [row for _, row in share]
             with whole_parameters(list(policy.model.parameters()), changed=False):
@@ -74,8 +82,8 @@ def own_answers(
             state.wait_for_everyone()
         frames.append(pd.read_parquet(part))
         if state.is_main_process:
-            done = min(first + asked, len(rows))
-            tell(f"{recipe.name}: {done} of {len(rows)} training questions answered")
+            done = min(first + asked, len(questions))
+            tell(f"{recipe.name}: {done} of {len(questions)} training questions answered")
     frame = pd.concat(frames, ignore_index=True)
     if state.is_main_process:
         with replacing(kept) as partial:
@@ -83,13 +91,6 @@ def own_answers(
         shutil.rmtree(out / _PARTS, ignore_errors=True)
     state.wait_for_everyone()
     return frame
-
-
-def _rows(recipe: Recipe) -> list[dict[str, Any]]:
-    try:
-        return recipe.task.rows("train")
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"task: {error}") from error
 
 
 def _answer(
@@ -190,6 +191,19 @@ def _checked(path: Path, policy: Policy, *, need_confidence: bool) -> pd.DataFra
     if need_confidence and ("confidence" not in frame or frame["confidence"].isna().any()):
         raise ConfigError(f"trainer.own_answers: {path} holds answers without the confidence that ranks them")
     return frame
+
+
+def to_short_prompts(frame: pd.DataFrame, limit: int | None) -> pd.DataFrame:
+    """The answers to prompts of at most ``limit`` tokens. Raises ConfigError where there are none."""
+    if limit is None:
+        return frame
+    lengths = frame["prompt_ids"].map(len)
+    if lengths.min() > limit:
+        raise ConfigError(f"task.max_prompt_tokens: {limit} leaves no prompt, the shortest has {lengths.min()} tokens")
+    if PartialState().is_main_process and lengths.max() > limit:
+        longer = f"{(lengths > limit).sum():,} of {len(frame):,} answers"
+        tell(f"task.max_prompt_tokens: {longer} are to prompts of more than {limit} tokens and are left out")
+    return frame[lengths <= limit].reset_index(drop=True)
 
 
 def _there(path: Path) -> bool:

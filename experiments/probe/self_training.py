@@ -38,6 +38,8 @@ from rl.own_answers_config import VERDICT
 from rl.segments import decode_completion
 from rl.self_feedback import preference_pairs
 
+Questions = Sequence[dict[str, Any]]
+"""``id``, ``prompt`` and ``answer`` of each question that the policy answers."""
 ANNOTATED, PREFERENCES = "annotated.parquet", "preferences.parquet"
 
 
@@ -45,17 +47,26 @@ ANNOTATED, PREFERENCES = "annotated.parquet", "preferences.parquet"
 class Preparation:
     """How the training rows of a method come about, once its policy is loaded."""
 
-    rows: Callable[[Recipe, Any, Policy, Verifier, Path], list[dict[str, Any]]]
-    """Rows of tokens, from ``(recipe, arguments, policy, verifier, run)``."""
+    rows: Callable[[Recipe, Any, Policy, Verifier, Path, Questions], list[dict[str, Any]]]
+    """Rows of tokens, from ``(recipe, arguments, policy, verifier, run, questions)``."""
     example: dict[str, Any]
     """A row as they are, for a trainer that is built without training."""
     ready: Callable[[Recipe, PreTrainedModel, PreTrainedTokenizerBase], None] = lambda recipe, model, tokenizer: None
     """Makes the policy what is trained, behind its answers."""
 
-    def dataset(self, recipe: Recipe, arguments: Any, model: Any, tokenizer: Any, verifier: Any, run: Path) -> Dataset:
-        """The rows to train on. Raises ConfigError where there are none."""
+    def dataset(
+        self,
+        recipe: Recipe,
+        arguments: Any,
+        model: Any,
+        tokenizer: Any,
+        verifier: Any,
+        run: Path,
+        questions: Dataset,
+    ) -> Dataset:
+        """The rows to train on, from ``questions`` as the run asks them. Raises ConfigError where there are none."""
         policy = Policy(model.to(arguments.device), tokenizer, recipe.template)
-        rows = self.rows(recipe, arguments, policy, verifier, run)
+        rows = self.rows(recipe, arguments, policy, verifier, run, questions.to_list())
         if not rows:
             raise ConfigError(
                 f"trainer.method: {recipe.method} finds nothing to learn in the policy's own answers, see {run}"
@@ -68,8 +79,10 @@ def _with_marks(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTok
         add_marks(model, tokenizer, recipe.template.levels or ())
 
 
-def _marked(recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path) -> list[dict[str, Any]]:
-    frame = own_answers(recipe, arguments, policy, verifier, run)
+def _marked(
+    recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path, questions: Questions
+) -> list[dict[str, Any]]:
+    frame = own_answers(recipe, arguments, policy, verifier, run, questions)
     answers = _answers(policy, frame)
     _with_marks(recipe, policy.model, policy.tokenizer)
     examples = [marked_example(policy.tokenizer, recipe.template, each, arguments.trained_answers) for each in answers]
@@ -83,8 +96,10 @@ def _marked(recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, 
     return _annotated(frame, examples, targets, left_out, arguments.max_length, run)
 
 
-def _restated(recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path) -> list[dict[str, Any]]:
-    frame = own_answers(recipe, arguments, policy, verifier, run)
+def _restated(
+    recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path, questions: Questions
+) -> list[dict[str, Any]]:
+    frame = own_answers(recipe, arguments, policy, verifier, run, questions)
     answers = _answers(policy, frame)
     verdicts = [each.correct for each in answers]
     targets = verdicts
@@ -132,10 +147,12 @@ def feedback_estimator(recipe: Recipe, arguments: Any) -> Any:
     return None if name == VERDICT else recipe.estimators.get(name) or ESTIMATORS[name]()
 
 
-def _pairs(recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path) -> list[tuple[Any, Any, Any]]:
+def _pairs(
+    recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path, questions: Questions
+) -> list[tuple[Any, Any, Any]]:
     """Rows of the chosen and of the rejected answer, and the margin, of every pair."""
     ranks = feedback_estimator(recipe, arguments) or ESTIMATORS["answer_margin"]()
-    frame = own_answers(recipe, arguments, policy, verifier, run, ranks)
+    frame = own_answers(recipe, arguments, policy, verifier, run, questions, ranks)
     if arguments.feedback == VERDICT:
         frame["confidence"] = frame["correct"].fillna(0.0)
     found = []
@@ -169,25 +186,29 @@ def _described(chosen: Any, rejected: Any, margin: float) -> dict[str, Any]:
     }
 
 
-def _compared(recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path) -> list[dict[str, Any]]:
+def _compared(
+    recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path, questions: Questions
+) -> list[dict[str, Any]]:
     return [
         {
             "prompt_ids": list(chosen.prompt_ids),
             "chosen_ids": list(chosen.completion_ids),
             "rejected_ids": list(rejected.completion_ids),
         }
-        for chosen, rejected, _ in _pairs(recipe, arguments, policy, verifier, run)
+        for chosen, rejected, _ in _pairs(recipe, arguments, policy, verifier, run, questions)
     ]
 
 
-def _weighed(recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path) -> list[dict[str, Any]]:
+def _weighed(
+    recipe: Recipe, arguments: Any, policy: Policy, verifier: Verifier, run: Path, questions: Questions
+) -> list[dict[str, Any]]:
     return [
         {
             "chosen_ids": [*chosen.prompt_ids, *chosen.completion_ids],
             "rejected_ids": [*rejected.prompt_ids, *rejected.completion_ids],
             "margin": margin,
         }
-        for chosen, rejected, margin in _pairs(recipe, arguments, policy, verifier, run)
+        for chosen, rejected, margin in _pairs(recipe, arguments, policy, verifier, run, questions)
     ]
 
 

@@ -34,13 +34,26 @@ def value_of(record: Mapping[str, Any], column: str) -> Any:
 
 def text_of(value: Any, name: str) -> str:
     """A value that is a text, or a number as one. Raises ValueError for anything else and for an empty text."""
-    if isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool) and math.isfinite(value):
+    is_number = isinstance(value, (int, float, decimal.Decimal)) and not isinstance(value, bool)
+    if is_number and (isinstance(value, int) or math.isfinite(value)):  # a long integer has no float to look at
         return plain_number(value)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {value!r}, expected text")
     if not value.strip():
         raise ValueError(f"{name} is {value!r}, expected text that is not empty")
     return value
+
+
+def list_of(value: Any, name: str) -> list[Any]:
+    """A value that is a list. Raises ValueError for anything else."""
+    if not isinstance(value, list):
+        raise ValueError(f"{name} is {value!r}, expected a list")
+    return value
+
+
+def texts_of(value: Any, name: str) -> list[str]:
+    """A list of texts, a number in it as one. Raises ValueError, naming the place in it, for anything else."""
+    return [text_of(each, f"{name}[{place}]") for place, each in enumerate(list_of(value, name))]
 
 
 def plain_number(value: Any) -> str:
@@ -82,6 +95,8 @@ def check_prompt(prompt: str, key: str) -> None:
 def _number(value: Any) -> float:
     try:
         return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
         return math.nan
 

@@ -3,21 +3,21 @@
     task: {name: dataset, layout: gsm8k, path: data/gsm8k}
     task: {name: dataset, path: mine.jsonl, held_out: 0.1, columns: {question: problem, answer: solution.final}}
 
-Held-out questions that stand among those to train on, by normalised text, are left out of the latter, and so is what
-stands there twice. Rows are read one at a time; what is held is what is asked for, of a set of any length.
+Held-out questions that stand among those to train on, by their normalised prompt, are left out of the latter, and so
+is what stands there twice. Rows are read one at a time; what is held is what is asked for, of a set of any length.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, ClassVar
 
 from experiments.schema import one_of
-from experiments.tasks.columns import check_filter, check_prompt, filled, passes, text_of, value_of
+from experiments.tasks.columns import check_filter, check_prompt, filled, passes, text_of, texts_of, value_of
+from experiments.tasks.drawing import Asked, Draw, Reading
 from experiments.tasks.golds import demonstration_of, gold_of
 from experiments.tasks.layouts import LAYOUTS, Fields, Layout
 from experiments.tasks.prompts import Template, build_prompt
@@ -30,38 +30,8 @@ from rewards.verifiers.pool import VERIFIERS
 
 SPLITS = ("train", "validation", "test")
 ROLES = ("question", "answer", "choices", "context", "id", "group", "item", "solution")
+_IN_USE = ("read", "looked_at", "kept")
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A row that can be asked: its fields, its key, and where it stands."""
-
-    fields: Fields
-    record: Record
-    key: int
-    name: str
-
-
-@dataclass
-class Reading:
-    """Rows of a split, and what became of the others."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    read: int = 0
-    unreadable: int = 0
-    """Rows that no question could be made of, or whose gold the verifier cannot read."""
-    filtered: int = 0
-    held_out: int = 0
-    """Rows that ask what a held-out split asks."""
-    repeated: int = 0
-    first: str = ""
-    """Why the first of the unreadable is."""
-
-    def counts(self) -> dict[str, int]:
-        """What was read, left out for each reason, and kept."""
-        names = ("read", "unreadable", "filtered", "held_out", "repeated")
-        return {name: getattr(self, name) for name in names} | {"kept": len(self.rows)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +49,17 @@ class Dataset(VerifiedTask):
     columns: dict[str, str] = field(default_factory=dict)
     """A role (question, answer, choices, context, id, group, item, solution) -> its column; dots go into mappings."""
     filter: dict[str, Any] = field(default_factory=dict)
-    """Column -> the value that it must have, or conditions: above, below, at_least, at_most, in, not_in, number,
-    max_chars, min_chars. Added to those of the layout; null takes one of these away."""
+    """Column of the file, or else a role -> the value that it must have, or conditions: above, below, at_least,
+    at_most, in, not_in, number, max_chars, min_chars. Added to those of the layout; null takes one of these away."""
     prompt: str | None = None
     """What is asked, ``{question}``, ``{context}`` and any column filled in."""
     held_out: float | None = None
-    """Share of the questions, by their text, for each held-out split that is the same file or split as ``train``."""
+    """Share of the questions, by their prompt, for each held-out split that is the same file or split as ``train``."""
     streaming: bool = False
     """Read the hub over the network, a row at a time, instead of downloading it."""
     unreadable: float = 0.0
-    """Share of the rows that may be broken or have a gold that the verifier cannot read; they are left out."""
+    """Share of the rows that may be broken, and of the golds looked at that the verifier may be unable to read; these
+    rows are left out. Where a number of questions is drawn, not every gold is looked at."""
     train_size: int | None = None
     """How many training questions to draw; None for all."""
     verifier: str | tuple[str, ...] | None = None
@@ -174,17 +145,18 @@ class Dataset(VerifiedTask):
         ``size`` defaults to ``train_size`` for ``train``.
         """
         found = self.read(split, size, seed)
-        left_out = {name: count for name, count in found.counts().items() if count and name not in ("read", "kept")}
+        left_out = {name: count for name, count in found.counts().items() if count and name not in _IN_USE}
         if left_out:
             told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in left_out.items())
-            _logger.warning("task dataset: %s: of %s rows %s left out", split, f"{found.read:,}", told)
+            looked = f"; {found.looked_at:,} golds were looked at" if found.unreadable else ""
+            _logger.warning("task dataset: %s: of %s rows %s left out%s", split, f"{found.read:,}", told, looked)
         return found.rows
 
     def read(self, split: str, size: int | None = None, seed: int = 0) -> Reading:
         """The rows of a split with what was left out of it.
 
         Raises ValueError for a split that there is not, an empty one, one with fewer than ``size`` questions, and where
-        a larger share of the rows than ``unreadable`` cannot be used, naming file and line of the first.
+        a larger share than ``unreadable`` cannot be used, naming file and line of the first.
         """
         named = self.splits or {}
         if split not in named:
@@ -193,73 +165,47 @@ class Dataset(VerifiedTask):
             size = self.train_size
         others = [each for each in SPLITS[SPLITS.index(split) + 1 :] if each in named]
         held_out = {each.key for other in others if other not in self._sharing(split) for each in self._asked(other)}
-        found, draw = Reading(), random.Random(f"{self.layout or 'dataset'}/{split}/{seed}")
-        kept: list[tuple[int, dict[str, Any]]] = []
-        keys: set[int] = set()
-        seen = 0
+        found, draw = Reading(), Draw(size, f"{self.layout or 'dataset'}/{split}/{seed}")
         for asked in self._asked(split, found):
             if asked.key in held_out:
                 found.held_out += 1
-                continue
-            if asked.key in keys:
-                found.repeated += 1
-                continue
-            place = seen if size is None or seen < size else draw.randrange(seen + 1)  # a fair draw, row by row
-            if size is None or place < size:
-                try:
-                    row = self._row(asked)
-                except ValueError as error:
-                    self._count(found, asked.name, error)
-                    continue
-                if place < len(kept):
-                    keys.discard(kept[place][0])
-                    kept[place] = asked.key, row
-                else:
-                    kept.append((asked.key, row))
-                keys.add(asked.key)
-            seen += 1
-        self._check_found(split, found, size, len(kept))
-        found.rows = [row for _, row in kept]
-        if size is not None:
-            draw.shuffle(found.rows)
+            else:
+                draw.take(asked, self._row, found)
+        found.rows = draw.rows()
+        self._check_found(split, found, size)
         return found
 
-    def _check_found(self, split: str, found: Reading, size: int | None, kept: int) -> None:
-        where = " and ".join(self._paths(split))
-        if found.unreadable and found.unreadable > self.unreadable * found.read:
-            share = found.unreadable / found.read
-            raise ValueError(
-                f"{found.first} ({found.unreadable:,} of {found.read:,} rows, {share:.2%}, cannot be used; "
-                f"task.unreadable allows {self.unreadable:.2%})"
-            )
+    def _check_found(self, split: str, found: Reading, size: int | None) -> None:
+        found.check_unreadable(self.unreadable)
+        where, kept = " and ".join(self._paths(split)), len(found.rows)
         if not kept:
             told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in found.counts().items())
             raise ValueError(f"{where} has no question for the split {split}: {told}")
         if size is not None and size > kept:
             raise ValueError(f"{where} has {kept} questions for {split}, {size} were asked for")
 
-    def _count(self, found: Reading, name: str, error: ValueError) -> None:
-        found.unreadable += 1
-        found.first = found.first or f"{name}: {error}"
-
     def _asked(self, split: str, found: Reading | None = None) -> Iterator[Asked]:
         """The rows of a split that pass the filter, the others counted in ``found``."""
         found = found or Reading()
         paths, name = self._source(split)
         sharing, known = self._sharing(split), self._layout
-        for file, number, record in read_source(paths, self.subset, name, streaming=self.streaming):
+        known_file = known.file_of(name, self.subset) if known is not None else None
+        for file, number, record in read_source(paths, self.subset, name, self.streaming, known_file):
             found.read += 1
             place = f"{file}:{number}"
             try:
                 if isinstance(record, ValueError):
                     raise record
                 fields = known.read(record) if known is not None else self._own(record)
-                if not passes({**record, **fields}, self.filter):
+                if not passes({**fields, **record}, self.filter):
                     found.filtered += 1
                     continue
-                key = question_key(text_of(fields["question"], "question"), fields.get("choices"))
+                fields["question"] = text_of(fields["question"], "question")
+                if fields.get("choices") is not None:
+                    fields["choices"] = texts_of(fields["choices"], "choices")
+                key = question_key(filled(self.prompt or "{question}", fields, record), fields.get("choices") or ())
             except ValueError as error:
-                self._count(found, place, error)
+                found.broken.add(place, error)
                 continue
             if len(sharing) < 2 or self._belongs(key, sharing) == split:
                 yield Asked(fields, record, key, place)
@@ -285,7 +231,7 @@ class Dataset(VerifiedTask):
     def _row(self, asked: Asked) -> dict[str, Any]:
         """A row as trainers and probes take it. Raises ValueError for a gold that a verifier cannot read."""
         fields = asked.fields
-        question, answer, options = text_of(fields["question"], "question"), fields["answer"], fields.get("choices")
+        question, answer, options = fields["question"], fields["answer"], fields.get("choices")
         gold = gold_of(answer, options, self.verifier_names)
         if options is not None:
             lettered = zip(LETTERS, options, strict=False)
@@ -297,4 +243,4 @@ class Dataset(VerifiedTask):
         row = {"id": str(name), "prompt": prompt, "answer": gold, "source": self.layout or "dataset"}
         row |= {each: None if fields.get(each) is None else text_of(fields[each], each) for each in ("group", "item")}
         row["demonstration"] = demonstration_of(answer, gold, self.verifier_names)
-        return row | ({"solution": fields["solution"]} if fields.get("solution") else {})
+        return row | ({"solution": text_of(fields["solution"], "solution")} if fields.get("solution") else {})

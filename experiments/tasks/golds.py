@@ -14,7 +14,7 @@ ALIASED = ("text", "token_f1")
 """The verifiers to which any of a list of golds will do."""
 
 
-def gold_of(answer: Any, choices: Any, verifiers: Sequence[str]) -> str:
+def gold_of(answer: Any, choices: list[str] | None, verifiers: Sequence[str]) -> str:
     """The gold for all of ``verifiers``; ``choices`` are a question's options, None where it has none.
 
     Raises ValueError for what one of them cannot use, as far as that shows without computer algebra.
@@ -28,6 +28,8 @@ def gold_of(answer: Any, choices: Any, verifiers: Sequence[str]) -> str:
         others = [name for name in verifiers if name not in ALIASED]
         if others:
             raise ValueError(f"answer is a list of aliases, which the verifier {others[0]} does not take")
+        if not all(isinstance(each, str) for each in answer):
+            raise ValueError(f"answer is {answer!r}, which the verifier {verifiers[0]} cannot use")
         gold = json.dumps(answer)
     else:
         gold = text_of(answer, "answer")
@@ -46,11 +48,9 @@ def demonstration_of(answer: Any, gold: str, verifiers: Sequence[str]) -> str:
     return str(answer[0]) if isinstance(answer, list) else str(answer)
 
 
-def _options(choices: Any, verifiers: Sequence[str]) -> list[str]:
+def _options(choices: list[str], verifiers: Sequence[str]) -> list[str]:
     if tuple(verifiers) != ("choice",):
         raise ValueError(f"choices need task.verifier: choice, it is {', '.join(verifiers)}")
-    if not isinstance(choices, list) or not all(isinstance(each, str) and each.strip() for each in choices):
-        raise ValueError(f"choices are {choices!r}, expected a list of texts")
     if not 2 <= len(choices) <= len(choice.LETTERS):
         raise ValueError(f"choices has {len(choices)} options, expected from 2 to {len(choice.LETTERS)}")
     return choices

@@ -1,7 +1,7 @@
 """Question sets that are known by name: what their columns are called, where the gold is, what judges it.
 
 Column names are those on the hub. ``read`` turns a row into ``question`` and ``answer``, and as far as the set has
-them ``choices`` (then ``answer`` is a letter, or an option's text), ``context``, ``id``, ``group`` and ``solution`` (a
+them ``choices`` (then ``answer`` is a letter, or an option's text), ``passages``, ``id``, ``group`` and ``solution`` (a
 worked answer, which a warm start may imitate); it raises ValueError for a row that it cannot use. What is drawn at
 random is drawn by the row itself, so that it is the same in every run. Licences are those that the sets state
 themselves; look at yours before you publish what was trained on one.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from experiments.tasks.columns import text_of, value_of
+from experiments.tasks.columns import list_of, text_of, texts_of, value_of
 from experiments.tasks.sources import GYM
 from rewards.verifiers.choice import LETTERS
 
@@ -22,7 +22,7 @@ Fields = dict[str, Any]
 _PASSAGES = (
     "Some passages that matter may be missing. Your answer is judged by exact match: give it in as few words as "
 )
-_PASSAGES += "you can.\n\n{context}\n\n{question}"
+_PASSAGES += "you can.\n\n{passages}\n\n{question}"
 MOST_MISSING = 2
 
 
@@ -43,6 +43,12 @@ class Layout:
     filter: Mapping[str, Any] = field(default_factory=dict)
     held_out: float | None = None
     """Share of the questions that is held out of a set with one split."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The set's name of a split -> its file on the hub, ``{subset}`` filled in, where its name is not the split's."""
+
+    def file_of(self, split: str, subset: str | None) -> str | None:
+        """The file of one of the set's splits; None where its name is the split's."""
+        return self.files[split].format(subset=subset) if split in self.files else None
 
 
 def _gsm8k(row: Mapping[str, Any]) -> Fields:
@@ -80,8 +86,11 @@ def _big_math(row: Mapping[str, Any]) -> Fields:
 
 def _hotpot(row: Mapping[str, Any]) -> Fields:
     """RLCR's construction (arXiv 2507.16806): two passages left out, none, one or two of them supporting ones."""
-    titles, sentences = value_of(row, "context.title"), value_of(row, "context.sentences")
-    supporting = set(value_of(row, "supporting_facts.title"))
+    titles = texts_of(value_of(row, "context.title"), "context.title")
+    sentences = [list_of(each, "context.sentences") for each in _beside(row, "context.sentences", "context.title")]
+    if not all(isinstance(each, str) for passage in sentences for each in passage):
+        raise ValueError("context.sentences holds what is not text")
+    supporting = texts_of(value_of(row, "supporting_facts.title"), "supporting_facts.title")
     name = text_of(value_of(row, "id"), "id")
     draw = random.Random(f"hotpotqa/{name}")
     number = range(len(titles))
@@ -91,12 +100,28 @@ def _hotpot(row: Mapping[str, Any]) -> Fields:
     left_out = {*draw.sample(needed, missing), *draw.sample(others, min(MOST_MISSING - missing, len(others)))}
     passages = [f"{titles[each]}: {''.join(sentences[each]).strip()}" for each in number if each not in left_out]
     fields = {"question": value_of(row, "question"), "answer": value_of(row, "answer"), "id": name}
-    return fields | {"context": "\n\n".join(passages), "group": f"{missing} missing"}
+    return fields | {"passages": "\n\n".join(passages), "group": f"{missing} missing"}
+
+
+def _beside(row: Mapping[str, Any], column: str, other: str) -> list[Any]:
+    """The list of a column that has a place for each of another's. Raises ValueError where it has not."""
+    values, others = list_of(value_of(row, column), column), list_of(value_of(row, other), other)
+    if len(values) != len(others):
+        raise ValueError(f"{column} has {len(values)} and {other} {len(others)}, expected as many")
+    return values
+
+
+def _letter(place: int) -> str:
+    """The letter of the option in a place from 0. Raises ValueError where there are not so many letters."""
+    if place >= len(LETTERS):
+        raise ValueError(f"the right option is number {place + 1}, expected one of the first {len(LETTERS)}")
+    return LETTERS[place]
 
 
 def _trivia(row: Mapping[str, Any]) -> Fields:
     value = text_of(value_of(row, "answer.value"), "answer.value")
-    aliases = list(dict.fromkeys([value, *value_of(row, "answer.aliases")]))
+    others = [each for each in list_of(value_of(row, "answer.aliases"), "answer.aliases") if each != ""]
+    aliases = list(dict.fromkeys([value, *texts_of(others, "answer.aliases")]))
     return {"question": value_of(row, "question"), "answer": aliases, "id": row.get("question_id")}
 
 
@@ -108,31 +133,32 @@ def _labelled(question: str) -> Callable[[Mapping[str, Any]], Fields]:
     """Options as ``choices.text`` beside ``choices.label``, the right label in ``answerKey``."""
 
     def read(row: Mapping[str, Any]) -> Fields:
-        labels, key = list(value_of(row, "choices.label")), value_of(row, "answerKey")
+        labels, key = list_of(value_of(row, "choices.label"), "choices.label"), value_of(row, "answerKey")
         if key not in labels:
             raise ValueError(f"answerKey is {key!r}, which is none of {', '.join(map(str, labels))}")
-        fields = {"question": value_of(row, question), "choices": list(value_of(row, "choices.text"))}
-        return fields | {"answer": LETTERS[labels.index(key)], "id": row.get("id")}
+        fields = {"question": value_of(row, question), "choices": _beside(row, "choices.text", "choices.label")}
+        return fields | {"answer": _letter(labels.index(key)), "id": row.get("id")}
 
     return read
 
 
 def _mmlu(row: Mapping[str, Any]) -> Fields:
-    choices, number = list(value_of(row, "choices")), value_of(row, "answer")
-    if not str(number).isdigit() or int(number) >= len(choices):
+    choices, number = list_of(value_of(row, "choices"), "choices"), value_of(row, "answer")
+    if not str(number).isdecimal() or int(number) >= len(choices):
         raise ValueError(f"answer is {number!r}, expected the number of one of {len(choices)} choices, from 0")
     fields = {"question": value_of(row, "question"), "choices": choices, "group": row.get("subject")}
-    return fields | {"answer": LETTERS[int(number)]}
+    return fields | {"answer": _letter(int(number))}
 
 
 def _med(row: Mapping[str, Any]) -> Fields:
-    options = value_of(row, "options")
-    key = value_of(row, "answer_idx")
-    if key not in options:
-        raise ValueError(f"answer_idx is {key!r}, which is none of {', '.join(options)}")
-    letters = sorted(options)
+    options, key = value_of(row, "options"), value_of(row, "answer_idx")
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options is {options!r}, expected a mapping of letters to texts")
+    letters = sorted(letter for letter, option in options.items() if option is not None)  # parquet fills up with None
+    if key not in letters:
+        raise ValueError(f"answer_idx is {key!r}, which is none of {', '.join(letters)}")
     fields = {"question": value_of(row, "question"), "choices": [options[each] for each in letters]}
-    return fields | {"answer": LETTERS[letters.index(key)], "group": row.get("meta_info")}
+    return fields | {"answer": _letter(letters.index(key)), "group": row.get("meta_info")}
 
 
 def _gpqa(row: Mapping[str, Any]) -> Fields:
@@ -168,13 +194,16 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "hotpotqa": Layout(
         "hotpotqa/hotpot_qa", _hotpot, "text", "answer", "CC BY-SA 4.0", splits=_TO_VALIDATION, subset="distractor",
-        prompt=_PASSAGES, filter={"context": {"max_chars": 6000}},
+        prompt=_PASSAGES, filter={"passages": {"max_chars": 6000}},
     ),
     "triviaqa": Layout(
         "mandarjoshi/trivia_qa", _trivia, "text", "answer.value and answer.aliases", "none stated",
         splits=_TO_VALIDATION, subset="rc.nocontext",
     ),
-    "simpleqa": Layout("basicv8vc/SimpleQA", _simple, "text", "answer", "MIT", splits={"test": "test"}),
+    "simpleqa": Layout(
+        "basicv8vc/SimpleQA", _simple, "text", "answer", "MIT", splits={"test": "test"},
+        files={"test": "simple_qa_test_set.csv"},
+    ),
     "commonsenseqa": Layout(
         "tau/commonsense_qa", _labelled("question"), "choice", "answerKey, hidden in the set's own test", "MIT",
         splits=_TO_VALIDATION,
@@ -187,10 +216,13 @@ LAYOUTS: dict[str, Layout] = {
         "allenai/openbookqa", _labelled("question_stem"), "choice", "answerKey", "none stated", splits=_VALIDATED,
         subset="main",
     ),
-    "medqa": Layout("GBaker/MedQA-USMLE-4-options", _med, "choice", "answer_idx", "CC BY 4.0"),
+    "medqa": Layout(
+        "GBaker/MedQA-USMLE-4-options", _med, "choice", "answer_idx", "CC BY 4.0",
+        files={"train": "phrases_no_exclude_train.jsonl", "test": "phrases_no_exclude_test.jsonl"},
+    ),
     "gpqa": Layout(
         "Idavidrein/gpqa", _gpqa, "choice", "Correct Answer; the options are shuffled by the question", "CC BY 4.0",
-        splits={"test": "train"}, subset="gpqa_diamond",
+        splits={"test": "train"}, subset="gpqa_diamond", files={"train": "{subset}.csv"},
     ),
     "reasoning_gym": Layout(
         GYM, _gym, "math", "answer", "Apache-2.0", splits=_VALIDATED, subset="chain_sum"

@@ -44,12 +44,14 @@ def check_source(path: str, key: str) -> None:
         )
 
 
-def read_source(paths: Sequence[str], subset: str | None, split: str, *, streaming: bool) -> Iterator[Placed]:
+def read_source(
+    paths: Sequence[str], subset: str | None, split: str, streaming: bool, known_file: str | None
+) -> Iterator[Placed]:
     """Every row of a split of each source, in order. Raises ValueError for a split or a data set that is not there.
 
-    In a folder the files of a split are those whose name, or whose folder's name, begins with the split's; what
-    ``datasets`` saved there is read as such. ``subset`` is a folder in it, or the hub's configuration. On the hub
-    ``streaming`` reads over the network, otherwise it is downloaded once.
+    In a folder the files of a split are those whose name, or whose folder's name, begins with the split's, or else
+    ``known_file``; what ``datasets`` saved there is read as such. ``subset`` is a folder in it, or the hub's
+    configuration. On the hub ``streaming`` reads over the network, otherwise it is downloaded once.
     """
     for path in paths:
         if os.path.isfile(path):
@@ -61,19 +63,22 @@ def read_source(paths: Sequence[str], subset: str | None, split: str, *, streami
         elif any(os.path.isfile(os.path.join(path, name)) for name in ("dataset_dict.json", "state.json")):
             yield from _numbered(f"{path}/{split}", _saved(path, split))
         else:
-            for file in _of_split(Path(path), subset, split):
+            for file in _of_split(Path(path), subset, split, known_file):
                 yield from _file(file)
 
 
-def _of_split(folder: Path, subset: str | None, split: str) -> list[Path]:
+def _of_split(folder: Path, subset: str | None, split: str, known_file: str | None) -> list[Path]:
     base = folder / subset if subset and (folder / subset).is_dir() else folder
     files = [path for path in sorted(base.rglob("*")) if path.suffix in SUFFIXES]
     named = re.compile(rf"{re.escape(split)}(?![A-Za-z0-9])")
     found = [path for path in files if any(named.match(part) for part in path.relative_to(base).parts)]
     if not found:
+        found = [path for path in files if path.name == known_file]
+    if not found:
         names = sorted({re.split(r"[-.]", path.relative_to(base).parts[0])[0] for path in files})
         there = f"its files are of {', '.join(names)}{nearest(split, names)}" if names else "there are no files in it"
-        raise ValueError(f"{base} has no file of split {split!r}, {there}")
+        known = f" and no {known_file}" if known_file else ""
+        raise ValueError(f"{base} has no file of split {split!r}{known}, {there}")
     return found
 
 
@@ -135,10 +140,12 @@ def _numbered(name: str, records: Any) -> Iterator[Placed]:
     try:
         for number, record in enumerate(records, start=1):
             yield name, number, _mapping(record)
-    except ValueError:
-        raise
     except Exception as error:  # of any kind: it is what a library makes of a broken file
-        raise ValueError(f"{name} cannot be read: {str(error).strip().partition(chr(10))[0]}") from error
+        raise _broken(name, error) from error
+
+
+def _broken(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} cannot be read: {str(error).strip().partition(chr(10))[0]}")
 
 
 def _mapping(record: Any) -> Record | ValueError:
@@ -164,7 +171,10 @@ def _gym(families: str, split: str) -> Iterator[Record]:
 def _saved(path: str, split: str) -> Any:
     import datasets
 
-    saved = datasets.load_from_disk(path)
+    try:
+        saved = datasets.load_from_disk(path)
+    except Exception as error:  # of any kind, as above
+        raise _broken(path, error) from error
     if not isinstance(saved, datasets.DatasetDict):
         return saved
     if split not in saved:

@@ -32,8 +32,8 @@ class VerifiedTask:
     verifier_timeout_s: float = 5.0
     """Seconds that one answer may take to judge; one that takes longer is wrong."""
     max_prompt_tokens: int | None = None
-    """Longest prompt to train on, chat template included; longer ones are left out, before the weights load. None:
-    those that leave no room for a completion in the model's context are refused."""
+    """Longest prompt to train on by any method, chat template included; longer ones are left out, before the weights
+    load. None: one that leaves a rollout no room in the model's context is refused."""
 
     def __post_init__(self) -> None:
         names = self.verifier_names

@@ -7,6 +7,7 @@ import json
 import re
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from experiments.errors import ConfigError
 from experiments.tasks.dataset import Dataset
-from experiments.tasks.splits import question_key
+from experiments.tasks.splits import question_key, split_of
 from rewards.template import AnswerTemplate
 from rewards.verifiers import choice, text
 from rl.sft import sft_rows
@@ -64,6 +65,11 @@ def test_any_alias_will_do(tmp_path: Path) -> None:
     assert row["demonstration"] == "NYC"
 
 
+def test_choices_may_be_numbers(tmp_path: Path) -> None:
+    row = task(tmp_path, {"prompt": "1+1?", "answer": 2, "choices": [1, 2.0]}, verifier="choice").rows("test")[0]
+    assert row["prompt"] == "1+1?\nA. 1\nB. 2" and row["demonstration"] == "B"
+
+
 @pytest.mark.parametrize("answer", ["b", "(B)", "a cat"])
 def test_choices_stand_under_the_question_as_letters(answer: str, tmp_path: Path) -> None:
     record = {"prompt": "What purrs?", "answer": answer, "choices": ["a dog", "a cat", "a car"]}
@@ -96,6 +102,32 @@ def test_rows_are_drawn_by_seed_each_as_likely_as_any_other(tmp_path: Path) -> N
         mine.rows("validation")
 
 
+def test_a_question_that_is_repeated_is_drawn_no_more_often(tmp_path: Path) -> None:
+    copies = [{"prompt": f"What is 1{' ' * n}?", "answer": "1"} for n in range(100)]
+    mine = task(tmp_path, *({"prompt": f"Question {n}?", "answer": "0"} for n in range(100)), *copies)
+    drawn = [mine.rows("test", 10, seed=seed) for seed in range(60)]
+    assert all(len({row["id"] for row in rows}) == 10 for rows in drawn)
+    assert 0 < sum("1" in [row["answer"] for row in rows] for rows in drawn) < 16, "6 are expected"
+
+
+@pytest.mark.parametrize("size", [None, 20])
+def test_the_share_of_unreadable_golds_is_that_of_those_looked_at(size: int | None, tmp_path: Path) -> None:
+    mine = task(
+        tmp_path, *({"prompt": f"{n}+0?", "answer": "?!" if n % 2 else str(n)} for n in range(1000)), unreadable=0.3
+    )
+    with pytest.raises(ValueError, match=r"mine\.jsonl:\d+: answer is '\?!', .* rows looked at, [45]\d\.\d\d%, cannot"):
+        mine.read("test", size)
+    found = replace(mine, unreadable=0.6).read("test", size)
+    assert found.read == 1000 and 0.4 < found.unreadable / found.looked_at < 0.6
+    assert (found.looked_at < 300) == (size is not None), "of a draw not every gold is looked at"
+
+
+def test_questions_are_the_same_if_their_whole_prompts_are(tmp_path: Path) -> None:
+    records = [{"prompt": "What is the title?", "context": f"Passage {n // 2}.", "answer": "1"} for n in range(10)]
+    mine = task(tmp_path, *records, prompt="{context}\n{question}")
+    assert mine.read("test").repeated == 5
+
+
 def test_golds_that_are_numbers_are_written_out(tmp_path: Path) -> None:
     golds = [Decimal("5"), Decimal("0.50"), Decimal("1E+2"), Decimal("0.0000001")]
     frame = pd.DataFrame({"prompt": ["a?", "b?", "c?", "d?"], "answer": golds})
@@ -105,8 +137,11 @@ def test_golds_that_are_numbers_are_written_out(tmp_path: Path) -> None:
     assert [float(row["answer"]) for row in read] == [5, 0.5, 100, 1e-7] and not any(
         "E" in row["answer"] for row in read
     )
-    floats = task(tmp_path, *({"prompt": f"{each}?", "answer": each} for each in (5.0, 1e20, 1e-7))).rows("test")
-    assert [row["answer"] for row in floats] == ["5", "100000000000000000000", "0.0000001"]
+    numbers = (5.0, 1e20, 1e-7, 10**400)
+    asked = task(
+        tmp_path, *({"prompt": f"{each}?", "answer": each} for each in numbers), filter={"answer": {"above": 0}}
+    )
+    assert [row["answer"] for row in asked.rows("test")] == ["5", "1" + "0" * 20, "0.0000001", "1" + "0" * 400]
 
 
 def test_one_file_is_split_by_the_text_of_its_questions(tmp_path: Path) -> None:
@@ -132,7 +167,7 @@ def test_what_is_held_out_is_not_trained_on(tmp_path: Path, caplog: pytest.LogCa
     mine = Dataset(path=str(tmp_path), splits=named, chat=False, instructions=False)
     found = mine.read("train")
     assert found.counts() == {
-        "read": 12, "unreadable": 0, "filtered": 0, "held_out": 2, "repeated": 1, "kept": 9,
+        "read": 12, "unreadable": 0, "filtered": 0, "held_out": 2, "repeated": 1, "looked_at": 9, "kept": 9,
     }  # fmt: skip
     assert "5+1?" not in [row["prompt"] for row in found.rows] and "6-1?" not in [row["prompt"] for row in found.rows]
     assert [row["prompt"] for row in mine.rows("validation")] == ["5 + 1 ?"], "nor is the test chosen by"
@@ -181,6 +216,15 @@ def test_a_filter_reads_numbers_in_the_texts_of_a_csv(conditions: Any, kept: lis
     path.write_text("prompt,answer,level,easy\na?,1,1,True\nb?,2,2.5,False\n")
     found = Dataset(path=str(path), splits={"test": "train"}, filter=conditions).read("test")
     assert sorted(row["answer"] for row in found.rows) == kept
+
+
+def test_a_filter_sees_the_columns_of_the_file_and_not_what_is_read_out_of_them(tmp_path: Path) -> None:
+    records = [{"prompt": f"{n}?", "answer": {"final": "4", "type": kind}} for n, kind in enumerate("xy")]
+    columns = {"answer": "answer.final", "group": "answer.type"}
+    for conditions in ({"answer.type": "y"}, {"group": "y"}, {"answer.type": {"in": ["y"]}, "group": "y"}):
+        assert [row["id"] for row in task(tmp_path, *records, columns=columns, filter=conditions).rows("test")] == [
+            "mine-2"
+        ]
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -237,6 +281,13 @@ def test_a_split_that_is_not_there_names_those_that_are(tmp_path: Path) -> None:
         Dataset(path=str(tmp_path)).rows("test")
 
 
+@pytest.mark.parametrize(("name", "read"), [("a.parquet", "a.parquet"), ("dataset_dict.json", ".")])
+def test_a_broken_file_is_named(name: str, read: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path / read))} cannot be read: "):
+        Dataset(path=str(tmp_path / read), splits={"test": "train"}).rows("test")
+
+
 def test_the_hub_is_not_asked_unless_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ValueError, match=r"the hub is not asked unless HF_HUB_OFFLINE=0 is set; task.path may name a"):
@@ -281,6 +332,12 @@ WORLD = {"start": {"key": "box"}, "goal": {"key": "bag"}, "places": ["box", "bag
         ({"prompt": "a", "answer": "a cat"}, "choice", "answer is 'a cat', which the verifier choice cannot use"),
         ({"prompt": "a", "answer": "B", "choices": ["x", "y"]}, "math", "choices need task.verifier: choice"),
         ({"prompt": "a", "answer": "C", "choices": ["x", "y"]}, "choice", "which the verifier choice cannot use"),
+        ({"prompt": "a", "answer": "A", "choices": 3}, "choice", "choices is 3, expected a list"),
+        ({"prompt": "a", "answer": "A", "choices": ["x", None]}, "choice", "choices[1] is None, expected text"),
+        ({"prompt": "a", "answer": "A", "choices": [["x"], ["y"]]}, "choice", "choices[0] is ['x'], expected text"),
+        ({"prompt": "a", "answer": "A", "choices": [{"text": "x"}, {}]}, "choice", "choices[0] is {'text': 'x'}, exp"),
+        ({"prompt": "a", "answer": [[1]]}, "text", "answer is [[1]], which the verifier text cannot use"),
+        ({"prompt": "a", "answer": "1", "solution": ["x"]}, "math", "solution is ['x'], expected text"),
         ({"prompt": "a", "answer": "A", "choices": ["x"]}, "choice", "choices has 1 options, expected from 2 to 26"),
         ({"prompt": "a", "answer": json.dumps(WORLD | {"places": ["box"]})}, "state", "the verifier state cannot use"),
         ({"prompt": "a", "answer": "1", "group": [1.5]}, "math", "group is [1.5], expected text"),
@@ -291,7 +348,9 @@ def test_the_error_names_file_and_line_and_the_share(record: Any, verifier: Any,
         "choice": {"prompt": "fine", "answer": "A"},
         "state": {"prompt": "fine", "answer": json.dumps(WORLD)},
     }.get(verifier, {"prompt": "fine", "answer": "1"})
-    with pytest.raises(ValueError, match=rf"mine\.jsonl:2: .*{re.escape(reason)}.*1 of 2 rows, 50.00%, cannot be used"):
+    with pytest.raises(
+        ValueError, match=rf"mine\.jsonl:2: .*{re.escape(reason)}.*1 of 2 rows.*, 50.00%, cannot be used"
+    ):
         task(tmp_path, fine, record, verifier=verifier).rows("test")
     lenient = task(tmp_path, fine, record, verifier=verifier, unreadable=0.5)
     assert len(lenient.rows("test")) == 1 and lenient.read("test").unreadable == 1
@@ -343,10 +402,48 @@ def test_a_section_that_cannot_be_read_is_refused(settings: Any, said: str) -> N
         Dataset(**{"path": "some/set", **settings})
 
 
-def test_keys_keep_what_changes_a_question(tmp_path: Path) -> None:
-    assert question_key("What is x^2?") == question_key("what is  X^2 ")
-    different = ["3 - 4", "3 + 4", "3 / 4", "34", "3^4", r"\frac{3}{4}", "(3) 4"]
+@pytest.mark.parametrize(
+    "wordings",
+    [
+        ("What is x^2?", "what is  X^2 ", "What is x²."),
+        ("Held out?", "“HELD   out”", "'held out'", "``Held'' out..."),
+        ("What is 5?", "what is '5'", "What is 5?!"),
+        ("What is (n!)?", "what is ( n! ) ?", 'What is "(n!)"'),
+        ("Don't stop! Is it 1, 2 or 3?", "don’t stop: is it 1,2 or 3"),
+        ("5 + 1 ?\nAnswer.", "5+1?\nanswer"),
+    ],
+)
+def test_keys_are_the_same_for_wordings_of_a_question(wordings: tuple[str, ...]) -> None:
+    assert len({question_key(each) for each in wordings}) == 1
+
+
+@pytest.mark.parametrize(
+    "different",
+    [
+        ("3 - 4", "3 + 4", "3 / 4", "34", "3^4", r"\frac{3}{4}", "(3) 4"),
+        ("5?", "5!?", ".5?", "5!!?", "5'?", '5"?', "-5?"),
+        ("1:2", "1.2", "1,2", "12"),
+        ("find f(2)", "find f'(2)", "find f''(2)"),
+        ("find f at 2", "find f' at 2", "find f'' at 2"),
+        ("x = 3", "x != 3", "x := 3"),
+        ("5 ? 3 = 8", "5 3 = 8"),
+        ("1, 2, ..., 9", "1, 2, 9"),
+        ("5²", "52", "5₂^"),
+        ("2½", "21/2"),
+        ("p and q", "p and !q"),
+    ],
+)
+def test_keys_keep_what_changes_a_question(different: tuple[str, ...]) -> None:
     assert len({question_key(each) for each in different}) == len(different)
-    assert (
-        question_key("Which?", ["a", "b"]) == question_key("Which?", ["b", "a"]) != question_key("Which?", ["a", "c"])
-    )
+
+
+@pytest.mark.parametrize(
+    ("question", "split"), [("3+8", "train"), ("4+8", "test"), ("1+5", "warmup"), ("1-3", "validation")]
+)
+def test_splits_that_embedded_policies_were_trained_on_stay(question: str, split: str) -> None:
+    assert split_of(question) == split
+
+
+def test_keys_do_not_depend_on_the_order_of_choices() -> None:
+    same = {question_key("Which?", each) for each in (["a", "B"], ["b", "A"], ["B.", "a"])}
+    assert len(same) == 1 and not same & {question_key("Which?", ["a", "c"]), question_key("Which?")}

@@ -7,14 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from experiments.tasks.dataset import Dataset
 from experiments.tasks.layouts import LAYOUTS
 from rewards.verifiers import choice, text
 from rewards.verifiers.math import math
-from tests.experiments.layout_files import HOTPOT, ROWS, TITLES, files
+from tests.experiments.layout_files import CHOICES, HOTPOT, ROWS, TITLES, files
 
+MANY = {"choices": {"label": [str(n) for n in range(30)], "text": [f"o{n}" for n in range(30)]}, "answerKey": "29"}
 JUDGES = {"math": math.judge, "choice": choice.judge, "text": text.judge}
 
 
@@ -75,7 +77,7 @@ def test_long_passages_of_hotpotqa_are_left_out_unless_asked_for(tmp_path: Path)
         tmp_path, "hotpotqa", [{"id": "a", **HOTPOT}, {"id": "b", **HOTPOT, "question": "B?", "context": context}]
     )
     assert len(Dataset(layout="hotpotqa", path=path).rows("test")) == 1
-    assert len(Dataset(layout="hotpotqa", path=path, filter={"context": None}).rows("test")) == 2
+    assert len(Dataset(layout="hotpotqa", path=path, filter={"passages": None}).rows("test")) == 2
 
 
 def test_big_math_takes_numbers_that_are_solved_at_times(tmp_path: Path) -> None:
@@ -89,6 +91,69 @@ def test_big_math_takes_numbers_that_are_solved_at_times(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("layout", "subset", "name", "split"),
+    [
+        ("medqa", None, "phrases_no_exclude_train.jsonl", "train"),
+        ("medqa", None, "phrases_no_exclude_test.jsonl", "test"),
+        ("gpqa", None, "gpqa_diamond.csv", "test"),
+        ("gpqa", "gpqa_main", "gpqa_main.csv", "test"),
+        ("simpleqa", None, "simple_qa_test_set.csv", "test"),
+    ],
+)
+def test_a_copy_of_the_hubs_repository_is_read(
+    layout: str, subset: str | None, name: str, split: str, tmp_path: Path
+) -> None:
+    written = pd.DataFrame([ROWS[layout][0]])
+    other = "gpqa_extended.csv" if layout == "gpqa" else "other.csv"
+    written.to_csv(tmp_path / other, index=False)
+    if name.endswith("csv"):
+        written.to_csv(tmp_path / name, index=False)
+    else:
+        written.to_json(tmp_path / name, orient="records", lines=True)
+    task = Dataset(layout=layout, path=str(tmp_path), subset=subset, splits={split: LAYOUTS[layout].splits[split]})
+    assert [row["source"] for row in task.rows(split)] == [layout]
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=f"has no file of split '{task.splits[split]}' and no {name}, its files are"):
+        task.rows(split)
+
+
+@pytest.mark.parametrize(
+    ("layout", "conditions", "kept"),
+    [
+        ("triviaqa", {"answer.value": "New York"}, 1),
+        ("triviaqa", {"answer.value": "York"}, 0),
+        ("mmlu", {"answer": 3}, 1),
+        ("mmlu", {"answer": 2}, 0),
+        ("hotpotqa", {"context.title": {"min_chars": 3}}, 1),
+        ("hotpotqa", {"passages": {"min_chars": 6001}}, 0),
+    ],
+)
+def test_a_filter_sees_the_columns_of_the_set(layout: str, conditions: Any, kept: int, tmp_path: Path) -> None:
+    path = files(tmp_path, layout, [ROWS[layout][0]])
+    split = LAYOUTS[layout].splits["test"]
+    task = Dataset(layout=layout, path=path, splits={"test": split}, filter=conditions)
+    if kept:
+        assert len(task.rows("test")) == kept
+    else:
+        with pytest.raises(ValueError, match="1 filtered"):
+            task.rows("test")
+
+
+def test_options_that_parquet_filled_up_and_those_that_are_numbers_are_read(tmp_path: Path) -> None:
+    options = [{"A": "Water", "B": "Ibuprofen"}, {"A": "1", "B": "2", "C": "3", "D": "4", "E": "5"}]
+    pd.DataFrame(
+        [{**ROWS["medqa"][0], "question": f"{n}?", "options": each} for n, each in enumerate(options)]
+    ).to_parquet(tmp_path / "test.parquet")
+    task = Dataset(layout="medqa", path=str(tmp_path), splits={"test": "test"}, chat=False, instructions=False)
+    assert [row["prompt"].count("\n") for row in task.rows("test")] == [2, 5]
+    numbers = [{**ROWS["commonsenseqa"][0], "choices": CHOICES | {"text": [1, 2, 3]}}]
+    (row,) = Dataset(
+        layout="commonsenseqa", path=files(tmp_path, "commonsenseqa", numbers), chat=False, instructions=False
+    ).rows("test")
+    assert row["prompt"] == "Where?\nA. 1\nB. 2\nC. 3"
+
+
+@pytest.mark.parametrize(
     ("layout", "change", "said"),
     [
         ("gsm8k", {"answer": "four"}, "the answer does not end in '#### number'"),
@@ -98,6 +163,25 @@ def test_big_math_takes_numbers_that_are_solved_at_times(tmp_path: Path) -> None
         ("commonsenseqa", {"answerKey": ""}, "answerKey is '', which is none of A, B, C"),
         ("mmlu", {"answer": 4}, "answer is 4, expected the number of one of 4 choices"),
         ("medqa", {"answer_idx": "E"}, "answer_idx is 'E', which is none of A, B"),
+        ("medqa", {"options": {"A": "Water", "B": None}}, "answer_idx is 'B', which is none of A"),
+        ("medqa", {"options": None}, "options is None, expected a mapping"),
+        ("medqa", {"options": ["Water"]}, "options is ['Water'], expected a mapping"),
+        ("commonsenseqa", {"choices": {"label": None, "text": ["a"]}}, "choices.label is None, expected a list"),
+        (
+            "commonsenseqa",
+            {"choices": CHOICES | {"text": ["a"]}},
+            "choices.text has 1 and choices.label 3, expected as",
+        ),
+        ("openbookqa", MANY, "the right option is number 30, expected one of the first 26"),
+        ("mmlu", {"choices": None}, "choices is None, expected a list"),
+        ("triviaqa", {"answer": {"value": "York", "aliases": "NYC"}}, "answer.aliases is 'NYC', expected a list"),
+        ("hotpotqa", {"context": {"title": None, "sentences": None}}, "context.title is None, expected a list"),
+        (
+            "hotpotqa",
+            {"context": {"title": ["a", "b"], "sentences": [["c"]]}},
+            "context.sentences has 1 and context.ti",
+        ),
+        ("hotpotqa", {"context": {"title": ["a"], "sentences": [[1]]}}, "context.sentences holds what is not text"),
     ],
 )
 def test_a_row_that_is_not_of_the_layout_is_told(
