@@ -17,6 +17,11 @@ from typing import Any
 CALIBRATION, MANIFEST = "calibration", "calibration.json"
 GATE, RECALIBRATION, TEMPLATE = "gate.json", "recalibration.json", "template.json"
 FORMAT = 1
+LOADED = (
+    "*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.json", "*.jinja", "*.model", "*.py",
+    "vocab.txt", "merges.txt", "additional_chat_templates/*", f"{CALIBRATION}/*.json", f"{CALIBRATION}/*.yaml",
+)  # fmt: skip
+"""Files that loaders of weights, tokenizers and calibrations read, or run, where they find them."""
 _KINDS = {"estimator": str, "options": dict, "temperature": int | float, "measured": dict}
 _WHOLE, _BLOCK, _BLOCKS = 16 * 2**20, 64 * 2**10, 256
 
@@ -73,7 +78,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of an exported folder, after every file was held against it.
 
     Raises ``ValueError`` naming the folder or the file: where there is no manifest, it was changed by hand, a file is
-    another one than was exported, one of the calibration is missing, or the weights are of another model.
+    another one than was exported, one of the calibration is missing, the weights are of another model, or a file was
+    added that is one of :data:`LOADED`.
     """
     folder = Path(folder)
     path = folder / CALIBRATION / MANIFEST
@@ -93,7 +99,9 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
                 raise ValueError(f"{folder}: {name} is missing; expected a folder as candor export wrote it")
         elif file_digest(folder / name) != digest:
             raise ValueError(f"{folder}: {name} is not the one that was measured; this calibration is another model's")
-    strange = [each.name for each in sorted(folder.glob("*.safetensors")) if each.name not in content["files"]]
+    known = {*content["files"], f"{CALIBRATION}/{MANIFEST}"}
+    found = {each.relative_to(folder).as_posix() for pattern in LOADED for each in folder.glob(pattern)}
+    strange = sorted(found - known)
     if strange:
         raise ValueError(f"{folder}: {strange[0]} was not exported with this calibration, which is another model's")
     return content
