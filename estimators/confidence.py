@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from estimators.exported import CALIBRATION, GATE, RECALIBRATION, TEMPLATE, read_manifest
 from estimators.gate import Gate
 from estimators.recalibration import Recalibration
-from estimators.written import FIELDS, Written, WrittenToken, read_text, token_ends, tokens_between, written_tokens
+from estimators.written import (
+    FIELDS,
+    Written,
+    WrittenToken,
+    parsed_json,
+    read_text,
+    token_ends,
+    tokens_between,
+    written_tokens,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -97,10 +106,10 @@ class Confidence:
     def __call__(self, text: str | None = None, logprobs: Any = None, *, truncated: bool = False) -> Reading:
         """The reading of one completion: its text, the log-probabilities of its tokens, or both.
 
-        ``logprobs`` is ``choices[i].logprobs`` of a chat's or a completion's reply, or the ``content`` in it, taken at
-        temperature 1, with as many likeliest tokens as the server gives where the confidence is a level. ``truncated``
-        says that the length limit cut the completion off. Raises ``ValueError`` without either, and for a text or
-        log-probabilities that are none.
+        ``logprobs`` is ``choices[i].logprobs`` of a chat's or a completion's reply, or the ``content`` in it, as parsed
+        JSON or as the client's objects, taken at temperature 1, with as many likeliest tokens as the server gives where
+        the confidence is a level. ``truncated`` says that the length limit cut the completion off. Raises
+        ``ValueError`` without either, and for a text or log-probabilities that are none.
         """
         tokens = written_tokens(logprobs)
         if text is None and tokens is None:
@@ -114,8 +123,7 @@ class Confidence:
     def of_response(self, response: Any) -> Reading:
         """The reading of the first choice of an OpenAI-style reply, as the client's object or as parsed JSON."""
         try:
-            content = response if isinstance(response, Mapping) else response.model_dump()
-            choice = content["choices"][0]
+            choice = parsed_json(response)["choices"][0]
             text = choice["message"]["content"] if "message" in choice else choice["text"]
             if isinstance(text, list):  # in parts, as some servers send it
                 text = "".join(part["text"] for part in text if part["type"] == "text")

@@ -17,6 +17,12 @@ from typing import Any
 CALIBRATION, MANIFEST = "calibration", "calibration.json"
 GATE, RECALIBRATION, TEMPLATE = "gate.json", "recalibration.json", "template.json"
 FORMAT = 1
+LOADED = (
+    "*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.json", "*.jinja", "*.model", "*.py",
+    "vocab.txt", "merges.txt", "additional_chat_templates/*", f"{CALIBRATION}/*.json", f"{CALIBRATION}/*.yaml",
+)  # fmt: skip
+"""Files that loaders of weights, tokenizers and calibrations read, or run, where they find them."""
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 _KINDS = {"estimator": str, "options": dict, "temperature": int | float, "measured": dict}
 _WHOLE, _BLOCK, _BLOCKS = 16 * 2**20, 64 * 2**10, 256
 
@@ -38,6 +44,14 @@ def file_digest(path: str | Path) -> str:
             file.seek(round(number * (size - _BLOCK) / (_BLOCKS - 1)))
             digest.update(file.read(_BLOCK))
     return digest.hexdigest()
+
+
+def weights_digest(folder: str | Path) -> str | None:
+    """A digest of the weights that lie in a folder, of an adapter those of it alone; None where there are none."""
+    files = sorted(path for kind in _WEIGHTS for path in Path(folder).glob(kind))
+    if not files:
+        return None
+    return hashlib.sha256("".join(map(file_digest, files)).encode()).hexdigest()
 
 
 def read_object(path: str | Path) -> dict[str, Any]:
@@ -73,7 +87,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     """The manifest of an exported folder, after every file was held against it.
 
     Raises ``ValueError`` naming the folder or the file: where there is no manifest, it was changed by hand, a file is
-    another one than was exported, one of the calibration is missing, or the weights are of another model.
+    another one than was exported, one of the calibration is missing, the weights or the base of an adapter are of
+    another model, or a file was added that is one of :data:`LOADED`.
     """
     folder = Path(folder)
     path = folder / CALIBRATION / MANIFEST
@@ -93,7 +108,12 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
                 raise ValueError(f"{folder}: {name} is missing; expected a folder as candor export wrote it")
         elif file_digest(folder / name) != digest:
             raise ValueError(f"{folder}: {name} is not the one that was measured; this calibration is another model's")
-    strange = [each.name for each in sorted(folder.glob("*.safetensors")) if each.name not in content["files"]]
+    base = content.get("base")
+    if base is not None and Path(base["path"]).is_dir() and weights_digest(base["path"]) != base["weights"]:
+        raise ValueError(f"{folder}: {base['path']} is not the base of its adapter that was measured")
+    known = {*content["files"], f"{CALIBRATION}/{MANIFEST}"}
+    found = {each.relative_to(folder).as_posix() for pattern in LOADED for each in folder.glob(pattern)}
+    strange = sorted(found - known)
     if strange:
         raise ValueError(f"{folder}: {strange[0]} was not exported with this calibration, which is another model's")
     return content

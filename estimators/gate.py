@@ -32,6 +32,7 @@ FloatArray = NDArray[np.float64]
 
 ANSWER, ESCALATE, THINK_ON, STOP = "answer", "escalate", "think_on", "stop"
 FORMAT = 1
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,20 @@ class Gate:
     quantiles: tuple[float, ...]
     data_hash: str
     source: str = ""
+    weights: str = ""
+    """Digest of the weights whose confidences it was fitted on, see :func:`estimators.exported.weights_digest`."""
+    questions: str = ""
+    """Digests of the questions that it was fitted on, one behind another; with ``weights`` empty where not known."""
 
     @property
     def feasible(self) -> bool:
         """Whether any tier has a threshold that keeps the promise."""
         return any(tier.threshold is not None for tier in self.tiers)
+
+    def shared(self, prompts: Iterable[str]) -> int:
+        """How many of these questions it was fitted on; 0 where it does not say which those were."""
+        known = {self.questions[start : start + _DIGITS] for start in range(0, len(self.questions), _DIGITS)}
+        return sum(_digest(prompt) in known for prompt in prompts)
 
     def actions(self, *confidences: ArrayLike) -> NDArray[np.str_]:
         """The action for each row (N,) from its confidence (N,) in [0, 1], of a cascade one column for each tier.
@@ -215,6 +225,15 @@ class Gate:
             return np.zeros(len(confidence), dtype=bool)
         kept: NDArray[np.bool_] = confidence >= threshold  # NaN reaches nothing
         return kept
+
+
+def question_digests(prompts: Iterable[str]) -> str:
+    """What a gate keeps of the questions that it is fitted on, in whatever order they come."""
+    return "".join(sorted({_digest(prompt) for prompt in prompts}))
+
+
+def _digest(prompt: str) -> str:
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGITS]
 
 
 def column(name: str, values: ArrayLike, *, nan: bool = False) -> FloatArray:

@@ -98,6 +98,12 @@ def _marked(
     return Written(answer, found[0], float(marks.index(text[slice(*found[0])])))
 
 
+def parsed_json(reply: Any) -> Any:
+    """A part of a server's reply as parsed JSON has it: the openai client's objects are dumped."""
+    dump = getattr(reply, "model_dump", None)
+    return dump() if callable(dump) else reply
+
+
 def token_entries(logprobs: Mapping[str, Any]) -> Any:
     """The tokens of ``choices[i].logprobs`` of a server's reply as chats list them; None where a chat lists none.
 
@@ -125,15 +131,17 @@ def token_entries(logprobs: Mapping[str, Any]) -> Any:
 def written_tokens(logprobs: Any) -> list[WrittenToken] | None:
     """The tokens of ``choices[i].logprobs`` of a server's reply, or of its ``content`` alone; None where it has none.
 
-    Raises ``ValueError`` naming the entry that is no token of :func:`token_entries`.
+    Both as parsed JSON or as the openai client's objects. Raises ``ValueError`` naming the entry that is no token of
+    :func:`token_entries`.
     """
+    logprobs = parsed_json(logprobs)
     entries = token_entries(logprobs) if isinstance(logprobs, Mapping) else logprobs
     if entries is None:
         return None
     if not isinstance(entries, Sequence) or isinstance(entries, str | bytes):
         raise ValueError(f"logprobs: {type(entries).__name__} found, expected a list of tokens with their logprob")
     tokens = []
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(map(parsed_json, entries)):
         try:
             top = {token_bytes(each): log_probability(each) for each in entry.get("top_logprobs") or ()}
             tokens.append(WrittenToken(token_bytes(entry), log_probability(entry), top))
@@ -147,12 +155,15 @@ def written_tokens(logprobs: Any) -> list[WrittenToken] | None:
 def token_bytes(entry: Mapping[str, Any]) -> bytes:
     """What a token of a server's reply wrote: its ``bytes`` where given, else its ``token``."""
     given = entry.get("bytes")
-    return str(entry["token"]).encode() if given is None else bytes(int(each) for each in given)
+    return str(entry["token"]).encode() if given is None else bytes(list(given))
 
 
 def log_probability(entry: Mapping[str, Any]) -> float:
     """The ``logprob`` of an entry, at most 0. Raises ``ValueError`` for what is none."""
-    value = float(entry["logprob"])
+    try:
+        value = float(entry["logprob"])
+    except OverflowError as error:  # a whole number of more than 300 digits
+        raise ValueError(f"logprob of {entry['token']!r} is not a log-probability") from error
     if math.isnan(value) or value > _ROUNDED:
         raise ValueError(f"logprob {value} of {entry['token']!r} is not a log-probability")
     return min(value, 0.0)

@@ -37,7 +37,7 @@ from experiments.errors import FULL, ConfigError, RunError, Stopped
 from experiments.files import locked, writable
 from experiments.probe.checkpoint import answer_validation, validation_rows
 from experiments.probe.own_answers import check_own_answers
-from experiments.probe.self_training import PREPARATIONS
+from experiments.probe.self_training import PREPARATIONS, feedback_estimator
 from experiments.report.heldout import HeldOutTables
 from experiments.schema import differences, parse_yaml
 from rl.checkpoint import write_calibration
@@ -100,8 +100,9 @@ def _train_rounds(recipe: Recipe, out: Path, resume: bool, main_process: bool) -
         folder = out / f"round-{number}"
         source = copy.deepcopy(recipe.source)
         source["model"]["path"] = str(last)
-        source["trainer"].pop("rounds")
-        changed = {"trainer": {name: value for name, value in recipe.trainer.items() if name != "rounds"}}
+        dropped = ("rounds",) if number == 1 else ("rounds", "own_answers")
+        source["trainer"] = {name: value for name, value in source["trainer"].items() if name not in dropped}
+        changed = {"trainer": {name: value for name, value in recipe.trainer.items() if name not in dropped}}
         if number > 1:  # what is for the start alone
             for name in ("gguf_file", "add_template_tokens"):
                 source["model"].pop(name, None)
@@ -133,7 +134,7 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         _check_fit(check_whole, checkpoint)
         _check_fit(check_layout, checkpoint, arguments)
     if METHODS[recipe.method].own_answers:
-        check_own_answers(arguments)
+        check_own_answers(arguments, feedback_estimator(recipe, arguments))
     dataset = training_set(recipe, arguments.seed)
     _check_groups(recipe, arguments, len(dataset))
     heldout = validation_rows(recipe) if recipe.probe.every else []

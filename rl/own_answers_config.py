@@ -33,7 +33,7 @@ class OwnAnswersConfig:
         default=None,
         metadata={
             "help": "The own_answers.parquet that an earlier run has left: its answers, judged, are trained on "
-            "again. Left out, the policy answers the task's training questions itself."
+            "again, in the first round. Left out, the policy answers the task's training questions itself."
         },
     )
     answers_per_question: int = field(default=1, metadata=_PER_QUESTION)

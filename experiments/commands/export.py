@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     if options.push:
         check_push(options.push)
     check_out(options.out)
-    writable(options.out.parent)
+    writable(options.out.resolve().parent)
     sources = read_sources(
         options.run,
         probe=options.probe,
@@ -41,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
         recalibrate=options.recalibrate,
         calibration=options.calibration,
     )
+    for each in sources.unknown:
+        print(f"note: {each}")
     print(write_folder(sources, options.out, adapters=options.adapters))
     if options.push:
         print(push(options.out, options.push))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from experiments.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from estimators.gate import Gate
+    from experiments.routing.tiers import Tier
 
 HELP = "fit a threshold with a guarantee on judged records, and apply it"
 
@@ -71,12 +73,23 @@ def run(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> Gate:
     """The gate that the options ask for. Raises ConfigError for values that no gate can have."""
-    from estimators.gate_fitting import fit_cost, fit_error, fit_parity
-    from experiments.probe.records import confidence_read
+    from estimators.gate import question_digests
     from experiments.routing.tiers import read_tiers
 
     _require_options(options)
     tiers = read_tiers(options.records, options.method or (), judged=options.budget is None)
+    weights = [each.records["weights"].dropna().unique() for each in tiers]
+    return dataclasses.replace(
+        _fitted(options, tiers),
+        weights="; ".join(each[0] for each in weights) if all(len(each) == 1 for each in weights) else "",
+        questions=question_digests(tiers[0].records["prompt"].dropna()),
+    )
+
+
+def _fitted(options: argparse.Namespace, tiers: Sequence[Tier]) -> Gate:
+    from estimators.gate_fitting import fit_cost, fit_error, fit_parity
+    from experiments.probe.records import confidence_read
+
     source = "; ".join(f"{path.name}, method {tier.method}" for path, tier in zip(options.records, tiers, strict=True))
     settings = {"delta": options.delta, "source": source}
     rows = tiers[0].records

@@ -42,9 +42,11 @@ def run(options: argparse.Namespace) -> int:
     key = _key(options.key_variable, "--key-variable")
     _check(options, key)
     from experiments.serve.app import Limits, build_app, build_server
-    from experiments.serve.asking import open_small
+    from experiments.serve.asking import check_escalates, open_small
     from experiments.serve.chat import Chat
 
+    if options.escalate_to is not None:
+        check_escalates(options.folder)
     listening, large = _listen(options.host, options.port), options.escalate_to
     endpoint = _endpoint(options) if large is not None and "://" in large else None
     small = open_small(options.folder, options.name, batch=options.batch, max_tokens=options.max_tokens)

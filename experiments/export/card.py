@@ -75,7 +75,8 @@ def model_card(sources: Sources) -> str:
         "- quantised weights and other engines, whose log-probabilities differ\n- questions made to deceive it",
         "## Provenance\n\nTask and training: `calibration/recipe.yaml`, `calibration/rubric.json`; versions of "
         "packages: `calibration/versions.json`; digests of all files: `calibration/calibration.json`. A folder whose "
-        "files were changed or exchanged is refused when it is loaded.",
+        "files were changed or exchanged is refused when it is loaded."
+        + "".join(f" {each}" for each in sources.unknown),
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 

@@ -12,8 +12,17 @@ from typing import Any
 from safetensors import SafetensorError
 
 from estimators.confidence import Confidence
-from estimators.exported import CALIBRATION, GATE, MANIFEST, RECALIBRATION, file_digest, write_manifest
+from estimators.exported import (
+    CALIBRATION,
+    GATE,
+    MANIFEST,
+    RECALIBRATION,
+    file_digest,
+    weights_digest,
+    write_manifest,
+)
 from estimators.metrics.calibration import reliability
+from experiments.config.models import find_model
 from experiments.errors import ConfigError
 from experiments.export.card import model_card
 from experiments.export.sources import Sources, judged
@@ -38,7 +47,9 @@ FIGURE = "reliability.svg"
 
 
 def check_out(out: Path) -> None:
-    """Raise ConfigError where ``out`` holds something else than an earlier export."""
+    """Raise ConfigError where ``out`` holds something else than an earlier export, or the command runs in it."""
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise ConfigError(f"--out {out}: the command runs in this folder, which is replaced; run it from another one")
     if out.exists() and (not out.is_dir() or any(out.iterdir())) and not (out / CALIBRATION / MANIFEST).is_file():
         raise ConfigError(f"--out {out}: is not empty and no earlier export; choose another folder")
 
@@ -51,18 +62,19 @@ def write_folder(sources: Sources, out: Path, *, adapters: str = "merge") -> Pat
     """
     one_of("--adapters", adapters, ADAPTERS)
     check_out(out)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    place = out.resolve()  # a link stays one
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        _copy_model(sources.checkpoint, partial, adapters)
+        base = _copy_model(sources.checkpoint, partial, adapters)
         _write_calibration(sources, partial)
         listed = [str(path.relative_to(partial)) for path in partial.rglob("*") if path.is_file()]
-        write_manifest(partial, _manifest(sources), listed)
+        write_manifest(partial, _manifest(sources) | ({} if base is None else {"base": base}), listed)
         _check_readable(partial, sources.checkpoint)
         write_text(partial / "README.md", model_card(sources))
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        if place.exists():
+            shutil.rmtree(place)
+        partial.rename(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
@@ -100,7 +112,8 @@ def check_push(repository: str) -> None:
         raise ConfigError(f"--push: {error}") from error
 
 
-def _copy_model(checkpoint: Path, out: Path, adapters: str) -> None:
+def _copy_model(checkpoint: Path, out: Path, adapters: str) -> dict[str, str] | None:
+    """Copy the weights and what goes with them; returns the base of an adapter that is kept, as the manifest has it."""
     from rl.checkpoint import check_finite, saved_weights
 
     is_adapter = (checkpoint / ADAPTER_FILES[0]).is_file()
@@ -118,6 +131,25 @@ def _copy_model(checkpoint: Path, out: Path, adapters: str) -> None:
             shutil.copyfile(path, out / path.name)
     if merged:
         _merge(checkpoint, out)
+    return _kept_base(out) if is_adapter and not merged else None
+
+
+def _kept_base(out: Path) -> dict[str, str]:
+    """Write the base of an adapter by a name that holds from anywhere; its path and the digest of its weights.
+
+    Raises ConfigError for one that is not a folder here: what was measured could not be told from what is loaded.
+    """
+    written = out / ADAPTER_FILES[0]
+    content = json.loads(written.read_text(encoding="utf-8"))
+    named = content["base_model_name_or_path"]
+    base = Path(find_model(named, "export: the base of the adapter")).resolve()
+    weights = weights_digest(base)
+    if weights is None:
+        raise ConfigError(
+            f"--adapters keep: its base {named} is no folder with weights here; run it where the base lies, or merge"
+        )
+    write_json(written, content | {"base_model_name_or_path": str(base)})
+    return {"path": str(base), "weights": weights}
 
 
 def _check_readable(folder: Path, checkpoint: Path) -> None:

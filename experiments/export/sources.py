@@ -1,7 +1,8 @@
 """What an export is made of: a checkpoint, the probe that measured it, its gate and a recalibration, held together.
 
-All of it is checked before anything is written: that the probe is of this checkpoint and has the estimator, that the
-gate was fitted on that estimator's confidences, and that what is reported was not fitted on.
+All of it is checked before anything is written: that the probe is of this checkpoint's weights and has the estimator,
+that gate and recalibration were fitted on that estimator's confidences of these weights, and that what is reported was
+not fitted on. What files of others do not say is told.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from estimators.confidence import READABLE
+from estimators.exported import weights_digest
 from estimators.gate import Gate
 from estimators.gate_fitting import data_hash
 from estimators.metrics.summary import summarize
@@ -48,6 +50,8 @@ class Sources:
     gate: Gate | None
     recalibration: Recalibration | None
     probe: Path
+    unknown: tuple[str, ...] = ()
+    """What could not be held against the checkpoint and the probe, a sentence each."""
 
     @property
     def temperature(self) -> float:
@@ -99,7 +103,8 @@ def read_sources(
             f"{run / 'probe'}"
         )
     meta = read_meta(probe / META)
-    _check_checkpoint(checkpoint, probe, meta)
+    if not meta.get("checkpoint"):
+        raise ConfigError(f"export: {probe} is no probe of a checkpoint; expected one by candor probe {checkpoint}")
     known = [VERBALIZED, *recipe.estimators]
     name = one_of("--estimator", estimator or recipe.probe.confidence, [each for each in READABLE if each in known])
     metrics = read_metrics(probe / METRICS)
@@ -108,11 +113,21 @@ def read_sources(
     }
     if name not in read:
         raise ConfigError(f"export: {probe} has no method {_method(recipe, name)!r}, only {', '.join(metrics)}")
+    weights = weights_digest(checkpoint) or ""
     records = _rows(probe / RECORDS, _method(recipe, name))
+    if set(records["weights"].fillna("")) != {weights}:
+        raise ConfigError(
+            f"export: {probe} measured other weights than those of {checkpoint}, or does not say which; measure these: "
+            f"candor probe {checkpoint} --out {probe}"
+        )
     found = checkpoint / "calibration" / "gate.json"
-    loaded = _gate(gate or (found if found.is_file() else None), _method(recipe, name), records)
-    fitted = _recalibration(recalibrate, calibration, _method(recipe, name), records)
-    return Sources(checkpoint, recipe, name, records, read, meta, loaded, fitted, probe)
+    loaded = _gate(gate or (found if found.is_file() else None), _method(recipe, name), records, weights)
+    fitted, unknown = _recalibration(recalibrate, calibration, _method(recipe, name), records, weights)
+    if loaded is not None and not loaded.weights:
+        unknown.append("The gate does not say which weights gave the confidences that it was fitted on.")
+    if loaded is not None and not loaded.questions:
+        unknown.append("The gate does not say which questions it was fitted on; the probe may have asked them too.")
+    return Sources(checkpoint, recipe, name, records, read, meta, loaded, fitted, probe, tuple(unknown))
 
 
 def judged(records: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -137,14 +152,6 @@ def _check_temperature(checkpoint: Path) -> None:
         raise ConfigError(f"export: {error}") from error
 
 
-def _check_checkpoint(checkpoint: Path, probe: Path, meta: dict[str, Any]) -> None:
-    probed = str(meta.get("checkpoint", ""))
-    if not probed:
-        raise ConfigError(f"export: {probe} is no probe of a checkpoint; expected one by candor probe {checkpoint}")
-    if Path(find_model(probed, "export: the probe's checkpoint")).resolve() != checkpoint.resolve():
-        raise ConfigError(f"export: {probe} measured {probed}, not {checkpoint}")
-
-
 def _method(recipe: Recipe, estimator: str) -> str:
     return METHOD if estimator == recipe.probe.confidence else f"{METHOD}_{estimator}"
 
@@ -161,7 +168,7 @@ def _rows(path: Path, method: str) -> pd.DataFrame:
     return rows
 
 
-def _gate(path: Path | None, method: str, reported: pd.DataFrame) -> Gate | None:
+def _gate(path: Path | None, method: str, reported: pd.DataFrame, weights: str) -> Gate | None:
     if path is None:
         return None
     try:
@@ -172,6 +179,13 @@ def _gate(path: Path | None, method: str, reported: pd.DataFrame) -> Gate | None
         raise ConfigError(f"--gate {path}: a cascade of {len(gate.tiers)} tiers; expected the gate of one model")
     if not gate.source.endswith(f"method {method}"):
         raise ConfigError(f"--gate {path}: was fitted on {gate.source!r}; expected the confidences of method {method}")
+    if gate.weights and gate.weights != weights:
+        raise ConfigError(f"--gate {path}: was fitted on the confidences of other weights than those of the checkpoint")
+    shared = gate.shared(reported["prompt"].dropna())
+    if shared:
+        raise ConfigError(
+            f"--gate {path}: {shared:,} of its questions are among those that the probe reports; fit it on others"
+        )
     confidence, correct = judged(reported)
     if gate.data_hash == data_hash([confidence], [correct]):
         raise ConfigError(f"--gate {path}: was fitted on the very rows that the probe reports; fit it on others")
@@ -179,14 +193,18 @@ def _gate(path: Path | None, method: str, reported: pd.DataFrame) -> Gate | None
 
 
 def _recalibration(
-    method: str | None, path: Path | None, of_records: str, reported: pd.DataFrame
-) -> Recalibration | None:
+    method: str | None, path: Path | None, of_records: str, reported: pd.DataFrame, weights: str
+) -> tuple[Recalibration | None, list[str]]:
+    """The map, and what is not known of it."""
     if (method is None) != (path is None):
         raise ConfigError("export: --recalibrate METHOD and --calibration RECORDS go together")
     if method is None or path is None:
-        return None
+        return None, []
     one_of("--recalibrate", method, METHODS)
     rows = _rows(path, of_records)
+    others = set(rows["weights"].dropna()) - {weights}
+    if others:
+        raise ConfigError(f"--calibration {path}: holds confidences of other weights than those of the checkpoint")
     if rows["prompt"].isna().any():
         raise ConfigError(
             f"--calibration {path}: holds no prompts, so that nobody can tell whether the probe asks them"
@@ -200,4 +218,7 @@ def _recalibration(
             f"--calibration {path}: {len(shared):,} of its questions are among those that the probe reports; fit on "
             "others"
         )
-    return fit(method, confidence, correct)
+    said = not rows["weights"].isna().any()
+    return fit(method, confidence, correct), [] if said else [
+        "The records of the recalibration do not say which weights gave their confidences."
+    ]

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from estimators.critic import KeptCritic
 from estimators.estimator import CRITIC, LEVELS
+from estimators.exported import weights_digest
 from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import VERBALIZED, Recipe
 from experiments.errors import ConfigError
@@ -79,7 +80,8 @@ def probe_checkpoint(
     frames += [frame.assign(method=f"{method}_{name}") for name, frame in mapped.items()]
     if sampled and drawn:
         frames.append(_sampled(recipe, confidence, policy, rows, drawn, f"{method}_{SAMPLED}", verifier))
-    return as_records(pd.concat(frames, ignore_index=True))
+    weights = weights_digest(find_model(path, method, _gguf_file(path, recipe)))
+    return as_records(pd.concat(frames, ignore_index=True).assign(weights=weights))
 
 
 def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequence[str] = ()) -> Policy:
@@ -89,7 +91,7 @@ def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequen
     ``names`` are estimators of the recipe whose needs are checked before the weights are loaded. Raises ConfigError,
     naming ``method``, where it cannot be loaded.
     """
-    gguf_file = recipe.model.gguf_file if str(path) == recipe.model.path else None
+    gguf_file = _gguf_file(path, recipe)
     folder = find_model(path, method, gguf_file)
     template = dataclasses.replace(
         read_template(folder) or recipe.template,
@@ -107,6 +109,10 @@ def open_checkpoint(path: str | Path, recipe: Recipe, method: str, names: Sequen
     if torch.accelerator.is_available():
         model.to(torch.accelerator.current_accelerator())
     return Policy(model, tokenizer, template, read_temperature(folder), critic)
+
+
+def _gguf_file(path: str | Path, recipe: Recipe) -> str | None:
+    return recipe.model.gguf_file if str(path) == recipe.model.path else None
 
 
 def _kept_critic(recipe: Recipe, names: Sequence[str], folder: str | Path) -> KeptCritic | None:

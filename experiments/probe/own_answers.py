@@ -1,10 +1,10 @@
 """A policy's own answers to the questions that it is to be trained on, written down and judged before the first step.
 
 The file ``own_answers.parquet`` of a run has a row an answer: ``question_id prompt gold completion answer correct``
-(null where nobody could judge), ``status``, ``confidence`` by the run's feedback where it has one, ``voted_as`` (a text
-that all answers to the question share which mean the same), ``prompt_ids`` and ``completion_ids``, and ``vocabulary``,
-a digest of the tokenizer that these are of. It is written in parts, so that a run that was stopped goes on with those
-that are missing.
+(null where nobody could judge), ``status``, ``confidence`` where the run ranks by one, with the estimator that gave it
+and its options as ``feedback``, ``voted_as`` (a text that all answers to the question share which mean the same),
+``prompt_ids`` and ``completion_ids``, and ``vocabulary``, a digest of the tokenizer that these are of. It is written in
+parts, so that a run that was stopped goes on with those that are missing.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def own_answers(
     file of answers that cannot be used.
     """
     if arguments.own_answers is not None:
-        given = _checked(Path(arguments.own_answers), policy, need_confidence=estimator is not None)
+        given = _checked(Path(arguments.own_answers), policy, estimator)
         return to_short_prompts(given, recipe.task.max_prompt_tokens)
     state, kept = PartialState(), out / OWN_ANSWERS
     if _there(kept):
-        return _checked(kept, policy, need_confidence=estimator is not None)
+        return _checked(kept, policy, estimator)
     branches = getattr(arguments, "answers_decoding", "sampled") == "branches"
     asked = max(_PART // arguments.answers_per_question, 1)
     frames = []
@@ -164,6 +164,7 @@ def _judged(
             "prompt_ids": list(generation.prompt_ids),
             "completion_ids": list(generation.completion_ids),
             "vocabulary": vocabulary,
+            "feedback": None if estimator is None else repr(estimator),
         }
         for row, generation, each, verdict, confidence, vote in zip(
             rows, generations, parsed, verdicts, confidences, voted, strict=True
@@ -171,24 +172,34 @@ def _judged(
     ]
 
 
-def check_own_answers(arguments: Any) -> None:
-    """Raise ConfigError, before a model loads, for a file of answers that is not there or lacks a column."""
+def check_own_answers(arguments: Any, ranks: Estimator | None) -> None:
+    """Raise ConfigError, before a model loads, for a file of answers that is not there or lacks a column.
+
+    So too for one whose confidence is of another estimator than ``ranks``, where that ranks the answers.
+    """
     if arguments.own_answers is None:
         return
     try:
-        read_table(arguments.own_answers).require(NEEDED, ())
+        table = read_table(arguments.own_answers)
+        table.require((*NEEDED, *([] if ranks is None else ["confidence", "feedback"])), ())
     except DataError as error:
         raise ConfigError(f"trainer.own_answers: {error}") from error
+    others = [] if ranks is None else sorted(set(table.frame["feedback"].fillna("nothing")) - {repr(ranks)})
+    if others:
+        raise ConfigError(
+            f"trainer.own_answers: {arguments.own_answers} holds the confidence by {others[0]}, and trainer.feedback "
+            f"{arguments.feedback} is {ranks!r}; leave trainer.own_answers out to have them answered and read anew"
+        )
 
 
-def _checked(path: Path, policy: Policy, *, need_confidence: bool) -> pd.DataFrame:
+def _checked(path: Path, policy: Policy, estimator: Estimator | None) -> pd.DataFrame:
     try:
         frame = read_table(path).frame
     except DataError as error:
         raise ConfigError(f"trainer.own_answers: {error}") from error
     if set(frame["vocabulary"]) != {vocabulary_digest(policy.tokenizer)}:
         raise ConfigError(f"trainer.own_answers: {path} holds tokens of another tokenizer than that of model.path")
-    if need_confidence and ("confidence" not in frame or frame["confidence"].isna().any()):
+    if estimator is not None and ("confidence" not in frame or frame["confidence"].isna().any()):
         raise ConfigError(f"trainer.own_answers: {path} holds answers without the confidence that ranks them")
     return frame
 

@@ -32,7 +32,7 @@ from rl.files import replacing
 
 TEXT_COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "confidence_source", "verdict",
-    "group", "manner", "item",
+    "group", "manner", "item", "weights",
 )  # fmt: skip
 BOOLEAN_COLUMNS = ("lenient", "parsed")
 PROBABILITY_COLUMNS = ("confidence", "recorded_confidence")
@@ -43,16 +43,16 @@ COLUMNS = (
     "method", "question_id", "prompt", "gold", "completion", "answer", "status", "lenient", "confidence", "parsed",
     "confidence_source", "correct", "verdict", "recorded_confidence", "recorded_correct", "large_correct", "cost",
     "group", "manner", "completion_tokens", "large_cost", "large_completion_tokens", "latency_s", "large_latency_s",
-    "item", "prompt_tokens",
+    "item", "prompt_tokens", "weights",
 )  # fmt: skip
 """Every column of a records table, in order; all are always there, null where nothing is known.
 
 ``manner`` is how a completion comes to its answer, in the words of its task; ``item`` is the same for all wordings of
 one question. ``cost`` and ``large_cost`` are what the answers of the two models cost in one unit, which in a probe of
-a checkpoint is floating-point operations, prompt included; ``latency_s`` is in seconds. ``confidence_source`` is
-"stated", "recorded", "unparsed" or, where a probe computed it from the model, "computed", or "ranked" where only the
-order of what it computed counts; a router that reads the prompt alone has "prompt", and spares the small model what it
-escalates.
+a checkpoint is floating-point operations, prompt included; ``latency_s`` is in seconds. ``weights`` is a digest of
+those that wrote the completion. ``confidence_source`` is "stated", "recorded", "unparsed" or, where a probe computed it
+from the model, "computed", or "ranked" where only the order of what it computed counts; a router that reads the prompt
+alone has "prompt", and spares the small model what it escalates.
 """
 FROM_PROMPT = "prompt"
 MOST = 1e100

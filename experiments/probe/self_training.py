@@ -142,8 +142,8 @@ def _annotated(
 
 
 def feedback_estimator(recipe: Recipe, arguments: Any) -> Any:
-    """The estimator that ranks, as the recipe configures it; None for verdicts."""
-    name = arguments.feedback
+    """The estimator that ranks, as the recipe configures it; None for verdicts, and where nothing is ranked."""
+    name = getattr(arguments, "feedback", VERDICT)
     return None if name == VERDICT else recipe.estimators.get(name) or ESTIMATORS[name]()
 
 

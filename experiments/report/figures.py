@@ -32,6 +32,8 @@ PAGE_COLOURS = {
 
 POINTS = 1000
 """Points of a curve that are drawn at most."""
+LARGEST = 1e300
+"""Values beyond are drawn here: matplotlib cannot lay out an axis that is longer than a float."""
 WIDTH = 3.5
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -84,7 +86,10 @@ def _reliability(confidence: np.ndarray, correct: np.ndarray, parsed: np.ndarray
 
 
 def curve_figure(name: str, title: str, curves: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Curves over steps, label -> points; "held out" as marks with a line, any other as a line; ``name`` as above."""
+    """Curves over steps, label -> points; "held out" as marks with a line, any other as a line; ``name`` as above.
+
+    Values are drawn up to :data:`LARGEST` on either side; those that are not finite are gaps.
+    """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.1))
         axes = figure.subplots()
@@ -92,7 +97,9 @@ def curve_figure(name: str, title: str, curves: Mapping[str, Sequence[tuple[int,
         for label, points in curves.items():
             thinned = points[:: max(1, len(points) // POINTS)]
             marked = {"color": VERMILION, "marker": "o", "markersize": 3.2} if label == "held out" else {"color": BLUE}
-            axes.plot(*zip(*thinned, strict=True), linewidth=1.2, label=label, **marked)
+            steps, values = zip(*thinned, strict=True)
+            values = np.where(np.isfinite(values), np.clip(values, -LARGEST, LARGEST), np.nan)
+            axes.plot(steps, values, linewidth=1.2, label=label, **marked)
         axes.grid(axis="y", color=FAINT, linewidth=0.5)
         axes.set_axisbelow(True)
         axes.set_xlabel("step")

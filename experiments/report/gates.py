@@ -81,7 +81,7 @@ def gate_section(path: Path | None, records: pd.DataFrame) -> dict[str, Any] | N
         notes.append(f"It reads the confidence of {plain(method, 80) or 'a method without a name'}, not one of these.")
     parts = {name: records[records["method"] == name] for name in mine}
     if any(_fitted_on(gate, rows) for rows in parts.values()):
-        notes.append("These are the very rows that it was fitted on: what it does here says nothing of other traffic.")
+        notes.append("It was fitted on questions of these: what it does here says nothing of other traffic.")
     paired = any(_paired(rows) for rows in parts.values())
     columns = ["Method", "Answered", DONE[gate.otherwise], "Wrong among answered"]
     columns += ["Pair right", "Large alone"] * paired + ["Traffic"]
@@ -125,7 +125,12 @@ def _paired(rows: pd.DataFrame) -> bool:
 
 
 def _fitted_on(gate: Gate, rows: pd.DataFrame) -> bool:
-    """Whether the rows are those of the fit: all of them where the promise is about cost, else the judged ones."""
+    """Whether the fit had any of these questions or, where it does not say, had these very rows.
+
+    Those are all where the promise is about cost, else the judged ones.
+    """
+    if gate.shared(rows["prompt"].dropna()):
+        return True
     judged = rows[rows["correct"].notna()]
     both = judged[judged["large_correct"].notna()]
     whole = rows["confidence"].to_numpy(dtype=float)

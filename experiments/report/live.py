@@ -8,6 +8,7 @@ loads it again by itself until the run is done.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -58,7 +59,8 @@ def write_live(run: str | Path, *, refresh_s: int | None = None) -> Path:
 
 
 def _page(run: Path, refresh_s: int | None) -> str:
-    records = [each for each in _lines(run / METRICS_FILE) if isinstance(each.get("step"), int)]
+    lines = _lines(run / METRICS_FILE)
+    records = [each for each in lines if isinstance(each.get("step"), int) and _is_number(each["step"])]
     last = max((each["step"] for each in records), default=0)
     return page_template("live.html.j2").render(
         title=plain(run.resolve().name, 80),
@@ -116,7 +118,7 @@ def _curves(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for title, names in CURVES.items():
         curves = {}
         for name in names:
-            known = [(each["step"], each[name]) for each in records if isinstance(each.get(name), int | float)]
+            known = [(each["step"], each[name]) for each in records if _is_number(each.get(name))]
             if known:
                 curves["held out" if name.startswith("heldout/") else "sampled"] = known
         if curves:
@@ -162,6 +164,11 @@ def _completions(run: Path, last: int) -> dict[str, Any] | None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else "\n".join(str(each.get("content", "")) for each in value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number that a float can hold, infinity and NaN among them."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= sys.float_info.max)
 
 
 def _number(value: Any) -> str:

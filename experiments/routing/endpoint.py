@@ -7,11 +7,12 @@ or as long as ``Retry-After`` says; anything else ends the probe with what the s
 
 from __future__ import annotations
 
+import asyncio
 import json
+from asyncio import sleep
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from time import perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
 import httpx
@@ -31,35 +32,40 @@ LARGEST_REPLY = 16 * 2**20
 class Reply:
     """What the model answered to one question, ``seconds`` after it was asked, pauses and further tries included.
 
-    ``tokens`` counts the completion's, None where the server does not.
+    ``text`` is None where the server says that there is none. ``tokens`` counts the completion's, None where the server
+    does not.
     """
 
-    text: str
+    text: str | None
     truncated: bool
     tokens: int | None
     seconds: float = 0.0
 
 
 class Endpoint:
-    """A model behind ``url`` (up to ``/v1``); a context manager that closes its connections.
+    """A model behind ``url`` (up to ``/v1``), which is asked no more than ``section.concurrency`` questions at once.
 
-    Raises ValueError where the key is not in the environment.
+    :meth:`check` and :meth:`answer` connect by themselves. :meth:`ask` needs the endpoint entered as an asynchronous
+    context manager, which closes its connections; what is cancelled there ends its request. Raises ValueError where the
+    key is not in the environment.
     """
 
     def __init__(self, url: str, section: EndpointSection) -> None:
         self.url, self.section = url.rstrip("/"), section
         key = section.key()
-        self._client = httpx.Client(
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            timeout=section.timeout_s,
-            limits=httpx.Limits(max_connections=section.concurrency),
-        )
+        self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
 
-    def __enter__(self) -> Endpoint:
+    async def __aenter__(self) -> Endpoint:
+        self._client = httpx.AsyncClient(
+            headers=self._headers,
+            timeout=self.section.timeout_s,
+            limits=httpx.Limits(max_connections=self.section.concurrency),
+        )
+        self._places = asyncio.Semaphore(self.section.concurrency)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._client.close()
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
 
     def check(self) -> None:
         """Ask ``/models`` once, before anything costs time. Raises RunError where the endpoint cannot be used.
@@ -67,7 +73,7 @@ class Endpoint:
         A server that does not list its models (status 404 or 405) is taken at its word.
         """
         try:
-            status, body, _ = self._once("GET", "/models", None)
+            status, body, _ = asyncio.run(self._models())
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RunError(f"{self.url}: cannot be reached: {error or type(error).__name__}") from error
         if status in (404, 405):
@@ -80,28 +86,41 @@ class Endpoint:
             known = ", ".join(names[:10]) + nearest(self.section.model, names)
             raise RunError(f"{self.url}: has no model {self.section.model!r} (probe.endpoint.model), only {known}")
 
+    async def _models(self) -> tuple[int, Any, float | None]:
+        async with self:
+            return await self._once("GET", "/models", None)
+
     def answer(self, prompts: Sequence[Any]) -> list[Reply]:
         """One reply a prompt, in order; a prompt is a text or a list of messages. Raises RunError."""
-        replies = []
-        with (
-            ThreadPoolExecutor(self.section.concurrency) as pool,
-            Meter(len(prompts), "large", unit="question") as meter,
-        ):
-            futures = [pool.submit(self.ask, prompt) for prompt in prompts]
-            try:
-                for number, future in enumerate(futures, start=1):
-                    replies.append(future.result())
-                    meter.reach(number)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        return replies
+        return asyncio.run(self._answers(prompts))
 
-    def ask(self, prompt: Any, **parameters: Any) -> Reply:
+    async def _answers(self, prompts: Sequence[Any]) -> list[Reply]:
+        done = 0
+
+        async def one(prompt: Any) -> Reply:
+            nonlocal done
+            reply = await self.ask(prompt)
+            done += 1
+            meter.reach(done)
+            return reply
+
+        try:
+            with Meter(len(prompts), "large", unit="question") as meter:
+                async with self, asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(prompt)) for prompt in prompts]
+        except ExceptionGroup as failed:  # the first to fail has ended the others
+            raise failed.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def ask(self, prompt: Any, **parameters: Any) -> Reply:
         """The reply to one prompt, a text or a list of messages. Raises RunError.
 
         ``parameters`` are those of this request alone, before the section's.
         """
+        async with self._places:
+            return await self._ask(prompt, parameters)
+
+    async def _ask(self, prompt: Any, parameters: dict[str, Any]) -> Reply:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         if self.section.system is not None:
             messages = [{"role": "system", "content": self.section.system}, *messages]
@@ -110,7 +129,7 @@ class Endpoint:
         for attempt in range(self.section.retries + 1):
             pause = min(0.5 * 2**attempt, LONGEST_PAUSE_S)
             try:
-                status, body, asked = self._once("POST", "/chat/completions", request)
+                status, body, asked = await self._once("POST", "/chat/completions", request)
             except httpx.HTTPError as error:
                 problem = str(error) or type(error).__name__
             else:
@@ -121,14 +140,14 @@ class Endpoint:
                     break
                 pause = pause if asked is None else asked
             if attempt < self.section.retries:
-                sleep(pause)
+                await sleep(pause)
         raise RunError(f"{self.url}/chat/completions: {problem}")
 
-    def _once(self, method: str, path: str, request: Any) -> tuple[int, Any, float | None]:
+    async def _once(self, method: str, path: str, request: Any) -> tuple[int, Any, float | None]:
         """Status and JSON (or text) of one request, and the seconds to wait that the server asks for."""
-        with self._client.stream(method, self.url + path, json=request) as response:
+        async with self._client.stream(method, self.url + path, json=request) as response:
             read = bytearray()
-            for chunk in response.iter_bytes():
+            async for chunk in response.aiter_bytes():
                 read += chunk
                 if len(read) > LARGEST_REPLY:
                     raise RunError(f"{self.url}{path}: the reply is larger than {LARGEST_REPLY:,} bytes")
@@ -147,7 +166,7 @@ def _reply(body: Any, url: str) -> Reply:
         if text is not None and not isinstance(text, str):
             raise TypeError
         used = (body.get("usage") or {}).get("completion_tokens")
-        return Reply(text or "", reason == "length", used if isinstance(used, int) else None)
+        return Reply(text, reason == "length", used if isinstance(used, int) else None)
     except (KeyError, IndexError, TypeError, AttributeError):
         raise RunError(
             f"{url}/chat/completions: {str(body)[:200]} found, expected choices[0].message.content"

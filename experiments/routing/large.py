@@ -40,8 +40,7 @@ def check_large(recipe: Recipe) -> None:
     if target is None:
         return
     if _is_endpoint(target):
-        with _open_endpoint(recipe) as endpoint:
-            endpoint.check()
+        _endpoint(recipe).check()
     elif target.endswith(SUFFIXES):
         recorded_verdicts(target, _question_ids(recipe))
     else:
@@ -116,7 +115,7 @@ def _rows(recipe: Recipe) -> list[dict[str, Any]]:
     return probe_rows(recipe)
 
 
-def _open_endpoint(recipe: Recipe) -> Any:
+def _endpoint(recipe: Recipe) -> Any:
     from experiments.routing.endpoint import Endpoint
 
     if recipe.probe.endpoint is None:
@@ -129,15 +128,14 @@ def _open_endpoint(recipe: Recipe) -> Any:
 
 def _asked(recipe: Recipe, verifier: Verifier) -> pd.DataFrame:
     rows = _rows(recipe)
-    with _open_endpoint(recipe) as endpoint:
-        replies = endpoint.answer([row["prompt"] for row in rows])
+    replies = _endpoint(recipe).answer([row["prompt"] for row in rows])
     empty = sum(not reply.text for reply in replies)
     if empty == len(replies):
         raise RunError(f"{recipe.probe.escalate_to}: every completion is empty")
     frame = pd.DataFrame(
         {
             "gold": [row["answer"] for row in rows],
-            "completion": [reply.text for reply in replies],
+            "completion": [reply.text or "" for reply in replies],
             "truncated": [reply.truncated for reply in replies],
             "completion_tokens": [reply.tokens for reply in replies],
             "latency_s": [reply.seconds for reply in replies],

@@ -1,7 +1,8 @@
 """The application: routes, the key, limits on bodies and on requests at once, and errors in OpenAI's form.
 
 Whatever a client sends, the reply is one of the API's and the server goes on: a body is read up to a limit before it is
-parsed, a request beyond those that may wait is told to come again, and a client that leaves ends its row of the batch.
+parsed, a request beyond those that may wait is told to come again, and a client that leaves ends its row of the batch
+and what it has escalated.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from experiments.routing.endpoint import Endpoint
 from experiments.serve.chat import Chat
 from experiments.serve.decisions import Decider
 from experiments.serve.errors import ApiError
@@ -33,7 +35,7 @@ GRACE_S = 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Bytes of a body, requests that are answered or wait at once, and the key that each has to bring, if any.
+    """Bytes of a body, requests that arrive, wait or are answered at once, and the key that each has to bring, if any.
 
     ``arrival_s`` is how many seconds a body may take to arrive.
     """
@@ -46,24 +48,17 @@ class Limits:
 
 def build_app(chat: Chat, limits: Limits) -> FastAPI:
     """The application that serves ``chat``; ``chat``'s engines outlive it."""
-    app = FastAPI(title="candor", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+
+    @asynccontextmanager
+    async def connected(_: FastAPI) -> AsyncIterator[None]:
+        async with chat.large if isinstance(chat.large, Endpoint) else nullcontext():
+            yield
+
+    off: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None, "redirect_slashes": False}
+    app, places = FastAPI(title="candor", lifespan=connected, **off), Places(limits.waiting)
+    app.add_middleware(BoundedRequests, places=places)
     app.add_middleware(ShutdownReplies)
     decider, name, started = Decider(chat.small), chat.small.model.name, int(time.time())
-    at_once = 0
-
-    def check_place() -> None:
-        if at_once >= limits.waiting:
-            wait = {"Retry-After": str(RETRY_S)}
-            raise ApiError(429, f"{at_once} requests wait already", code="rate_limit_exceeded", headers=wait)
-
-    @contextmanager
-    def place() -> Iterator[None]:
-        nonlocal at_once
-        at_once += 1
-        try:
-            yield
-        finally:
-            at_once -= 1
 
     def check_key(request: Request) -> None:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -73,7 +68,6 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
 
     async def read(request: Request) -> dict[str, Any]:
         check_key(request)
-        check_place()
         body = bytearray()
         try:
             async with asyncio.timeout(limits.arrival_s):
@@ -89,23 +83,25 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
 
     @app.exception_handler(ApiError)
     async def told(_: Request, error: ApiError) -> JSONResponse:
-        return JSONResponse(error.body, error.status, error.headers)
+        return reply_of(error)
 
     @app.exception_handler(HTTPException)
     async def not_here(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(ApiError(error.status_code, str(error.detail), code="unknown_url").body, error.status_code)
+        code = "method_not_allowed" if error.status_code == 405 else "unknown_url"
+        headers = dict(error.headers or {})  # that of 405 says what is allowed
+        return reply_of(ApiError(error.status_code, str(error.detail), code=code, headers=headers))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> JSONResponse:
-        return JSONResponse(ApiError(499, "the client has left").body, 499)
+        return reply_of(ApiError(499, "the client has left"))
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(ApiError(500, f"the server failed: {type(error).__name__}").body, 500)
+        return reply_of(ApiError(500, f"the server failed: {type(error).__name__}"))
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        return {"status": "ok", "waiting": at_once}
+        return {"status": "ok", "waiting": places.taken}
 
     def check_name(given: str) -> None:
         if given != name:
@@ -135,21 +131,13 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
     async def completions(request: Request) -> Any:
         content = chat_request(await read(request))
         row = chat.small.model.row(content)
-        if not content.stream:
-            with place():
-                return JSONResponse(await while_there(request, chat.whole(content, row)))
-
-        async def events() -> AsyncIterator[str]:
-            with place():
-                async for each in chat.stream(content, row):
-                    yield each
-
-        return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        if content.stream:
+            uncached = {"Cache-Control": "no-cache"}
+            return StreamingResponse(chat.stream(content, row), media_type="text/event-stream", headers=uncached)
+        return JSONResponse(await while_there(request, chat.whole(content, row)))
 
     async def decided(request: Request, decide: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]) -> Any:
-        content = await read(request)
-        with place():
-            return JSONResponse(await while_there(request, decide(content)))
+        return JSONResponse(await while_there(request, decide(await read(request))))
 
     @app.post("/v1/systemone")
     async def systemone(request: Request) -> Any:
@@ -160,6 +148,44 @@ def build_app(chat: Chat, limits: Limits) -> FastAPI:
         return await decided(request, decider.decisions)
 
     return app
+
+
+def reply_of(error: ApiError) -> JSONResponse:
+    """What a client is sent."""
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+@dataclass
+class Places:
+    """How many requests there may be at once, and how many there are."""
+
+    most: int
+    taken: int = 0
+
+
+class BoundedRequests:
+    """ASGI middleware: a request has a place from its headers to the end of its reply, and without one is told so.
+
+    Those that only look (GET, HEAD) need none.
+    """
+
+    def __init__(self, app: ASGIApp, places: Places) -> None:
+        self.app, self.places = app, places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+            return
+        if self.places.taken >= self.places.most:
+            wait, told = {"Retry-After": str(RETRY_S)}, f"{self.places.taken} requests wait already"
+            error = ApiError(429, told, code="rate_limit_exceeded", headers=wait)
+            await reply_of(error)(scope, receive, send)
+            return
+        self.places.taken += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.places.taken -= 1
 
 
 class ShutdownReplies:
@@ -181,9 +207,8 @@ class ShutdownReplies:
         except asyncio.CancelledError:
             if scope["type"] != "http":
                 raise
-            error = ApiError(503, "the server is ending")
             if not begun:
-                await JSONResponse(error.body, error.status)(scope, receive, send)
+                await reply_of(ApiError(503, "the server is ending"))(scope, receive, send)
 
 
 def build_server(app: FastAPI, *, grace_s: int = GRACE_S) -> uvicorn.Server:

@@ -12,6 +12,7 @@ import torch
 from estimators import ESTIMATORS
 from estimators.confidence import MEASURED, STATED, Confidence, Reading
 from estimators.exported import read_manifest
+from estimators.gate import ESCALATE
 from experiments.config.models import find_model, open_policy
 from experiments.config.recipe import VERBALIZED
 from experiments.errors import ConfigError
@@ -97,7 +98,11 @@ class Small:
     confidence: Confidence
 
     def reading(self, answer: Answer) -> Reading:
-        """The reading of an answer; what was measured is not read off the text alone."""
+        """The reading of an answer; what was measured is not read off the text alone, nor of sampled answers."""
+        reading = self._reading(answer)
+        return reading if answer.row.temperature == 0.0 else unmeasured(reading)
+
+    def _reading(self, answer: Answer) -> Reading:
         read, estimator = answer.confidence, self.confidence.estimator
         if read is not None or estimator == VERBALIZED:
             source = STATED if estimator == VERBALIZED else MEASURED
@@ -108,6 +113,22 @@ class Small:
         told = "" if status is ParseStatus.OK else f": {status.replace('_', ' ')}"
         reading["reason"] = f"{estimator} could not be read{told}"
         return reading
+
+
+def unmeasured(reading: Reading) -> Reading:
+    """A reading of an answer other than the model's own greedy one: nobody has measured how good it is."""
+    return {**reading, "calibrated": None, "guarantee": None}
+
+
+def check_escalates(folder: Path) -> None:
+    """Raise ConfigError for an exported folder whose gate sends no question on."""
+    try:
+        gate = Confidence.load(folder).gate
+    except ValueError as error:
+        raise ConfigError(f"serve: {error}") from error
+    found = "has no gate" if gate is None else f"has a gate that chooses to {gate.otherwise}"
+    if gate is None or gate.otherwise != ESCALATE:
+        raise ConfigError(f"--escalate-to: {folder} {found}; expected an export with --gate of one that escalates")
 
 
 def open_small(folder: Path, name: str | None, *, batch: int, max_tokens: int | None) -> Small:

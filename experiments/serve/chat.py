@@ -7,11 +7,13 @@ answers a client is to see is known only behind the confidence.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from estimators.confidence import Reading
+from estimators.gate import ESCALATE
 from experiments.errors import RunError
 from experiments.routing.endpoint import Endpoint
 from experiments.serve.asking import Model, Small, unavailable
@@ -20,8 +22,11 @@ from experiments.serve.errors import ApiError
 from experiments.serve.rows import Row
 from experiments.serve.wire import ChatRequest, chunk, completion, event, failed, identity
 
-ESCALATE = "escalate"
+FAILED = "escalation_failed"
+ESCALATION_S = 120.0
+"""Seconds that an endpoint has to answer what is escalated, further tries and the wait for its place included."""
 _DONE = object()
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,10 @@ class Chat:
 
     async def _escalated(self, request: ChatRequest) -> tuple[str, str, int]:
         """Text, reason of the end and number of tokens of the large model's greedy answer, ended as was asked."""
+        assert self.large is not None
         try:
             if isinstance(self.large, Endpoint):
-                ends = {"max_tokens": request.max_tokens, "stop": list(request.stop) or None}
-                parameters = {name: value for name, value in ends.items() if value is not None}
-                messages = [dict(each) for each in request.messages]
-                reply = await asyncio.to_thread(self.large.ask, messages, **parameters)
-                return reply.text, "length" if reply.truncated else "stop", reply.tokens or 0
-            assert self.large is not None
+                return await _asked(self.large, request)
             asked = ChatRequest(self.large.name, request.messages, max_tokens=request.max_tokens, stop=request.stop)
             row = self.large.row(asked)
             try:
@@ -94,8 +95,11 @@ class Chat:
                 row.cancelled = True
                 raise
             return row.text, row.finish_reason or "stop", len(row.ids)
-        except (RunError, ApiError) as error:
-            raise ApiError(502, f"{self.large_name} could not answer: {error}", code="escalation_failed") from error
+        except ApiError as error:
+            raise ApiError(502, f"{self.large_name} could not answer: {error}", code=FAILED) from error
+        except (RunError, TimeoutError) as error:  # whose words may tell of a key or an address
+            _logger.warning("%s could not answer: %s", self.large_name, error or type(error).__name__)
+            raise ApiError(502, f"{self.large_name} could not answer", code=FAILED) from error
         except Exception as error:
             raise unavailable(error) from error
 
@@ -137,3 +141,14 @@ def said_of(answer: Answer, reading: Reading, small: Small) -> dict[str, Any]:
     """The field ``candor`` of a reply, without who gave it."""
     parsed = small.model.parsed(answer)
     return {**reading, "estimator": small.confidence.estimator, "answer": parsed.answer}
+
+
+async def _asked(large: Endpoint, request: ChatRequest) -> tuple[str, str, int]:
+    """As :meth:`Chat._escalated`. Raises RunError, also for a reply without a text, and TimeoutError."""
+    ends = {"max_tokens": request.max_tokens, "stop": list(request.stop) or None}
+    parameters = {name: value for name, value in ends.items() if value is not None}
+    async with asyncio.timeout(ESCALATION_S):
+        reply = await large.ask([dict(each) for each in request.messages], **parameters)
+    if reply.text is None:
+        raise RunError(f"{large.url}: the reply has no content")
+    return reply.text, "length" if reply.truncated else "stop", reply.tokens or 0

@@ -21,7 +21,7 @@ from typing import Any
 
 from estimators.confidence import MEASURED, Reading
 from experiments.config.recipe import VERBALIZED
-from experiments.serve.asking import Small, unavailable
+from experiments.serve.asking import Small, unavailable, unmeasured
 from experiments.serve.engine import Answer, count_tokens
 from experiments.serve.errors import bad
 from experiments.serve.rows import Row
@@ -162,6 +162,15 @@ class Decider:
         head = {"id": f"dec-{uuid.uuid4().hex}", "object": "decision", "created": int(time.time())}
         return {**head, "model": self.small.model.name, "answers": answers, "usage": _renamed(usage)}
 
+    def _check_plain(self, given: str, param: str | None) -> None:
+        """Raise ApiError for a text that holds a special token, such as the one that ends answers."""
+        policy = self.small.model.engine.policy
+        ends = [policy.tokenizer.decode([each]) for each in policy.end_ids]
+        own = {*policy.tokenizer.all_special_tokens, *ends}.difference(self._template.levels or ())
+        held = sorted(each for each in own if each and each in given)
+        if held:
+            raise bad(param, f"{given[:80]!r} holds {held[0]!r}, which this model reads as a token and not as text")
+
     async def _predicate(
         self, asked: Sequence[Mapping[str, str]], given: str | None, usage: dict[str, int]
     ) -> tuple[float | None, dict[str, Any]]:
@@ -170,18 +179,21 @@ class Decider:
             answer = await self._write(asked, usage)
             reading = self.small.reading(answer)
             return reading["confidence"], {**reading, "answer": self.small.model.parsed(answer).answer}
+        self._check_plain(given, None)
         prompt_ids, parsed = self.small.model.prompt_ids(asked), self._template.parse(given)
         if parsed.answer is None:  # the answer alone, not a completion
             given = (await self._in_place(asked, [given], usage))[0]
         elif parsed.confidence is None and self._level is not None:
             given += self._closing
         readings = await self._read(prompt_ids, [given], usage)
-        return readings[0]["confidence"], _of_another(readings[0])
+        return readings[0]["confidence"], unmeasured(readings[0])
 
     async def _choice(
         self, question: Question, asked: Sequence[Mapping[str, str]], usage: dict[str, int]
     ) -> dict[str, Any]:
         """The choice, its probabilities, how peaked they are, and the reading of the chosen option."""
+        for option in question.options:
+            self._check_plain(option, question.param)
         messages = [dict(each) for each in asked]
         if question.instructions:
             messages[-1]["content"] = f"{messages[-1]['content']}\n\n{question.instructions}"
@@ -196,7 +208,7 @@ class Decider:
             "choice": question.options[best],
             "probabilities": dict(zip(question.options, shares, strict=True)),
             "confidence": (shares[best] - 1.0 / size) / (1.0 - 1.0 / size),
-            "candor": _of_another(readings[best]),
+            "candor": unmeasured(readings[best]),
         }
 
     async def _in_place(
@@ -255,11 +267,6 @@ class Decider:
     def _level(self) -> str | None:
         """What stands where a level is read: it is not looked at, only the distribution in its place."""
         return None if self._template.confidence == "none" else (self._template.levels or ("1",))[-1]
-
-
-def _of_another(reading: Reading) -> dict[str, Any]:
-    """A reading of an answer that the model did not give by itself: nobody has measured how good it is."""
-    return {**reading, "calibrated": None, "guarantee": None}
 
 
 def _nothing() -> dict[str, int]:

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -29,7 +29,10 @@ GATHER_S = 0.005
 
 @dataclass(frozen=True)
 class Answer:
-    """What a row became: its generation, and the confidence in [0, 1] that was read, None where there is none."""
+    """What a row became: its generation, and the confidence in [0, 1] that was read, None where there is none.
+
+    The generation is of the text that is sent, without what a stop text has cut off.
+    """
 
     row: Row
     generation: Generation
@@ -92,23 +95,51 @@ class Engine:
     def _answer(self, taken: Sequence[tuple[Row | Generation, Future[Answer]]]) -> None:
         """Answer a batch; what goes wrong is what its requests are told, and the next batch is another matter."""
         try:
-            rows = [asked for asked, _ in taken if isinstance(asked, Row)]
-            self._write([row for row in rows if not row.cancelled])
-            written = [
-                self.generation(asked.prompt_ids, asked.ids) if isinstance(asked, Row) else asked for asked, _ in taken
-            ]
+            for rows in self._groups([each for each, _ in taken if isinstance(each, Row) and not each.cancelled]):
+                self._write(rows)
+            for asked, future in taken:
+                if isinstance(asked, Row) and asked.error is not None:
+                    future.set_exception(asked.error)
+            taken = [each for each in taken if not each[1].done()]
+            written = [self._written(asked) if isinstance(asked, Row) else asked for asked, _ in taken]
             confidences = self._read(written)
         except Exception as error:
             for _, future in taken:
-                future.set_exception(error)
+                if not future.done():
+                    future.set_exception(error)
             return
         for (asked, future), generation, confidence in zip(taken, written, confidences, strict=True):
             row = asked if isinstance(asked, Row) else Row(list(asked.prompt_ids), 0)
             future.set_result(Answer(row, generation, confidence))
 
+    def _groups(self, rows: Sequence[Row]) -> list[list[Row]]:
+        """Rows that are written together: the longest prompt and the longest answer of each group fit the model.
+
+        A row that is finished is written on with the others, and a model with absolute positions has none for it
+        beyond its context.
+        """
+        groups: list[list[Row]] = []
+        for row in rows:
+            for group in groups:
+                beside = [*group, row]
+                longest = max(len(each.prompt_ids) for each in beside) + max(each.max_tokens for each in beside)
+                if longest <= self.context:
+                    group.append(row)
+                    break
+            else:
+                groups.append([row])
+        return groups
+
+    def _written(self, row: Row) -> Generation:
+        """What a row has written and is sent."""
+        generation = self.generation(row.prompt_ids, row.kept_ids)
+        decoded, length = generation.decoded, len(row.text)
+        if len(decoded.text) <= length:
+            return generation
+        ends = tuple(min(end, length) for end in decoded.ends)
+        return replace(generation, decoded=replace(decoded, text=decoded.text[:length], ends=ends))
+
     def _write(self, rows: Sequence[Row]) -> None:
-        if not rows:
-            return
         policy, pad = self.policy, self.policy.tokenizer.pad_token_id
         ids, mask = left_padded([row.prompt_ids for row in rows], pad)
         sampling = OwnSampling(rows, policy.tokenizer, policy.end_ids)

@@ -1,7 +1,7 @@
 """What happens to each row of a batch while ``generate`` writes it: its own sampling, limits, stream and end.
 
-Every row has its own temperature, seed, stop texts and length, and is ended when its client has left, so that requests
-of any kind share a batch. A row's text is the same as alone, up to rounding of the batch's arithmetic.
+Every row has its own temperature, seed, stop texts and length, and is ended when its client has left or when it fails,
+so that requests of any kind share a batch. A row's text is the same as alone, up to rounding of the batch's arithmetic.
 
 Shapes: B rows of the batch, T tokens so far, V tokens of the vocabulary.
 """
@@ -9,6 +9,7 @@ Shapes: B rows of the batch, T tokens so far, V tokens of the vocabulary.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,16 +34,31 @@ class Row:
     stream: Callable[[str, list[dict[str, Any]]], None] | None = None
     """Called in the thread that generates, with each new piece of text and the log-probabilities of its tokens."""
     cancelled: bool = False
+    error: Exception | None = None
+    """What went wrong with this row alone."""
     ids: list[int] = field(default_factory=list)
     text: str = ""
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
+    _starts: list[int] = field(default_factory=list)
+    _stopped: bool = False
     _sent: int = 0
     _listed: int = 0
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is written to it."""
+        return self.finish_reason is not None or self.cancelled or self.error is not None
+
+    @property
+    def kept_ids(self) -> list[int]:
+        """The tokens that write ``text``: all, but for those behind a stop text and those that write only of it."""
+        return self.ids[: bisect_left(self._starts, len(self.text))] if self._stopped else self.ids
+
     def draw(self, logits_V: torch.Tensor, generator: torch.Generator | None) -> int:
         """The next token of this row at a temperature above 0, from its own distribution."""
-        probabilities_V = torch.softmax(logits_V.double() / self.temperature, dim=-1)
+        below_V = logits_V.double() - logits_V.max()  # at most 0, which no temperature makes infinite
+        probabilities_V = torch.softmax(below_V / self.temperature, dim=-1)
         if self.top_p < 1.0:
             ranked_V, order_V = probabilities_V.sort(descending=True)
             kept_V = ranked_V.cumsum(dim=-1) - ranked_V < self.top_p
@@ -52,13 +68,15 @@ class Row:
     def write(self, token: int, piece: str, ends: bool) -> None:
         """Take one more token and the text that it added; ``ends`` says that it ends answers."""
         self.ids.append(token)
+        self._starts.append(len(self.text))
         if ends:
             self.finish_reason = "stop"
         else:
             self.text += piece
             places = [place for each in self.stop if (place := self.text.find(each)) >= 0]
             if places:
-                self.text, self.finish_reason = self.text[: min(places)], "stop"
+                self.text, self.finish_reason, self._stopped = self.text[: min(places)], "stop", True
+                del self.logprobs[len(self.kept_ids) :]
         if self.finish_reason is None and len(self.ids) >= self.max_tokens:
             self.finish_reason = "length"
         if self.stream is not None:
@@ -66,17 +84,17 @@ class Row:
 
     def _send(self, stream: Callable[[str, list[dict[str, Any]]], None]) -> None:
         """Stream what is settled: the end of the text is held back while it may yet become a stop text."""
-        held = 0
+        settled, listed = len(self.text), len(self.logprobs)
         if self.finish_reason is None:
-            held = max(
+            settled -= max(
                 (size for each in self.stop for size in range(1, len(each)) if self.text.endswith(each[:size])),
                 default=0,
             )
-        new = self.text[self._sent : len(self.text) - held]
-        listed = self.logprobs[self._listed :]
-        if new or listed:
-            stream(new, listed)
-        self._sent, self._listed = self._sent + len(new), len(self.logprobs)
+            listed = min(listed, bisect_left(self._starts, settled))
+        new, entries = self.text[self._sent : settled], self.logprobs[self._listed : listed]
+        if new or entries:
+            stream(new, entries)
+        self._sent, self._listed = max(self._sent, settled), max(self._listed, listed)
 
 
 class OwnSampling(LogitsProcessor):
@@ -93,13 +111,16 @@ class OwnSampling(LogitsProcessor):
         """Logits (B, V) in which one token of each row is left."""
         chosen_B = scores.argmax(dim=-1)
         for number, (row, generator) in enumerate(zip(self.rows, self._generators, strict=True)):
-            if row.finish_reason is not None or row.cancelled:
+            if row.done:
                 continue
-            if row.temperature > 0.0:
-                chosen_B[number] = row.draw(scores[number].cpu(), generator)
-            token = int(chosen_B[number])
-            if row.likeliest is not None and token not in self.end_ids:
-                row.logprobs.append(self._entry(scores[number], token, row.likeliest))
+            try:
+                if row.temperature > 0.0:
+                    chosen_B[number] = row.draw(scores[number].cpu(), generator)
+                token = int(chosen_B[number])
+                if row.likeliest is not None and token not in self.end_ids:
+                    row.logprobs.append(self._entry(scores[number], token, row.likeliest))
+            except Exception as error:  # of this row, and the others are written on
+                row.error = error
         return torch.full_like(scores, -math.inf).scatter(1, chosen_B.unsqueeze(1), 0.0)
 
     def _entry(self, logits_V: torch.Tensor, token: int, likeliest: int) -> dict[str, Any]:
@@ -117,7 +138,7 @@ class OwnSampling(LogitsProcessor):
 
 
 class OwnEnds(StoppingCriteria):
-    """Gives each row the token that was written, and ends the rows that are finished or whose clients have left."""
+    """Gives each row the token that was written, and ends the rows that are done."""
 
     def __init__(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, end_ids: Collection[int]) -> None:
         decoder: Any = tokenizer
@@ -127,9 +148,12 @@ class OwnEnds(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Which rows are done, bool (B,)."""
         for row, decoder, token in zip(self.rows, self._decoders, input_ids[:, -1].tolist(), strict=True):
-            if row.finish_reason is None and not row.cancelled:
-                ends = token in self.end_ids
-                last = len(row.ids) + 1 >= row.max_tokens
+            if row.done:
+                continue
+            ends = token in self.end_ids
+            last = len(row.ids) + 1 >= row.max_tokens
+            try:
                 row.write(token, "" if ends else decoder.push(token, last=last), ends)
-        done = [row.cancelled or row.finish_reason is not None for row in self.rows]
-        return torch.tensor(done, device=input_ids.device)
+            except Exception as error:  # as above
+                row.error = error
+        return torch.tensor([row.done for row in self.rows], device=input_ids.device)

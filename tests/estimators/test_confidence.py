@@ -212,12 +212,27 @@ def test_a_changed_or_missing_calibration_file_is_noticed(tmp_path: Path) -> Non
         read_manifest(path)
     for text in ("nothing", "[" * 100_000, "3"):
         (path / "calibration" / "template.json").write_text(text)
-        write_manifest(path, KEPT, ["model.safetensors", "calibration/template.json"])
+        write_manifest(path, KEPT, ["model.safetensors", "calibration/template.json", "calibration/gate.json"])
         with pytest.raises(ValueError, match=r"template\.json: is not a template"):
             Confidence.load(path)
 
 
 KEPT = {"estimator": "expected_confidence", "options": {}, "temperature": 1.0, "measured": {}}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["chat_template.jinja", "special_tokens_map.json", "adapter_config.json", "pytorch_model.bin", "modeling_x.py",
+     "merges.txt", "additional_chat_templates/x.jinja", "calibration/sampling.json"],
+)  # fmt: skip
+def test_a_file_that_loaders_read_and_nobody_exported_is_noticed(tmp_path: Path, name: str) -> None:
+    added = folder(tmp_path) / name
+    (tmp_path / "README.md").write_text("notes are nobody's")
+    assert read_manifest(tmp_path)
+    added.parent.mkdir(exist_ok=True)
+    added.write_text("{}")
+    with pytest.raises(ValueError, match=f"{name} was not exported with this calibration"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("changes", [{"estimator": 3}, {"options": []}, {"temperature": "hot"}, {"measured": None}])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -73,7 +75,9 @@ def test_tokens_between_are_those_that_training_gives_the_credit(text: str, data
     "logprobs",
     ["text", 3, [{"token": "a"}], [{"token": "a", "logprob": float("nan")}], [{"token": "a", "logprob": 0.3}], ["a"],
      [{"token": "a", "logprob": -1.0, "top_logprobs": [3]}], {}, {"tokens": ["a"]},
-     {"tokens": ["a"], "token_logprobs": []}, {"tokens": ["a"], "token_logprobs": [None]}],
+     {"tokens": ["a"], "token_logprobs": []}, {"tokens": ["a"], "token_logprobs": [None]},
+     *([{"token": "a", "logprob": -1.0, "bytes": each}] for each in ([math.inf], [300], "12", 3, [9.5], [None])),
+     [{"token": "a", "logprob": -(10**400)}], [SimpleNamespace(token="a", logprob=-1.0)]],
 )  # fmt: skip
 def test_what_is_no_list_of_tokens_is_refused(logprobs: object) -> None:
     with pytest.raises(ValueError, match="logprobs"):
@@ -83,6 +87,25 @@ def test_what_is_no_list_of_tokens_is_refused(logprobs: object) -> None:
 def test_bytes_win_over_the_token() -> None:
     listed = {"token": "\\xc3", "bytes": [0xC3], "logprob": -0.5, "top_logprobs": None}
     assert written_tokens({"content": [listed]}) == [WrittenToken(b"\xc3", -0.5, {})]
+
+
+def test_the_openai_clients_objects_are_read_as_its_json() -> None:
+    chat = pytest.importorskip("openai.types.chat.chat_completion")
+    listed = {
+        "token": "a",
+        "bytes": [97],
+        "logprob": -0.5,
+        "top_logprobs": [{"token": "b", "bytes": None, "logprob": -1}],
+    }
+    logprobs = chat.ChoiceLogprobs.model_validate({"content": [listed], "refusal": None})
+    expected = [WrittenToken(b"a", -0.5, {b"b": -1.0})]
+    assert written_tokens({"content": [listed]}) == expected
+    assert written_tokens(logprobs) == written_tokens(logprobs.content) == expected
+    assert written_tokens(chat.ChoiceLogprobs(content=None, refusal=None)) is None
+    completion = pytest.importorskip("openai.types.completion_choice")
+    assert (
+        written_tokens(completion.Logprobs(tokens=["a"], token_logprobs=[-0.5], top_logprobs=[{"b": -1}])) == expected
+    )
 
 
 def test_completions_list_their_tokens_in_another_form_than_chats() -> None:

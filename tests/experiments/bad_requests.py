@@ -79,6 +79,8 @@ BAD: list[tuple[str, bytes | dict[str, Any], int, str]] = [
     ("systemone", NOUL | {"state": {"question": "1+1=", "answer": "2" * 90}}, 400, "does not fit"),
     ("systemone", NOUL | {"state": {"question": "1+1=", "answer": ""}}, 400, "state.answer: \"\" found"),
     ("systemone", NOUL | {"state": {"question": ""}}, 400, "state.question"),
+    ("systemone", NOUL | {"state": {"question": "1+1=", "answer": "2<eos>"}}, 400, "reads as a token"),
+    ("systemone", NOUL | {"questions": {"q": {"type": "choice", "options": ["a", "2<eos>"]}}}, 400, "reads as a token"),
     ("systemone", NOUL | {"temperature": 1}, 400, "temperature: unknown parameter"),
     ("systemone", NOUL | {"questions": {"q": RIGHT["q"] | {"instuctions": "x"}}}, 400, "did you mean instructions?"),
     ("systemone", NOUL | {"state": [{"role": "assistant", "content": "2"}]}, 400, "without its question"),

@@ -23,7 +23,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """No proxy before loopback, and pauses that are noted, not made."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     pauses: list[float] = []
-    monkeypatch.setattr("experiments.routing.endpoint.sleep", pauses.append)
+
+    async def noted(pause_s: float) -> None:
+        pauses.append(pause_s)
+
+    monkeypatch.setattr("experiments.routing.endpoint.sleep", noted)
     return pauses
 
 
@@ -34,8 +38,7 @@ def served() -> Iterator[Served]:
 
 
 def ask(served: Served, *prompts: Any, **section: Any) -> list[Any]:
-    with Endpoint(served.url, EndpointSection(model="large", **section)) as endpoint:
-        return endpoint.answer(prompts)
+    return Endpoint(served.url, EndpointSection(model="large", **section)).answer(prompts)
 
 
 def test_replies_come_in_the_order_of_the_prompts(served: Served) -> None:
@@ -108,18 +111,16 @@ def test_a_reply_without_end_is_refused(served: Served, monkeypatch: pytest.Monk
 
 
 def test_the_endpoint_is_checked_before_it_is_needed(served: Served) -> None:
-    with Endpoint(served.url, EndpointSection(model="large")) as endpoint:
-        endpoint.check()
-    with (
-        Endpoint(served.url, EndpointSection(model="small")) as endpoint,
-        pytest.raises(RunError, match=r"no model 'small' \(probe.endpoint.model\), only large"),
-    ):
-        endpoint.check()
-    with (
-        Endpoint("http://127.0.0.1:9/v1", EndpointSection(model="large")) as endpoint,
-        pytest.raises(RunError, match=r"127\.0\.0\.1:9/v1: cannot be reached"),
-    ):
-        endpoint.check()
+    Endpoint(served.url, EndpointSection(model="large")).check()
+    with pytest.raises(RunError, match=r"no model 'small' \(probe.endpoint.model\), only large"):
+        Endpoint(served.url, EndpointSection(model="small")).check()
+    with pytest.raises(RunError, match=r"127\.0\.0\.1:9/v1: cannot be reached"):
+        Endpoint("http://127.0.0.1:9/v1", EndpointSection(model="large")).check()
+
+
+def test_a_reply_without_content_is_told_from_an_empty_one(served: Served) -> None:
+    served.failures = [(200, {"choices": [{"message": {"content": None}}]}, {})]
+    assert [reply.text for reply in ask(served, "a", "b", concurrency=1)] == [None, "<answer>b</answer>"]
 
 
 # -- as the large side of a probe ------------------------------------------------------------------------------------
@@ -204,5 +205,5 @@ def test_the_wire_is_that_of_the_openai_client(served: Served) -> None:
 
 @pytest.mark.parametrize("url", ["http://[::1/v1", "http://", "http://127.0.0.1:9/v1"])
 def test_a_url_that_leads_nowhere_is_told(url: str) -> None:
-    with pytest.raises(RunError, match="cannot be reached"), Endpoint(url, EndpointSection("large")) as large:
-        large.check()
+    with pytest.raises(RunError, match="cannot be reached"):
+        Endpoint(url, EndpointSection("large")).check()

@@ -13,7 +13,7 @@ import pytest
 
 from estimators import Confidence
 from estimators.confidence import FIGURES
-from estimators.exported import read_manifest
+from estimators.exported import read_manifest, weights_digest
 from estimators.gate import Gate
 from estimators.recalibration import Recalibration
 from experiments.cli import main
@@ -60,6 +60,42 @@ def test_recorded_answers_are_decided_as_the_probe_decides(
         Gate.load(exported.folder).actions(rows["confidence"].where(rows["parsed"]).to_numpy(float)).tolist() == probed
     )
     assert set(probed) == {"answer", "escalate"}
+
+
+def test_what_foreign_records_do_not_say_is_told(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records, gate, out = tmp_path / "records.parquet", tmp_path / "gate.json", tmp_path / "out"
+    pd.read_parquet(exported.calibration).drop(columns=["weights", "prompt"]).to_parquet(records)
+    main(["gate", "fit", str(records), "--method", "checkpoint", "--risk", "0.9", "--out", str(gate)])
+    assert main(["export", str(exported.run), "--gate", str(gate), "--out", str(out)]) == 0
+    for said in ("does not say which weights gave", "does not say which questions it was fitted on"):
+        assert said in capsys.readouterr().out or said in (out / "README.md").read_text()
+    assert "does not say" not in (exported.folder / "README.md").read_text()
+
+
+def test_an_export_from_elsewhere_into_a_link(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal
+) -> None:
+    run, here, link = tmp_path / "run", tmp_path / "here", tmp_path / "link"
+    shutil.copytree(exported.run, run)
+    report = json.loads((run / "probe" / "report.json").read_text())
+    report["meta"]["checkpoint"] = "run/final"
+    (run / "probe" / "report.json").write_text(json.dumps(report))
+    here.mkdir()
+    (tmp_path / "real").mkdir()
+    link.symlink_to("real")
+    monkeypatch.chdir(here)
+    assert main(["export", str(run), "--out", str(link)]) == 0
+    assert link.is_symlink() and Confidence.load(link) == Confidence.load(tmp_path / "real")
+    assert "the command runs in this folder" in refusal.command("export", run, "--out", ".")
+    assert not list(here.iterdir())
+
+
+def measured(run: Path) -> None:
+    """Make a run's probe one of the weights that it has now."""
+    records = run / "probe" / "records.parquet"
+    pd.read_parquet(records).assign(weights=weights_digest(run / "final")).to_parquet(records)
 
 
 def test_the_card_has_the_figures_their_intervals_and_the_limits(exported: Exported) -> None:
@@ -116,14 +152,28 @@ def test_what_does_not_go_together_is_refused(exported: Exported, refusal: Refus
     assert "adapters" in refused(run, "--out", out, "--adapters", "merged")
     assert "HF_HUB_OFFLINE=0" in refused(run, "--out", out, "--push", "me/model")
     gate = tmp_path / "gate.json"
-    for method, problem in (("checkpoint", "the very rows"), ("checkpoint_verbalized", "the confidences of method")):
-        main(["gate", "fit", str(own), "--method", method, "--risk", "0.9", "--out", str(gate)])
+    probed, records = pd.read_parquet(own), tmp_path / "records.parquet"
+    foreign, part = "other weights than those of the checkpoint", probed["question_id"] != probed["question_id"][0]
+    for rows, method, problem in (
+        (probed, "checkpoint_verbalized", "the confidences of method"),
+        (probed, "checkpoint", "60 of its questions are among those that the probe reports"),
+        (probed[part], "checkpoint", "59 of its questions are among those that the probe reports"),
+        (probed.assign(prompt=None), "checkpoint", "the very rows"),
+        (probed.assign(weights="others", prompt="another"), "checkpoint", foreign),
+    ):
+        rows.to_parquet(records)
+        main(["gate", "fit", str(records), "--method", method, "--risk", "0.9", "--out", str(gate)])
         assert problem in refused(run, "--out", out, "--gate", gate)
+    assert foreign in refused(run, "--out", out, "--recalibrate", "platt", "--calibration", records).replace(
+        "holds confidences of ", ""
+    )
     gate.write_text("{}")
     assert "not a gate" in refused(run, "--out", out, "--gate", gate)
     other = tmp_path / "other"
     shutil.copytree(run, other)
-    assert "measured" in refused(other, "--out", out)
+    for weights in ("others", None):
+        probed.assign(weights=weights).to_parquet(other / "probe" / "records.parquet")
+        assert f"measured other weights than those of {other / 'final'}" in refused(other, "--out", out)
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.txt").write_text("years of work")
@@ -171,10 +221,12 @@ def test_a_checkpoint_that_could_not_be_read_again_is_refused(
             path.unlink()
         else:
             path.write_bytes(content)
+        measured(exported.run)
         assert said in refusal.command("export", exported.run, "--out", tmp_path / "out")
         assert not list(tmp_path.iterdir())
     finally:
         path.write_bytes(kept)
+        measured(exported.run)
 
 
 def test_weights_that_are_not_numbers_are_refused(exported: Exported, refusal: Refusal, tmp_path: Path) -> None:
@@ -186,14 +238,18 @@ def test_weights_that_are_not_numbers_are_refused(exported: Exported, refusal: R
         tensors = load_file(path)
         tensors[next(iter(tensors))][0] = np.nan
         save_file(tensors, path)
+        measured(exported.run)
         assert "not finite" in refusal.command("export", exported.run, "--out", tmp_path / "out")
     finally:
         path.write_bytes(kept)
+        measured(exported.run)
     assert not (tmp_path / "out").exists() and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("adapters", ["merge", "keep"])
-def test_an_adapter_is_merged_or_kept(exported: Exported, tmp_path: Path, adapters: str) -> None:
+def test_an_adapter_is_merged_or_kept(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal, adapters: str
+) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -202,16 +258,18 @@ def test_an_adapter_is_merged_or_kept(exported: Exported, tmp_path: Path, adapte
 
     run = tmp_path / "run"
     shutil.copytree(exported.run, run)
-    base, _ = load_policy(exported.run / "final")
+    shutil.copytree(exported.run / "final", tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    base, _ = load_policy("base")
     adapted = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=2, init_lora_weights=False))
     (run / "final" / "model.safetensors").unlink()
     (run / "final" / "config.json").unlink()
     adapted.save_pretrained(run / "final")
-    report = json.loads((run / "probe" / "report.json").read_text())
-    report["meta"]["checkpoint"] = str(run / "final")
-    (run / "probe" / "report.json").write_text(json.dumps(report))
+    assert json.loads((run / "final" / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
+    measured(run)
     out = tmp_path / "out"
     assert main(["export", str(run), "--out", str(out), "--adapters", adapters]) == 0
+    monkeypatch.chdir(exported.run)
     names = {path.name for path in out.iterdir()}
     assert ("model.safetensors" in names) == (adapters == "merge") != ("adapter_model.safetensors" in names)
     loaded: Any = AutoModelForCausalLM.from_pretrained(out)
@@ -219,6 +277,13 @@ def test_an_adapter_is_merged_or_kept(exported: Exported, tmp_path: Path, adapte
     with torch.no_grad():
         assert torch.allclose(loaded.eval()(ids).logits, adapted.eval()(ids).logits, atol=1e-5)
     assert Confidence.load(out).estimator == "expected_confidence"
+    if adapters == "keep":
+        (tmp_path / "base" / "model.safetensors").write_bytes(b"weights of another model")
+        with pytest.raises(ValueError, match="is not the base of its adapter that was measured"):
+            Confidence.load(out)
+        shutil.rmtree(tmp_path / "base")
+        assert Confidence.load(out).gate is None, "a router needs no weights"
+        assert "is no folder with weights here" in refusal.command("export", run, "--out", out, "--adapters", adapters)
 
 
 def test_a_push_uploads_the_folder_and_nothing_else(

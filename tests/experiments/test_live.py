@@ -88,6 +88,15 @@ def test_what_is_cut_off_or_damaged_is_passed_over(tmp_path: Path) -> None:
     assert "<dd>0</dd>" in write_live(run).read_text()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("values", [(1e308, -1e308), (1e308, 1e308), ("1" + 400 * "0", 0.1), ("Infinity", "NaN")])
+def test_metrics_beyond_all_axes_are_drawn_or_passed_over(tmp_path: Path, values: tuple[Any, Any]) -> None:
+    run = a_run(tmp_path / "run", steps=0)
+    lines = [f'{{"step": {step}, "reward": {value}}}' for step, value in enumerate(values)]
+    (run / "metrics.jsonl").write_text("\n".join([*lines, f'{{"step": 1{400 * "0"}, "reward": 1}}']))
+    assert "reward over the steps" in write_live(run).read_text()
+
+
 def test_watching_ends_in_one_line(
     tmp_path: Path, refusal: Refusal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

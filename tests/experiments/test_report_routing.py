@@ -158,7 +158,7 @@ def test_the_gate_warns_of_what_it_must_not_be_read_as(tmp_path: Path) -> None:
     frame = table(count=400)
     path = fitted(frame).save(tmp_path / "gate.json")
     (note,) = gates.gate_section(path, frame)["notes"]  # type: ignore[index]
-    assert note.startswith("These are the very rows that it was fitted on")
+    assert note.startswith("It was fitted on questions of these")
     stated = frame["confidence"].to_numpy(float)
     by_cost = fit_cost(stated, small=1, large=10, budget=5, source="x, method a").save(tmp_path / "cost.json")
     assert gates.gate_section(by_cost, frame)["notes"] == [note]  # type: ignore[index]

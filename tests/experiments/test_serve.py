@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,69 @@ def test_sampling_is_by_seed_whatever_else_is_in_the_batch(url: str, rows: pd.Da
         assert all(job.result() for job in jobs)
     drawn = {ask(url, prompt, temperature=1.5, seed=seed).choices[0].message.content for seed in range(6)}
     assert len(drawn) > 1
+    coldest, greedy = ask(url, prompt, temperature=1e-310), ask(url, prompt)
+    assert coldest.choices[0].message.content == greedy.choices[0].message.content
+    assert greedy.candor["calibrated"] and greedy.candor["guarantee"]
+    assert coldest.candor["calibrated"] is coldest.candor["guarantee"] is None, "the figures are of greedy answers"
+
+
+def engine_of(folder: Path) -> Any:
+    from experiments.serve.asking import open_small
+
+    return open_small(folder, "small", batch=16, max_tokens=None).model.engine
+
+
+def test_a_row_that_fails_fails_alone(exported: Exported) -> None:
+    from experiments.serve.rows import Row
+
+    def broken(text: str, logprobs: Any) -> None:
+        raise RuntimeError("nobody listens")
+
+    with closing(engine_of(exported.folder)) as engine:
+        ids = engine.policy.tokenizer.encode("1+1=", add_special_tokens=False)
+        rows = [Row(ids, 12), Row(ids, 12, temperature=1.0, top_p=-1.0), Row(ids, 12, stream=broken), Row(ids, 12)]
+        futures = [engine.submit(row) for row in rows]
+        assert futures[0].result(60).row.text == futures[3].result(60).row.text != ""
+        assert [isinstance(each.exception(60), RuntimeError) for each in futures] == [False, True, True, False]
+
+
+def test_a_long_prompt_beside_a_long_answer_of_absolute_positions(exported: Exported) -> None:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from experiments.probe.generate import Policy
+    from experiments.serve.engine import Engine
+    from experiments.serve.rows import Row
+
+    with closing(engine_of(exported.folder)) as other:
+        tokenizer, template = other.policy.tokenizer, other.policy.template
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=32, n_embd=16, n_layer=1, n_head=2)
+    config.bos_token_id, config.eos_token_id = 0, tokenizer.eos_token_id
+    with closing(Engine(Policy(GPT2LMHeadModel(config), tokenizer, template), None)) as engine:
+        ids = tokenizer.encode("1+1=", add_special_tokens=False)
+        rows = [Row(ids * (28 // len(ids)), 4), Row(ids, 32 - len(ids))]
+        together = [engine.submit(row) for row in rows]
+        assert all(each.result(60).row.finish_reason for each in together)
+
+
+def test_what_a_stop_text_cuts_off_is_neither_read_nor_listed(url: str, rows: pd.DataFrame, exported: Exported) -> None:
+    from experiments.serve.rows import Row
+
+    row = rows[rows["parsed"]].iloc[0]
+    for stop in ("</confidence>", "<confidence>", ">"):
+        reply = ask(url, row["prompt"], stop=stop, logprobs=True)
+        listed, content = reply.choices[0].logprobs.content, reply.choices[0].message.content
+        assert "".join(each.token for each in listed[:-1]) == content[: sum(len(each.token) for each in listed[:-1])]
+        assert "".join(each.token for each in listed).startswith(content), "a token may write of both"
+        assert reply.candor["read"] is None or "<confidence>" in content
+        streamed = [each.choices[0] for each in ask(url, row["prompt"], stop=stop, logprobs=True, stream=True)]
+        tokens = [token for each in streamed if each.logprobs for token in each.logprobs.content]
+        assert [each.token for each in tokens] == [each.token for each in listed]
+    written = Row([1], 9, stop=("cd",))
+    for piece in ("a", "bc", "d"):
+        written.write(len(written.ids), piece, ends=False)
+    assert (written.text, written.kept_ids, written.ids) == ("ab", [0, 1], [0, 1, 2])
 
 
 def test_stop_texts_and_limits_end_an_answer(url: str, rows: pd.DataFrame) -> None:
@@ -183,10 +247,11 @@ def test_a_client_that_leaves_frees_its_place(url: str, rows: pd.DataFrame) -> N
     assert ask(url, rows["prompt"][0]).choices[0].message.content == rows["completion"][0]
 
 
-def half_a_request(url: str) -> socket.socket:
+def half_a_request(url: str, headers: str = "") -> socket.socket:
     host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
     connection = socket.create_connection((host, int(port)), timeout=20)
-    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n{")
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 900\r\n\r\n"
+    connection.sendall(f"{head}{{".encode())
     return connection
 
 
@@ -217,7 +282,9 @@ def test_bad_input_is_told_in_the_apis_form_and_the_server_lives(url: str, rows:
             assert (reply.status_code, set(error)) == (status, {"message", "type", "param", "code"}), (body, reply.text)
             assert said in error["message"], (body, error)
         assert http.get(f"{url}/nothing").json()["error"]["code"] == "unknown_url"
-        assert http.get(f"{url}/chat/completions").status_code == 405
+        wrong = http.get(f"{url}/chat/completions")
+        assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
+        assert wrong.json()["error"]["code"] == "method_not_allowed"
     with pytest.raises(openai.NotFoundError):
         client(url).chat.completions.create(model="gpt-9", messages=GOOD["messages"])
     with pytest.raises(openai.BadRequestError, match="not offered"):
@@ -255,6 +322,9 @@ def test_a_key_is_needed_where_one_is_set_and_requests_beyond_the_limit_come_aga
             statuses = list(pool.map(status, range(5), timeout=60)) + list(pool.map(status, [1] * 20, timeout=60))
         assert set(statuses) == {200, 429}
         assert status(1) == 200
+        with closing(half_a_request(url, "Authorization: Bearer secret\r\n")):
+            until(lambda: status(1) == 429)
+        until(lambda: status(1) == 200)
 
 
 def test_what_the_gate_escalates_is_answered_by_the_large_model(
@@ -281,7 +351,9 @@ def test_what_the_gate_escalates_is_answered_by_the_large_model(
         assert cut.choices[0].message.content == text.partition(text[2:4])[0] and cut.candor["small"]
 
 
-def test_an_endpoint_answers_or_the_request_fails(exported: Exported, rows: pd.DataFrame) -> None:
+def test_an_endpoint_answers_or_the_request_fails(
+    exported: Exported, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     from experiments.config.endpoint import EndpointSection
     from experiments.routing.endpoint import Endpoint
 
@@ -295,11 +367,43 @@ def test_an_endpoint_answers_or_the_request_fails(exported: Exported, rows: pd.D
             number = next(place for place, reply in enumerate(replies) if reply.candor["decision"] == "escalate")
             ask(url, rows["prompt"][number], stop="</answer>", max_tokens=9)
             assert there.requests[-1]["stop"] == ["</answer>"] and there.requests[-1]["max_tokens"] == 9
-            there.failures.append((500, "down", {}))
-            with pytest.raises(openai.APIStatusError, match="large could not answer") as failed:
-                ask(url, rows["prompt"][number])
-            assert failed.value.status_code == 502
+            empty = {"choices": [{"message": {"content": None}}]}
+            for failure in ((500, "secret", {}), (401, "secret", {}), (200, empty, {}), (200, "secret", {})):
+                there.failures.append(failure)
+                with pytest.raises(openai.APIStatusError, match="large could not answer") as failed:
+                    ask(url, rows["prompt"][number])
+                assert failed.value.status_code == 502
+                assert "secret" not in failed.value.response.text and there.url not in failed.value.response.text
+            assert "status 401: secret" in caplog.text
             assert ask(url, rows["prompt"][number]).candor["answered_by"] == "large"
+            there.pause_s = 2.0
+            monkeypatch.setattr("experiments.serve.chat.ESCALATION_S", 0.2)
+            with pytest.raises(openai.APIStatusError, match="large could not answer"):
+                ask(url, rows["prompt"][number])
+
+
+def test_escalations_that_nobody_waits_for_hold_nothing_up(
+    exported: Exported, rows: pd.DataFrame, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from experiments.config.endpoint import EndpointSection
+    from experiments.routing.endpoint import Endpoint
+
+    gate = Gate.load(exported.folder)
+    escalated = next(each.prompt for each in rows.itertuples() if gate.decide(each.confidence) == "escalate")
+    with endpoint() as there, ThreadPoolExecutor(1) as pool:
+        large = Endpoint(there.url, EndpointSection("large", concurrency=2))
+        with served(exported.folder, large=large) as url:
+            body = {"model": "small", "messages": [{"role": "user", "content": escalated}]}
+            there.pause_s = 10.0
+            for stream in (False, True):
+                with pytest.raises(httpx.TimeoutException):
+                    httpx.post(f"{url}/chat/completions", json=body | {"stream": stream}, timeout=0.7)
+            there.pause_s, started = 0.0, time.monotonic()
+            assert ask(url, escalated).candor["answered_by"] == "large" and time.monotonic() - started < 5
+            there.pause_s = 10.0
+            hanging = pool.submit(httpx.post, f"{url}/chat/completions", json=body, timeout=60)
+            until(lambda: len(there.requests) == 4)
+    assert hanging.result().status_code == 503 and "Traceback" not in capfd.readouterr().err
 
 
 def test_is_this_answer_right_by_both_apis(url: str, rows: pd.DataFrame) -> None:
@@ -341,12 +445,20 @@ def test_what_cannot_be_served_is_said_before_a_model_loads(
 ) -> None:
     folder = exported.folder
     assert "holds no calibration" in refusal.command("serve", tmp_path, "--port", 0)
+    ungated, to = tmp_path / "ungated", ["--port", 0, "--escalate-to", "tiny-large"]
+    shutil.copytree(folder, ungated)
+    (ungated / "calibration" / "gate.json").unlink()
+    manifest = read_manifest(folder)
+    write_manifest(ungated, manifest, manifest["files"].keys() - {"calibration/gate.json"})
+    assert f"--escalate-to: {ungated} has no gate" in refusal.command("serve", ungated, *to)
+    replace(Gate.load(folder), otherwise="abstain").save(ungated / "calibration" / "gate.json")
+    write_manifest(ungated, manifest, manifest["files"])
+    assert "has a gate that chooses to abstain" in refusal.command("serve", ungated, *to)
     cut = tmp_path / "cut"
     shutil.copytree(folder, cut)
     (cut / "generation_config.json").unlink()
     assert "generation_config.json is missing" in refusal.command("serve", cut, "--port", 0)
-    write_manifest(cut, {**read_manifest(folder), "asked": {}}, [])
-    (cut / "model.safetensors").unlink()
+    write_manifest(cut, {**manifest, "asked": {}}, manifest["files"].keys() - {"generation_config.json"})
     assert "how its questions are asked" in refusal.command("serve", cut, "--port", 0)
     assert "reached from outside" in refusal.command("serve", folder, "--host", "0.0.0.0")
     assert "is not an address" in refusal.command("serve", folder, "--host", "here")

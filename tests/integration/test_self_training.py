@@ -156,7 +156,7 @@ def test_a_confidence_is_restored_by_what_the_policy_gets_right(
 
 
 def test_preferences_come_of_the_policys_own_confidence_in_rounds(
-    write_recipe: Callable[..., Path], tmp_path: Path
+    write_recipe: Callable[..., Path], tmp_path: Path, refusal: Refusal
 ) -> None:
     recipe = recipe_of(write_recipe, "rlsf_dpo", task={"train_size": 20}, trainer={"max_steps": 2, "save_steps": 1})
     run = tmp_path / "run"
@@ -164,6 +164,13 @@ def test_preferences_come_of_the_policys_own_confidence_in_rounds(
     frame = pd.read_parquet(run / "round-1" / "preferences.parquet")
     assert len(frame) and (frame["chosen_confidence"] > frame["rejected_confidence"]).all()
     np.testing.assert_allclose(frame["margin"], np.exp(frame["chosen_confidence"] - frame["rejected_confidence"]))
+    own = run / "round-1" / "own_answers.parquet"
+    refused = ["train", recipe, "--out", tmp_path / "refused", f"trainer.own_answers={own}"]
+    assert "holds the confidence by AnswerMargin()" in refusal.command(*refused, "trainer.feedback=answer_probability")
+    options = ["trainer.rounds=2", f"trainer.own_answers={own}", "trainer.max_steps=1"]
+    assert main(["train", str(recipe), *options, "--out", str(tmp_path / "again")]) == 0
+    assert not (tmp_path / "again" / "round-1" / "own_answers.parquet").exists()
+    assert (tmp_path / "again" / "round-2" / "own_answers.parquet").exists(), "the policy of round 1 answers anew"
     answers = [pd.read_parquet(run / f"round-{number}" / "own_answers.parquet") for number in (1, 2)]
     one, other = (each["completion"].tolist() for each in answers)
     assert all(each.groupby("question_id")["completion"].count().min() >= 3 for each in answers)
