@@ -201,10 +201,8 @@ def _train(recipe: Recipe, out: Path, resume: bool, main_process: bool) -> Path:
         except Exception as error:
             if type(error).__name__ != "UnpicklingError":  # what torch raises where a file holds more than tensors
                 raise
-            said = str(error).strip().partition("\n")[0]
-            raise RunError(
-                f"{checkpoint} cannot be gone on from, it holds what is not plain tensors: {said}"
-            ) from error
+            why = str(error).strip().partition("\n")[0]
+            raise RunError(f"{checkpoint} cannot be gone on from, it holds what is not plain tensors: {why}") from error
     trainer.accelerator.wait_for_everyone()
     if stop.received:  # in the last step
         raise Stopped(stop.received, FINAL)
