@@ -155,6 +155,19 @@ def test_a_checkpoint_is_sampled_and_asked_only_where_an_estimator_compares_or_a
     assert "AUROC" in capsys.readouterr().out
 
 
+def test_samples_may_be_weighed_by_their_log_probabilities(tmp_path: Path, refusal: Refusal) -> None:
+    common = ("tiny-small", "probe.size=6", "probe.batch_size=4", "--out", tmp_path / "out")
+    weighted = ("estimators.semantic_entropy.weighted=true", "--estimators", "semantic_entropy")
+    assert "needs samples, which a recipe does not give" in refusal.command("estimate", *common, *weighted)
+    ranks = []
+    for asked in (weighted, weighted[1:]):
+        assert main(["estimate", *map(str, common), "probe.samples=3", *asked]) == 0
+        records = pd.read_parquet(tmp_path / "out" / "records.parquet")
+        assert records["parsed"].any() and len(records) == 6
+        ranks.append(records["confidence"].tolist())
+    assert ranks[0] != ranks[1]
+
+
 def test_a_checkpoint_of_ppo_is_read_by_the_critic_that_it_keeps(
     make_trainer: Any, write_recipe: Callable[..., Path], policy: Any, tmp_path: Path, refusal: Refusal
 ) -> None:
