@@ -71,7 +71,7 @@ class SemanticEntropy:
 
     ``weighted`` sums the probabilities of a meaning's samples (arXiv 2302.09664); if not, its share of the samples
     counts, which needs no log-probabilities (the discrete form, Farquhar et al., Nature 630, 2024). Not valid without
-    any answer.
+    any answer, and, weighted, where none has a probability.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({SAMPLES})
@@ -100,7 +100,7 @@ class SemanticEntropy:
         same_BNN = clusters_BN.unsqueeze(1) == clusters_BN.unsqueeze(2)
         of_cluster_BN = torch.where(same_BNN, weights_BN.unsqueeze(1), 0.0).sum(dim=2)
         terms_BN = torch.where(weights_BN > 0, -weights_BN * of_cluster_BN.clamp(max=1.0).log(), 0.0)
-        return Estimate.where(answered_BN.any(dim=1), terms_BN.sum(dim=1))
+        return Estimate.where((weights_BN > 0).any(dim=1), terms_BN.sum(dim=1))
 
 
 def _clusters(completions: Completions, name: str) -> torch.Tensor:

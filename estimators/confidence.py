@@ -282,7 +282,8 @@ class Confidence:
         if highest == -math.inf:
             return None, "none of the levels has a probability"
         weights = {level: math.exp((value - highest) / self.temperature) for level, value in known.items()}
-        least = min(token.top.values(), default=0.0)
+        # What a server appends beyond the likeliest, the token written, bounds no other.
+        least = min((value for each, value in token.top.items() if each != token.text), default=0.0)
         left_out = (len(levels) - len(known)) * math.exp((min(least, highest) - highest) / self.temperature)
         total = sum(weights.values())
         if len(known) < len(levels) and left_out / (total + left_out) > _MISSING:

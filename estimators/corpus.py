@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import torch
 
-from estimators.corpus_index import CorpusIndex
+from estimators.corpus_index import CorpusIndex, normal
 from estimators.estimator import TEXT, Completions, Estimate, nothing
 from estimators.token_statistics import TokenStatistics
 
@@ -43,7 +43,7 @@ def entities_of(question: str) -> list[str]:
     ['Ada Brook', 'Vienna', 'New York City']
     """
     found = []
-    for stretch in _NAME.finditer(question.rpartition("\n\n")[2]):
+    for stretch in _NAME.finditer(normal(question).rpartition("\n\n")[2]):
         run: list[str] = []
         for word in [*stretch[0].split(), ""]:
             if word[:1].isupper() and (run or word.lower() not in _OPENING):
@@ -103,7 +103,7 @@ def pair_count(index: CorpusIndex, question: str, answer: str) -> int | None:
     An entity that the answer repeats is not counted, since it stands beside itself wherever it stands. None where no
     entity is left, the answer has no word, or it is yes or no.
     """
-    said = answer.strip().lower()
+    said = normal(answer).strip().lower()
     if said in _YES_NO:
         return None
     apart = [each for each in entities_of(question) if each.lower() not in said and said not in each.lower()]

@@ -2,7 +2,8 @@
 
 The index is SQLite's full-text index (FTS5) of words and their places, without the texts. It is built document by
 document, so that memory stays flat whatever the corpus's size, and answers for any phrase, not for a list made in
-advance. Words are compared in lower case, by whole words; a script that writes no spaces between words is not cut.
+advance. Words are compared in lower case, by whole words, however their accents are encoded (as Unicode's NFC); a
+script that writes no spaces between words is not cut.
 
 Nothing here needs torch: a router asks the same index.
 """
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -27,8 +29,8 @@ LONGEST_PHRASE = 200
 """Characters of a phrase that is looked up; a longer one is not a name."""
 
 _HOW = "candor corpus build FILES --out DIR makes one"
-_INDEX, _FACTS, _FORMAT = "index.sqlite", "corpus.json", 1
-_WORD = re.compile(r"\w+")
+_INDEX, _FACTS, _FORMAT = "index.sqlite", "corpus.json", 2
+_WORD = re.compile(r"[^\W_]+")  # FTS5 takes an underscore for a space
 _CHUNK = 2**20
 
 
@@ -112,6 +114,8 @@ class CorpusIndex:
         phrases = _quoted(first), _quoted(second)
         if None in phrases:
             return None
+        if not all(map(self._matches, phrases)):  # FTS5 leaves out what it knows no letter of, and counts the other
+            return 0
         return self._matches(f"NEAR({phrases[0]} {phrases[1]}, {int(window)})")
 
     def _matches(self, query: str | None) -> int | None:
@@ -125,8 +129,17 @@ def _quoted(phrase: str) -> str | None:
     """A phrase as FTS5 reads it, which takes nothing between quotation marks for an operator."""
     if len(phrase) > LONGEST_PHRASE:
         return None
-    words = _WORD.findall(phrase)
-    return f'"{" ".join(words)}"' if words else None
+    phrase = normal(phrase).replace('"', " ").replace("\0", " ")
+    return f'"{phrase}"' if _WORD.search(phrase) else None
+
+
+def normal(text: str) -> str:
+    """A text as it is indexed and looked up: its accents composed, with a question mark for half a surrogate pair.
+
+    >>> normal("Jose\\u0301") == "Jos\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def _facts(folder: Path) -> CorpusFacts:
@@ -147,7 +160,7 @@ def _documents(path: Path) -> Iterator[str]:
         with path.open("rb") as lines:
             parts = _json_texts(path, lines) if path.suffix == ".jsonl" else _paragraphs(path, lines)
             for document in parts:
-                yield from _pieces(document)
+                yield from _pieces(normal(document))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
 

@@ -76,7 +76,7 @@ class Completions:
     """Answers of N samples of each question, the completion itself the first: equal numbers, int64 from 0, where they
     are equivalent; -1 where there is no answer."""
     sample_log_probs_BN: torch.Tensor | None = None
-    """Log-probability of each of these samples, divided by its length or not."""
+    """Mean log-probability of the tokens of each of these samples."""
 
     def __len__(self) -> int:
         return len(self.completion_ids)

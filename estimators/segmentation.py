@@ -26,9 +26,10 @@ class StepRules:
     A step ends with the token that completes one of ``separators``: it may be spread over tokens, or be a part of one
     (byte-level vocabularies merge full stops and blank lines). A line of spaces alone counts as blank. Before
     ``min_tokens`` no separator ends a step; at ``max_tokens`` it ends without one, for models that think in one
-    paragraph. Separators inside a code fence (a line that starts with three backticks or tildes) or inside display
-    mathematics (``$$ ... $$`` and backslashed square brackets) do not count, unless it is longer than a step may be.
-    Only what stands between the two ``tags`` is in steps.
+    paragraph. Separators inside fenced code or inside display mathematics (``$$ ... $$`` and backslashed square
+    brackets) do not count, unless it is longer than a step may be. A fence is, as in CommonMark, a line that starts
+    with three backticks or tildes or more, of which backticks have no other behind them; as many or more of the same on
+    a line of their own close it. Only what stands between the two ``tags`` is in steps.
 
     Raises ValueError for an empty separator or tag, no separator, and lengths that are not 1 <= min <= max.
     """
@@ -90,11 +91,16 @@ class StepSegmenter:
         """Between steps: nothing of the next one is there yet."""
         self._tokens = 0
         self._block = ""
-        """What closes the code or the mathematics that the text is in; empty outside of both."""
+        """What closes the code, as a line that begins with it, or the mathematics that the text is in; else empty."""
         self._begin_line()
 
     def _begin_line(self) -> None:
         self._tail, self._pair, self._line_start, self._fence = "", "", True, ""
+
+    @property
+    def _fenced(self) -> bool:
+        """Whether this line opens or closes code if nothing more comes, which its end says."""
+        return len(self._fence) >= max(_FENCE_LENGTH, len(self._block))
 
     def push(self, piece: str) -> Placed:
         """Place the token that adds ``piece``; an empty one holds a part of a character."""
@@ -108,6 +114,7 @@ class StepSegmenter:
         if not self._tokens and piece:
             content = self._blank.sub("", piece, count=1)
             if "\n" in piece[: len(piece) - len(content)]:
+                self._enter_or_leave_block("\n")
                 self._begin_line()
             if not content:
                 return Placed(NO_STEP, False)
@@ -118,8 +125,8 @@ class StepSegmenter:
         step, ends = self._step, full or (separated and self._tokens >= self._rules.min_tokens)
         if ends:
             self._step, self._tokens = step + 1, 0
-            if full:
-                self._block = ""  # of that length it is rather a block that nothing closes
+            if full and self._block:
+                self._block = self._fence = ""  # of that length it is rather a block that nothing closes
         return Placed(step, ends)
 
     def _completes_tag(self, piece: str) -> bool:
@@ -140,9 +147,9 @@ class StepSegmenter:
     def _read(self, text: str) -> bool:
         """Whether a separator that counts ends in this text, which goes on from the text read before."""
         if self._watched.isdisjoint(text):
-            if text.strip(_SPACES):
-                self._tail, self._pair, self._line_start, self._fence = "", "", False, ""
-            elif not self._tail.endswith("\n"):
+            content = text.strip(_SPACES)
+            if content or (text and not self._tail.endswith("\n")):
+                self._enter_or_leave_block((content or text)[0])
                 self._tail = ""
             return False
         separated = False
@@ -151,23 +158,27 @@ class StepSegmenter:
                 continue
             self._enter_or_leave_block(char)
             self._tail = (self._tail + char)[-self._longest :]
-            if not self._block and self._tail.endswith(self._separators):
+            if not self._block and not self._fenced and self._tail.endswith(self._separators):
                 separated, self._tail = True, ""
         return separated
 
     def _enter_or_leave_block(self, char: str) -> None:
         """Follow code fences and display mathematics through one more character."""
         if char == "\n":
+            if self._fenced:
+                self._block = "" if self._block else self._fence
             self._line_start, self._fence, self._pair = True, "", ""
             return
-        if self._line_start and char in _FENCES and self._block in ("", char):
-            self._fence = self._fence + char if char in self._fence else char
-            if len(self._fence) == _FENCE_LENGTH:
-                self._block = "" if self._block else char
-                self._line_start = False
+        if self._line_start and char in _FENCES and {self._block[:1], self._fence[:1]} <= {"", char}:
+            self._fence += char
             return
-        if char not in _SPACES:
+        if self._fence or char not in _SPACES:
             self._line_start = False
+        # Behind the fence a backtick makes it code within a line, and any text a line of the code that it is in.
+        if not self._fenced or (char not in _SPACES if self._block else char == self._fence[0] == "`"):
+            self._fence = ""
+        if self._fence or self._block.startswith(tuple(_FENCES)):
+            return
         pair, self._pair = self._pair + char, char
         if pair == "\\\\":  # a line break, whose second backslash opens nothing
             self._pair = ""

@@ -12,6 +12,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 FIELDS = ("prior", "think", "answer", "analysis", "confidence")
@@ -26,7 +27,10 @@ Tag = tuple[str, bool, int, int]
 
 @dataclass(frozen=True, slots=True)
 class WrittenToken:
-    """A token as bytes, its log-probability in nats, and those of the likeliest tokens in its place."""
+    """A token as bytes, its log-probability in nats, and those of the likeliest tokens in its place.
+
+    Of several tokens that write the same bytes ``top`` has the likeliest.
+    """
 
     text: bytes
     log_prob: float
@@ -143,8 +147,9 @@ def written_tokens(logprobs: Any) -> list[WrittenToken] | None:
     tokens = []
     for number, entry in enumerate(map(parsed_json, entries)):
         try:
-            top = {token_bytes(each): log_probability(each) for each in entry.get("top_logprobs") or ()}
-            tokens.append(WrittenToken(token_bytes(entry), log_probability(entry), top))
+            top = [(token_bytes(each), log_probability(each)) for each in entry.get("top_logprobs") or ()]
+            top.sort(key=itemgetter(1))
+            tokens.append(WrittenToken(token_bytes(entry), log_probability(entry), dict(top)))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"logprobs[{number}]: {type(error).__name__} {error}; expected {{token, logprob}}"

@@ -28,10 +28,13 @@ the confidence since the one before."""
 FloatArray = NDArray[np.float64]
 
 
-def switch_features(trace: Trace, trials: int) -> list[float]:
-    """The :data:`FEATURES` of a trace's first ``trials`` trial answers, at least one."""
+def switch_features(trace: Trace, trials: int, same: Same | None = None) -> list[float]:
+    """The :data:`FEATURES` of a trace's first ``trials`` trial answers, at least one.
+
+    ``same`` says which answers are equal, as in :func:`estimators.online.voting.group_answers`.
+    """
     seen = trace.trials[:trials]
-    answers = [each.answer for each in seen]
+    answers = group_answers([each.answer for each in seen], same).tolist()
     changes = sum(one != other for one, other in itertools.pairwise(answers))
     streak = next((n for n, answer in enumerate(reversed(answers)) if answer != answers[-1]), len(answers))
     trend = seen[-1].confidence - seen[-2].confidence if len(seen) > 1 else 0.0
@@ -50,14 +53,16 @@ class SwitchModel:
     intercept: float
 
     @classmethod
-    def fit(cls, traces: Sequence[Trace]) -> SwitchModel:
+    def fit(cls, traces: Sequence[Trace], same: Same | None = None) -> SwitchModel:
         """Fit on complete traces with trial answers, as scikit-learn does with its default ridge.
 
-        Where all of them change, or none does, that share, with one trace of the other kind added, whatever the
-        features. Raises ValueError without a trial answer.
+        ``same`` says which answers of a trace are equal. Where all of them change, or none does, that share, with one
+        trace of the other kind added, whatever the features. Raises ValueError without a trial answer.
         """
-        rows = [(switch_features(each, n + 1), trial.answer != each.answer) for each in traces
-                for n, trial in enumerate(each.trials)]  # fmt: skip
+        rows = []
+        for each in traces:
+            groups = group_answers([*(trial.answer for trial in each.trials), each.answer], same)
+            rows += [(switch_features(each, n + 1, same), groups[n] != groups[-1]) for n in range(len(each.trials))]
         if not rows:
             raise ValueError(f"{len(traces)} traces without a trial answer: nothing to fit on")
         features_NF, switched = np.array([row for row, _ in rows]), np.array([changed for _, changed in rows])
@@ -97,7 +102,7 @@ class Mars:
             now = [self._after(each, step) for each in traces]
             groups = group_answers([each.answer for each in now], same)
             switch = [
-                self.model(switch_features(whole, step)) if each.stop is not None else 0.0
+                self.model(switch_features(whole, step, same)) if each.stop is not None else 0.0
                 for whole, each in zip(traces, now, strict=True)
             ]
             if unlikely_to_turn(groups, np.ones(budget), switch, self.delta, self.looks):

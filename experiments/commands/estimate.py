@@ -79,7 +79,7 @@ def _print(metrics: Metrics) -> None:
 
 
 def _asked_for(names: str | None) -> list[str] | None:
-    """The estimators of a comma-separated list. Raises ConfigError for an unknown one, with the nearest."""
+    """The estimators of a comma-separated list. Raises ConfigError for none, an unknown one and one twice."""
     from estimators import ESTIMATORS
     from experiments.schema import one_of
 
@@ -88,6 +88,8 @@ def _asked_for(names: str | None) -> list[str] | None:
     asked = [name.strip() for name in names.split(",") if name.strip()]
     for name in asked:
         one_of("--estimators", name, ESTIMATORS)
+    if not asked or len(set(asked)) < len(asked):
+        raise ConfigError(f"--estimators: {names!r}, expected names of estimators, each once")
     return asked
 
 

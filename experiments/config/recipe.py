@@ -254,7 +254,7 @@ def _check(name: str, source: dict[str, Any]) -> Recipe:
 
 def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
     """Raise ConfigError where a template lacks what an estimator needs, or a probe would read no probability."""
-    from estimators.estimator import CRITIC, HIDDEN_STATES, LEVELS, PRIOR, TEXT, TOKEN_STATISTICS
+    from estimators.estimator import CRITIC, HIDDEN_STATES, LEVELS, PRIOR, SAMPLES, TEXT, TOKEN_STATISTICS
 
     signals = [name for name in recipe.rubric.signals if name in ESTIMATORS]
     for name in dict.fromkeys((*estimators, *signals)):
@@ -264,10 +264,10 @@ def _check_estimators(recipe: Recipe, estimators: dict[str, Estimator]) -> None:
         if PRIOR in needs and recipe.template.prior_confidence == "none":
             raise ConfigError(f"estimators.{name}: needs task.template.prior_confidence, set it to 'required'")
         of_probe = set() if name in signals else {TEXT, HIDDEN_STATES, CRITIC}
+        of_probe |= {SAMPLES} if of_probe and recipe.probe.samples and not ESTIMATORS[name].is_probability else set()
         if beyond := needs - {TOKEN_STATISTICS, LEVELS, PRIOR} - of_probe:
             raise ConfigError(f"estimators.{name}: needs {', '.join(sorted(beyond))}, which a recipe does not give")
-    probabilities = [name for name, estimator in estimators.items() if estimator.is_probability]
-    readable = list(dict.fromkeys((VERBALIZED, *probabilities)))
+    readable = list(dict.fromkeys((VERBALIZED, *(name for name, each in estimators.items() if each.is_probability))))
     one_of("probe.confidence", recipe.probe.confidence, readable)
     known_keys("probe.recalibrate", recipe.probe.recalibrate, readable)
     for name, maps in recipe.probe.recalibrate.items():

@@ -36,11 +36,12 @@ from rl.segments import LevelTokens, as_completions, step_rules
 class Extras:
     """Of N completions, what estimators need beyond a pass over them: see the fields of the same names of Completions.
 
-    ``clusters_NS`` are None where there are no samples.
+    ``clusters_NS`` are None where there are no samples, ``sample_log_probs_NS`` where nothing weighs samples by them.
     """
 
     asked: Mapping[str, torch.Tensor]
     clusters_NS: torch.Tensor | None = None
+    sample_log_probs_NS: torch.Tensor | None = None
 
     def beside(self, completions: Completions, first: int) -> Completions:
         """The same completions, the ``first`` of which is at that place among the N, with what is known of them."""
@@ -49,6 +50,7 @@ class Extras:
             completions,
             asked={name: asked_N2[rows] for name, asked_N2 in self.asked.items()},
             clusters_BN=None if self.clusters_NS is None else self.clusters_NS[rows],
+            sample_log_probs_BN=None if self.sample_log_probs_NS is None else self.sample_log_probs_NS[rows],
         )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from estimators.agreement import answer_clusters
+from estimators.agreement import SemanticEntropy, answer_clusters
 from estimators.estimator import EXTRA_PASSES, SAMPLES
+from estimators.forward_passes import completion_statistics
 from estimators.p_true import FOLLOW_UPS, ask
 from experiments.config.recipe import Recipe
 from experiments.errors import ConfigError
@@ -67,8 +68,29 @@ def gather_extras(
         answer_clusters([answers[place], *texts[place * samples : (place + 1) * samples]], same)
         for place in range(len(texts) // samples)
     ]
-    clusters += [[-1] * (samples + 1)] * (len(answers) - len(clusters))
-    return Extras(asked, torch.tensor(clusters, dtype=torch.long).reshape(len(answers), samples + 1))
+    compared = len(clusters)
+    clusters += [[-1] * (samples + 1)] * (len(answers) - compared)
+    clusters_NS = torch.tensor(clusters, dtype=torch.long).reshape(len(answers), samples + 1)
+    estimators = [recipe.estimators[name] for name in needs]
+    if not any(isinstance(each, SemanticEntropy) and each.weighted for each in estimators):
+        return Extras(asked, clusters_NS)
+    log_probs_NS = torch.zeros(clusters_NS.shape, dtype=torch.float64)
+    log_probs_NS[:compared, 0] = _mean_log_probs(policy, generations[:compared], recipe.probe.batch_size)
+    log_probs_NS[:compared, 1:] = _mean_log_probs(policy, drawn, recipe.probe.batch_size).view(compared, samples)
+    return Extras(asked, clusters_NS, log_probs_NS)
+
+
+def _mean_log_probs(policy: Policy, generations: Sequence[Generation], batch_size: int) -> torch.Tensor:
+    """Mean log-probability of each completion's tokens (N,), float64."""
+    ids = [each.completion_ids for each in generations]
+    statistics = completion_statistics(
+        policy.model,
+        [each.prompt_ids for each in generations],
+        ids,
+        pad_token_id=policy.tokenizer.pad_token_id,
+        batch_size=batch_size,
+    )
+    return statistics.log_prob.double().sum(dim=1).cpu() / torch.tensor([max(len(each), 1) for each in ids])
 
 
 def _answer(policy: Policy, generation: Generation) -> str | None:

@@ -1,9 +1,10 @@
 """Samples: several completions of each question, with what a vote and a stopping rule need to know of each.
 
 One row a sample. Needed: ``question_id``; ``answer``, null where none was read; ``correct`` 0 or 1; ``confidences``, a
-list with the confidence of each token that was written, higher where surer. Taken where present: ``vote_as``, an answer
-that stands for all that mean the same (else ``answer``); ``thought_tokens``, how many of the tokens, from the first,
-belong to the thought (else all); and trial answers at the ends of steps, five lists of one length: ``trial_places``,
+list with the confidence of each token that was written, 0 or more, higher where surer, null where unknown: their means
+weigh votes. Taken where present: ``vote_as``, an answer that stands for all that mean the same (else ``answer``);
+``thought_tokens``, how many of the tokens, from the first, belong to the thought (else all); and trial answers at the
+ends of steps, five lists of one length: ``trial_places``, how many tokens stand before each, rising,
 ``trial_answers``, ``trial_correct``, ``trial_confidences``, ``trial_tokens``.
 """
 
@@ -21,7 +22,7 @@ import pandas as pd
 
 from estimators.online.sampling import Trace, Trial
 from experiments.errors import DataError
-from experiments.probe.tables import Table, is_null, read_table
+from experiments.probe.tables import FLOAT_NOISE, Table, is_null, read_table
 from rl.files import replacing
 
 NEEDED = ("question_id", "answer", "correct", "confidences")
@@ -56,7 +57,7 @@ def read_samples(path: str | Path) -> list[Question]:
     correct = table.binary("correct")
     confidences = _numbers(table, "confidences")
     thought = table.count("thought_tokens", nullable=True) if "thought_tokens" in frame else [pd.NA] * len(frame)
-    trials = _trials(table)
+    trials = _trials(table, list(map(len, confidences)))
     rows: dict[str, list[int]] = {}
     for row, question in enumerate(ids):
         rows.setdefault(str(question), []).append(row)
@@ -101,30 +102,48 @@ def _numbers(table: Table, column: str) -> list[np.ndarray]:
         wrong = [each for each in cells if isinstance(each, bool) or not isinstance(each, int | float | np.number)]
         if wrong:
             raise table.error(row, column, f"{wrong[0]!r} found, expected numbers")
-        read.append(np.array(cells, dtype=np.float64))
+        values = np.array(cells, dtype=np.float64)
+        unusable = values[(values < -FLOAT_NOISE) | np.isinf(values)]
+        if len(unusable):
+            raise table.error(
+                row,
+                column,
+                f"{unusable[0]} found, expected finite numbers of 0 or more, whose means can weigh votes; give a "
+                "log-probability as a probability, and one of minus infinity from before top-k or top-p",
+            )
+        read.append(np.clip(values, 0.0, None))
     return read
 
 
-def _trials(table: Table) -> list[list[tuple[Trial, float]]]:
-    """Trial answers of each row, and whether they are right."""
+def _trials(table: Table, lengths: Sequence[int]) -> list[list[tuple[Trial, float]]]:
+    """Trial answers of each row, of so many tokens, and whether they are right."""
     there = [column for column in TRIALS if column in table.frame]
     if not there:
         return [[] for _ in range(len(table.frame))]
     missing = [column for column in TRIALS if column not in there]
     if missing:
         raise DataError(f"{table.path}: {there[0]!r} without {missing[0]!r}: trial answers need {', '.join(TRIALS)}")
-    read = []
+    cells: list[tuple[Any, ...]] = []
+    owners: list[int] = []
     for row in range(len(table.frame)):
         columns = [_cells(table, column, row) for column in TRIALS]
         if len(set(map(len, columns))) > 1:
             raise table.error(row, TRIALS[0], f"lists of {', '.join(str(len(each)) for each in columns)} trial answers")
-        trials = []
-        for place, answer, correct, confidence, tokens in zip(*columns, strict=True):
-            if is_null(confidence) or not 0 <= confidence <= 1:
-                raise table.error(row, "trial_confidences", f"{confidence!r} found, expected a number from 0 to 1")
-            trial = Trial(int(place), None if is_null(answer) else str(answer), float(confidence), int(tokens))
-            trials.append((trial, float(correct)))
-        read.append(trials)
+        cells += zip(*columns, strict=True)
+        owners += [row] * len(columns[0])
+    flat = Table(table.path, pd.DataFrame(cells, columns=TRIALS, dtype="object"), [table.places[row] for row in owners])
+    answers = flat.text("trial_answers", nullable=True)
+    places, tokens = flat.count("trial_places"), flat.count("trial_tokens")
+    confidences, correct = flat.number("trial_confidences", 0.0, 1.0), flat.binary("trial_correct")
+    read: list[list[tuple[Trial, float]]] = [[] for _ in lengths]
+    for number, (row, place) in enumerate(zip(owners, places, strict=True)):
+        least = read[row][-1][0].place + 1 if read[row] else 1
+        if not least <= place <= lengths[row]:
+            expected = f"places that rise, up to the row's {lengths[row]} tokens: at least {least} here"
+            raise flat.error(number, "trial_places", f"{place} found, expected {expected}")
+        answer = None if is_null(answers[number]) else str(answers[number])
+        trial = Trial(int(place), answer, float(confidences[number]), int(tokens[number]))
+        read[row].append((trial, float(correct[number])))
     return read
 
 

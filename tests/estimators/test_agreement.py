@@ -65,6 +65,10 @@ def test_semantic_entropy_by_hand_and_weighted() -> None:
         *of([[0, 1, 0, -1]], [[math.log(0.1), math.log(0.4), math.log(0.3), 9.0]])
     )
     assert weighted.values_B.item() == pytest.approx(math.log(2))  # .1 + .3 against .4
+    none = SemanticEntropy(weighted=True)(
+        *of([[0, 1, 2, 3], [0, 1, 2, -1]], [[-math.inf] * 4, [-math.inf] * 3 + [-1.0]])
+    )
+    assert not none.valid_B.any(), "of answers that cannot be it says nothing"
 
 
 @settings(max_examples=50, deadline=None)

@@ -118,6 +118,8 @@ def test_levels_that_a_server_left_out_matter_only_where_they_can(tmp_path: Path
     confidence = Confidence.load(folder(tmp_path, temperature=1.0))
     few = confidence(**_arguments(reply(("0.5", 0.5), ("x", 0.3))))
     assert few["source"] == "stated" and "1 of 3 levels" in few["reason"]
+    appended = confidence(**_arguments(reply(("1.0", 0.9), ("0.5", 1e-9))))
+    assert appended["source"] == "stated" and "2 of 3 levels" in appended["reason"], "0.0 may have a tenth"
     enough = confidence(**_arguments(reply(("0.5", 0.5), ("1.0", 0.4), ("x", 1e-9))))
     assert enough["source"] == "measured" and enough["confidence"] == pytest.approx(0.65 / 0.9, abs=1e-8)
 

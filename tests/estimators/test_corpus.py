@@ -6,6 +6,7 @@ import json
 import random
 import re
 import tracemalloc
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,24 @@ def test_what_has_no_word_or_is_too_long_has_no_count(indexed: Callable[..., Cor
     index = indexed(DOCUMENTS)
     assert index.count(" ?! ") is None and index.count_pair("Ada", "") is None
     assert index.count("a" * 201) is None
+    assert index.count("_") is None and index.count_pair("Ada Brook", "_") is None
+    assert index.count_pair("Ada Brook", "\u19b0") == 0, "a letter that the index may not know stands beside nothing"
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_accents_are_found_however_they_are_encoded(
+    stored: str, asked: str, indexed: Callable[..., CorpusIndex]
+) -> None:
+    index = indexed([unicodedata.normalize(stored, "Ada Brook knew Zo\u00eb in Vi\u1ec7t X\u030c. A \ud800 half.")])
+    question = unicodedata.normalize(asked, "Who knew Zo\u00eb?")
+    assert entities_of(question) == ["Zo\u00eb"] and mean_count(index, question) == 1
+    assert [index.count(unicodedata.normalize(asked, each)) for each in ("Vi\u1ec7t X\u030c", "A \ud800 half")] == [
+        1,
+        1,
+    ]
+    assert pair_count(index, question, "Ada Brook") == 1
+    assert pair_count(index, question, unicodedata.normalize(asked, "zo\u00eb")) is None, "it stands beside itself"
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -136,7 +155,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert not list((tmp_path / "index").iterdir())  # nothing half-made is left
     build_index([tmp_path / "b.jsonl"] if broken.write_text('{"text": "a"}\n') else [], tmp_path / "index")
     (tmp_path / "index" / "corpus.json").write_text('{"documents": 1, "words": 1, "files": [], "format": 9}')
-    with pytest.raises(ValueError, match="is an index of format 9, expected 1"):
+    with pytest.raises(ValueError, match="is an index of format 9, expected 2"):
         CorpusIndex(tmp_path / "index")
 
 

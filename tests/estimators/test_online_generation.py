@@ -99,13 +99,13 @@ def test_trials_are_drawn_at_the_end_of_steps_for_the_rows_that_need_one(model) 
     rules = StepRules(max_tokens=3)
     watch = GenerationWatch(
         [TrialExit(0.9)], distribution_confidence("margin"), lambda: TextReading(Letters(), rules, inside=True),
-        Forcing(END, CLOSE), [END], trial, pad_token_id=PAD,
+        Forcing(END, CLOSE), [END], trial, prompt_lengths=[3, 2],
     )  # fmt: skip
-    prompts = PROMPTS[:2]
+    prompts = [PROMPTS[0], [PAD, *PROMPTS[1]]]  # a prompt that begins with a token which is the padding too
     whole = generated(model, prompts)
     rows = generated(model, prompts, watch)
     so_far = [[*prompt, *row] for prompt, row in zip(prompts, whole, strict=True)]
-    assert any(context == row[: len(context)] for context in asked[0] for row in so_far)
+    assert all(any(context == row[: len(context)] for row in so_far) for context in asked[0])
     stop = next(each for each in watch.stops if each is not None)
     row = rows[watch.stops.index(stop)]
     assert stop.reason == "trial answer" and tuple(row[stop.tokens : stop.tokens + 2]) == CLOSE
@@ -131,6 +131,8 @@ def test_a_trial_answer_is_greedy_and_its_confidence_that_of_its_tokens(model) -
 def test_beams_and_rules_without_what_they_need_are_refused(model) -> None:
     with pytest.raises(RuntimeError, match="rows have moved"):
         generated(model, PROMPTS, watching([]), num_beams=3)
+    with pytest.raises(ValueError, match=r"prompt_lengths is \[3, 99\], expected 1 of 0 to 3 tokens"):
+        generated(model, PROMPTS[:1], watching([], prompt_lengths=[3, 99]))
     with pytest.raises(ValueError, match="trial is None"):
         watching([TrialExit()])
     with pytest.raises(ValueError, match="no token ids that close it"):

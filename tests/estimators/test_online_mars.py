@@ -30,6 +30,19 @@ def test_features_are_of_the_trials_so_far() -> None:
     assert switch_features(whole, 4)[2:4] == [2.0, 1.0]
 
 
+def test_answers_that_mean_the_same_do_not_change() -> None:
+    def same(one: str, other: str) -> bool:
+        return {one, other} <= {"1/2", "0.5"}
+
+    whole = trace(["1/2", "0.5", "1/2"], [0.5, 0.5, 0.5], "0.5")
+    assert switch_features(whole, 3)[2:4] == [2.0, 1.0] and switch_features(whole, 3, same)[2:4] == [0.0, 3.0]
+    strings, meanings = SwitchModel.fit([whole] * 9), SwitchModel.fit([whole] * 9, same)
+    assert meanings([0.0] * 5) == pytest.approx(1 / 28) and strings(switch_features(whole, 1)) > 0.3
+    streaks = SwitchModel((0.0, 0.0, 0.0, -9.0, 0.0), 14.0)  # sure to change before two equal answers
+    assert Mars(streaks)(recorded([whole] * 3), 3).reason == "budget"
+    assert Mars(streaks)(recorded([whole] * 3), 3, same).reason == "decided"
+
+
 def test_a_fitted_model_says_how_often_answers_change() -> None:
     rng = np.random.default_rng(0)
     model = SwitchModel.fit([drawn_trace(rng) for _ in range(600)])

@@ -24,6 +24,7 @@ def recorded(seed: int, length: int = 14) -> tuple[list[dict], Trace]:
     torch.manual_seed(seed)
     logits = torch.randn(length, V) * torch.rand(length, 1) * 6
     tokens = torch.randint(V, (length,))
+    tokens[0] = logits[0].argmax()  # which shows how many are listed
     log_probs = torch.log_softmax(logits, dim=-1)
     entries = []
     for row, token in zip(log_probs, tokens.tolist(), strict=True):
@@ -80,6 +81,24 @@ def test_the_other_form_and_a_drawn_token_behind_the_likeliest() -> None:
         assert first == other.push(chunks([entry], [1])[0])
 
 
+def test_a_drawn_token_that_may_have_been_appended_is_none_of_the_likeliest_until_the_stream_shows_it() -> None:
+    def chunk(drawn: float) -> dict:
+        listed = [{"token": "t", "logprob": each} for each in (-0.1, -3.0)]
+        return chunks([{"token": "t", "logprob": drawn, "top_logprobs": listed}], [1])[0]
+
+    seen: list[float] = []
+
+    def margin(token: RecordedToken) -> float:
+        seen.append(recorded_confidence("margin", V)(token))
+        return seen[-1]
+
+    watch = StreamWatch([], margin)
+    for drawn in (-3.0, -0.1, -3.0):
+        watch.push(chunk(drawn))
+    expected = math.exp(-0.1) - math.exp(-3.0)
+    assert seen == pytest.approx([math.nan, expected, expected], nan_ok=True)
+
+
 def test_steps_and_thoughts_are_read_off_the_text() -> None:
     # A character whose bytes come with two tokens stands between them.
     pieces = [b"<think>", b"a", b"\xc3", b"\xa9", b"\n\n", b"b", b"</think>", b"c"]
@@ -105,6 +124,15 @@ def test_confidences_that_a_record_does_not_hold_stop_nothing() -> None:
     [
         ({"index": 0, "delta": {"content": "a"}}, "text but no 'logprobs'"),
         ({"index": 0, "text": "a", "logprobs": None}, "text but no 'logprobs'"),
+        ({"index": 0, "delta": {"reasoning_content": "a"}}, "text but no 'logprobs'"),
+        ({"index": 0, "delta": {"reasoning": "a"}, "logprobs": {"content": None}}, "text but no 'logprobs'"),
+        (3, "choices.0.: int found, expected a mapping"),
+        ({"index": None}, "choices.0..index is None"),
+        ({"delta": "a"}, "delta: str found"),
+        ({"logprobs": [1]}, "logprobs: list found"),
+        ({"logprobs": {"content": 3}}, "logprobs.content: int found, expected a list"),
+        ({"logprobs": {"content": [3]}}, "content.0.: AttributeError"),
+        ({"logprobs": {"content": [{"token": "a", "logprob": -1.0, "bytes": [300]}]}}, "content.0.: ValueError"),
         ({"logprobs": {"content": [{"token": "a", "logprob": "x"}]}}, "content.0.: ValueError .*'x'"),
         (
             {"logprobs": {"content": [{"token": "a", "logprob": math.nan}]}},
@@ -115,6 +143,12 @@ def test_confidences_that_a_record_does_not_hold_stop_nothing() -> None:
 def test_chunks_that_say_nothing_are_refused(choice: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StreamWatch([LowestGroup(1.0, 2)], CONFIDENCE).push({"choices": [choice]})
+
+
+@pytest.mark.parametrize("chunk", [None, "data", [], {"choices": 3}])
+def test_what_is_no_chunk_is_refused(chunk: object) -> None:
+    with pytest.raises(ValueError, match="found, expected a"):
+        StreamWatch([LowestGroup(1.0, 2)], CONFIDENCE).push(chunk)  # type: ignore[arg-type]
 
 
 def test_a_closing_chunk_adds_no_token() -> None:

@@ -103,6 +103,13 @@ def test_the_separator_stays_with_the_step_that_it_ends_and_further_blank_lines_
         ("a", "so \\[x \\\\[2pt]\n\n= 1\\]"),
         ("it costs $5", "or $6"),
         ("use ``` inline", "or \\\\[not"),
+        ("a", "````md\n```\nx\n```\n\ny\n````"),
+        ("a", "~~~~\nx\n\n~~~\n\ny\n\n~~~~~ "),
+        ("a", "```\ns = 1\n```no\n\ny\n\n  ```\t"),
+        ("a", "~~~ `x` ~\ny\n\n~~~"),
+        ("```x``` is code", "```` y` `` is, as `` ``` ``"),
+        ("a", "``` $$\nx\n\n```"),
+        ("``", "~~ `` ~~"),
     ],
 )
 def test_code_and_display_mathematics_stay_whole(before: str, step: str, size: int) -> None:
@@ -111,7 +118,7 @@ def test_code_and_display_mathematics_stay_whole(before: str, step: str, size: i
     steps = texts_of_steps(["<think>", *(text[first : first + size] for first in range(0, len(text), size))])
     assert len(steps) == 3
     if size == 1:
-        assert [each.strip() for each in steps] == [before, step, "and so on"]
+        assert [each.strip() for each in steps] == [before, step.strip(), "and so on"]
 
 
 def test_a_block_that_nothing_closes_is_given_up_after_the_longest_step() -> None:
@@ -158,7 +165,21 @@ def test_rules_that_cannot_be_are_refused(settings_: dict, message: str) -> None
         StepRules(**settings_)
 
 
-parts = st.lists(st.sampled_from(["<think>", "</think>", "\n", "\n\n", " ", "a", "b c", ";", "$$", "```", "\\[", ""]))
+@pytest.mark.parametrize("pieces", [["```", "x", "```", " a", ".", "b"], ["```x``` a.", "b"], [*"```x``` a.b"]])
+def test_a_line_that_turns_out_to_be_no_fence_ends_steps(pieces: list[str]) -> None:
+    rules = StepRules(separators=(".",))
+    assert [each.strip() for each in texts_of_steps(["<think>", *pieces], rules)] == ["```x``` a.", "b"]
+    assert texts_of_steps(["<think>", "```p.y\n", "a.b\n", "```\n", "c.", "d"], rules)[1:] == ["d"]
+
+
+def test_a_fence_that_a_step_ends_in_still_opens_code() -> None:
+    pieces = ["<think>", "a ", "b\n", "```", "\n", "x\n\n", "y", "z"]
+    assert texts_of_steps(pieces, StepRules(max_tokens=3)) == ["a b\n```", "x\n\nyz"]
+
+
+parts = st.lists(
+    st.sampled_from(["<think>", "</think>", "\n", "\n\n", " ", "a", "b c", ";", "$$", "```", "`", "~~~", "\\[", ""])
+)
 
 
 @settings(max_examples=100, deadline=None)

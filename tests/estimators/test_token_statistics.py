@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from estimators.forward_passes import completion_statistics
-from estimators.recorded import RecordedToken, recorded_statistics
+from estimators.recorded import RecordedToken, recorded_statistics, without_appended
 from estimators.token_statistics import hidden_statistics, token_statistics
 from tests.factories import tiny_model
 
@@ -173,6 +173,24 @@ def test_recorded_log_probabilities_are_cut_at_the_k_likeliest() -> None:
     cut = RecordedToken(-1.0, {each: log_probs[0, each].item() for each in order[:19]})
     assert recorded_statistics([[cut]], 64).token_confidence.isnan().item()
     assert not recorded_statistics([[cut]], 64, top_k=5).token_confidence.isnan().item()
+
+
+@pytest.mark.parametrize(
+    ("record", "margins"),
+    [
+        ([(-0.1, [-0.1]), (-3.0, [-0.6, -3.0])], [math.nan, math.nan]),  # one listed, the second appended
+        ([(-3.0, [-0.6, -3.0])], [math.nan]),  # which may be so
+        ([(-3.0, [-0.6, -3.0]), (-0.6, [-0.6, -3.0])], [0.499, 0.499]),  # here it is not
+        ([(-5.0, [-0.6, -3.0])], [0.499]),  # nor where it is not listed
+        ([(-5.0, []), (-0.6, [-0.6, -3.0])], [math.nan, 0.499]),
+    ],
+)
+def test_a_token_that_a_server_appends_is_none_of_the_likeliest(record: list, margins: list[float]) -> None:
+    tokens = without_appended([RecordedToken(drawn, dict(enumerate(listed))) for drawn, listed in record])
+    read = recorded_statistics([tokens], 64)
+    assert read.margin[0].tolist() == pytest.approx(margins, abs=1e-3, nan_ok=True)
+    known = [math.exp(max(listed)) if len(listed) > 1 else None for _, listed in record]
+    assert all(k is None or k == pytest.approx(v) for k, v in zip(known, read.max_probability[0].tolist(), strict=True))
 
 
 def test_an_impossible_token_leaves_the_entropy_finite() -> None:

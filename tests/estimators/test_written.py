@@ -108,6 +108,12 @@ def test_the_openai_clients_objects_are_read_as_its_json() -> None:
     )
 
 
+def test_of_tokens_that_write_the_same_the_likeliest_is_told() -> None:
+    top = [{"token": "\ufffd", "logprob": each} for each in (-4.0, -0.2, -1.0)]
+    (read,) = written_tokens([{"token": "a", "logprob": -0.2, "top_logprobs": top}]) or []
+    assert read.top == {"\ufffd".encode(): -0.2}
+
+
 def test_completions_list_their_tokens_in_another_form_than_chats() -> None:
     legacy = {"tokens": ["a", "b"], "token_logprobs": [-0.5, 0.0], "top_logprobs": [{"a": -0.5, "c": -2.0}, None]}
     expected = [WrittenToken(b"a", -0.5, {b"a": -0.5, b"c": -2.0}), WrittenToken(b"b", 0.0, {})]

@@ -53,6 +53,47 @@ def test_recorded_log_probabilities_are_estimated(tmp_path: Path) -> None:
     assert cut["parsed"].tolist() == [False, True]
 
 
+def written_down(folder: Path, *rows: tuple[str, Any]) -> Path:
+    """A file of completions with these texts and log-probabilities."""
+    path = folder / "written.jsonl"
+    lines = [{"prompt": "q", "gold": "3", "completion": text, "logprobs": listed} for text, listed in rows]
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines), encoding="utf-8")
+    return path
+
+
+def listed(token: str, own: float, *tops: tuple[str, float]) -> dict:
+    return {"token": token, "logprob": own, "top_logprobs": [{"token": t, "logprob": v} for t, v in tops]}
+
+
+def test_likely_tokens_that_write_the_same_are_all_counted(tmp_path: Path) -> None:
+    tops = [("\ufffd", -0.2), ("x", -2.5), ("\ufffd", -4.0), *((f"y{n}", -5.0) for n in range(17))]
+    tags = [listed(tag, -0.1, *((f"t{n}", -0.1 - n) for n in range(20))) for tag in ("<answer>", "</answer>")]
+    path = written_down(tmp_path, ("<answer>\ufffd</answer>", [tags[0], listed("\ufffd", -0.2, *tops), tags[1]]))
+    records = estimated(tmp_path, path, "--estimators", "trace_confidence,answer_max_probability,answer_margin")
+    assert records["parsed"].all(), "twenty are listed"
+    assert records.loc["answer_max_probability", "confidence"] == pytest.approx(math.exp(-0.2))
+
+
+def test_a_drawn_token_that_was_appended_is_none_of_the_likeliest(tmp_path: Path) -> None:
+    tag = listed("<answer>", -0.01, ("<answer>", -0.01))
+    drawn = listed("3", -3.0, ("5", -0.6), ("3", -3.0))
+    path = written_down(tmp_path, ("<answer>3</answer>", [tag, drawn, {**tag, "token": "</answer>"}]))
+    records = estimated(tmp_path, path, "--estimators", "answer_margin,answer_max_probability")
+    assert records["parsed"].tolist() == [False, True]
+    assert records.loc["answer_max_probability", "confidence"] == pytest.approx(math.exp(-0.6))
+
+
+def test_the_token_that_ended_a_completion_and_a_record_without_tokens_are_accepted(tmp_path: Path) -> None:
+    text, tokens = "".join(TOKENS), [listed(each, -0.5) for each in TOKENS]
+    ended = [*tokens, listed("<|im_end|>", -0.1)]
+    path = written_down(tmp_path, (text, tokens), (text, ended), (text, None), (text, {"content": None}))
+    records = estimated(tmp_path, path)
+    assert records.loc["length", "parsed"].tolist() == [True, True, False, False]
+    assert records.loc["mean_log_prob", "parsed"].tolist() == [True, True, False, False]
+    assert records.loc["answer_probability", "confidence"].tolist() == pytest.approx([math.exp(-0.5)] * 2 + [0.0] * 2)
+    assert records.loc["base_rate", "parsed"].all() and set(records["correct"]) == {1.0}
+
+
 @pytest.mark.parametrize("file", ["written.jsonl", "written.parquet"])
 def test_log_probabilities_may_be_recorded_as_a_server_sent_them(file: str, tmp_path: Path) -> None:
     row = json.loads(completions(tmp_path).read_text(encoding="utf-8"))
@@ -83,14 +124,20 @@ def test_what_recorded_completions_cannot_give_is_refused(tmp_path: Path, refusa
     assert "critic: needs critic" in asked(*recorded, "--estimators", "critic")
     assert "are for a checkpoint" in asked(*recorded, "--recipe", "candor")
     other = completions(tmp_path, text="<answer>3</answer>")
-    assert "column 'logprobs': its tokens write" in asked("--completions", other)
+    assert "column 'logprobs': its tokens write 'think>1+2" in (said := asked("--completions", other))
+    assert "at character 1, where the completion has 'answer>3</answer>'" in said
+    for names in (",", "length,length"):
+        assert f"--estimators: {names!r}, expected names of estimators, each once" in asked(
+            *recorded, "--estimators", names
+        )
     path.write_text(json.dumps({"prompt": "1", "gold": "1", "completion": "1"}) + "\n", encoding="utf-8")
     assert "expected the tokens with their log-probabilities" in asked("--completions", path)
     for bad in ([{"token": "1"}], [{"token": "1", "logprob": 0.5}], "1"):
         path.write_text(
             json.dumps({"prompt": "1", "gold": "1", "completion": "1", "logprobs": bad}) + "\n", encoding="utf-8"
         )
-        assert "column 'logprobs': cannot be read" in asked("--completions", path)
+        assert "column 'logprobs': cannot be read" in (said := asked("--completions", path))
+        assert "expected a list of {token, logprob, top_logprobs}" in said
 
 
 def test_a_checkpoint_is_sampled_and_asked_only_where_an_estimator_compares_or_asks(
@@ -106,6 +153,19 @@ def test_a_checkpoint_is_sampled_and_asked_only_where_an_estimator_compares_or_a
     agreed = records.loc[records["method"] == "agreement"]
     assert set((agreed.loc[agreed["parsed"], "confidence"] * 3).round(9)) <= {1.0, 2.0, 3.0}
     assert "AUROC" in capsys.readouterr().out
+
+
+def test_samples_may_be_weighed_by_their_log_probabilities(tmp_path: Path, refusal: Refusal) -> None:
+    common = ("tiny-small", "probe.size=6", "probe.batch_size=4", "--out", tmp_path / "out")
+    weighted = ("estimators.semantic_entropy.weighted=true", "--estimators", "semantic_entropy")
+    assert "needs samples, which a recipe does not give" in refusal.command("estimate", *common, *weighted)
+    ranks = []
+    for asked in (weighted, weighted[1:]):
+        assert main(["estimate", *map(str, common), "probe.samples=3", *asked]) == 0
+        records = pd.read_parquet(tmp_path / "out" / "records.parquet")
+        assert records["parsed"].any() and len(records) == 6
+        ranks.append(records["confidence"].tolist())
+    assert ranks[0] != ranks[1]
 
 
 def test_a_checkpoint_of_ppo_is_read_by_the_critic_that_it_keeps(

@@ -63,6 +63,7 @@ def test_what_is_written_is_read_in_either_form(tmp_path: Path) -> None:
     [
         ({"confidences": "2.0"}, "line 2, column 'confidences': '2.0' found, expected a list"),
         ({"confidences": [1.0, "x"]}, "column 'confidences': 'x' found, expected numbers"),
+        ({"confidences": [1.0, -0.5]}, r"column 'confidences': -0\.5 found, expected finite numbers of 0 or more"),
         ({"correct": 0.5}, "column 'correct': 0.5 found, expected 0 or 1"),
         ({"answer": "7", "correct": 0}, "column 'correct': '7' is right in one row of q and wrong in another"),
     ],
@@ -78,8 +79,36 @@ def test_trial_answers_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         read_samples(lines(tmp_path / "s.jsonl", row(**part)))
     with pytest.raises(DataError, match=r"lists of 1, 1, 1, 2, 1 trial answers"):
         read_samples(lines(tmp_path / "s.jsonl", row(**trialled(confidences=(0.1, 0.2)))))
-    with pytest.raises(DataError, match=r"column 'trial_confidences': 1\.5 found"):
-        read_samples(lines(tmp_path / "s.jsonl", row(**trialled(confidences=(1.5,)))))
+
+
+@pytest.mark.parametrize(
+    ("trials", "message"),
+    [
+        ({"confidences": (1.5,)}, r"column 'trial_confidences': 1\.5 found, expected a number from 0 to 1"),
+        ({"confidences": ("a",)}, "column 'trial_confidences': 'a' found"),
+        ({"places": (None,)}, "column 'trial_places': no value, expected a whole number"),
+        ({"places": ("a",)}, "column 'trial_places': 'a' found"),
+        ({"places": (0,)}, "column 'trial_places': 0 found, expected places that rise, up to the row's 3 tokens"),
+        ({"places": (4,)}, "column 'trial_places': 4 found"),
+        ({"correct": (None,)}, "column 'trial_correct': no value, expected 0 or 1"),
+        ({"tokens": (-1,)}, "column 'trial_tokens': -1 found, expected a whole number of 0 or more"),
+        (
+            {"places": (2, 2), "answers": "67", "correct": (0, 1), "confidences": (0.5, 0.5), "tokens": (1, 1)},
+            "column 'trial_places': 2 found, .* at least 3 here",
+        ),
+    ],
+)
+def test_values_of_trials_that_cannot_be_are_named(tmp_path: Path, trials: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=r"s\.jsonl, line 2, " + message):
+        read_samples(lines(tmp_path / "s.jsonl", row(**trialled()), row(**trialled(**trials))))
+
+
+def test_rounding_below_zero_is_zero_and_nothing_is_infinite(tmp_path: Path) -> None:
+    (question,) = read_samples(lines(tmp_path / "s.jsonl", row(confidences=[-1e-9, None])))
+    assert question.traces[0].confidences_T.tolist() == pytest.approx([0.0, np.nan], nan_ok=True)
+    infinite = pd.DataFrame([row(confidences=[1.0, np.inf])])
+    with pytest.raises(DataError, match=r"row 0, column 'confidences': inf found, expected finite"):
+        read_samples(write_samples(infinite, tmp_path / "s.parquet"))
 
 
 def test_empty_completions_count_as_wrong(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ Shapes: B rows, L tokens of prompts and completions, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from itertools import dropwhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,8 +32,9 @@ class GenerationWatch:
 
     ``rules`` stop every row; ``confidence`` reads the logits that the model made, before temperature; ``reading()``
     makes what places the tokens of one row; ``end_ids`` end a completion by themselves. ``trial`` is asked where a rule
-    wants a trial answer, for all rows of a step at once; ``pad_token_id`` is what shorter prompts start with there.
-    Raises ValueError where a rule wants one and there is no ``trial``.
+    wants a trial answer, for all rows of a step at once; ``prompt_lengths`` are how many tokens each row's prompt has
+    behind its padding, the whole width where they are left out. Raises ValueError where a rule wants a trial answer and
+    there is no ``trial``, and for another number of lengths than rows or one beyond the width.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class GenerationWatch:
         forcing: Forcing,
         end_ids: Collection[int],
         trial: TrialAnswers | None = None,
-        pad_token_id: int | None = None,
+        prompt_lengths: Sequence[int] | None = None,
     ) -> None:
         if trial is None and any(rule.reads_trials for rule in rules):
             raise ValueError("a rule reads trial answers, but nothing draws them: trial is None")
@@ -53,7 +53,9 @@ class GenerationWatch:
         self._confidence, self._end_ids, self._trial = confidence, frozenset(end_ids), trial
         self._requests: list[Request] = []
         self._ended: list[bool] = []
-        self._pad = pad_token_id
+        self._prompt_lengths = prompt_lengths
+        self._padded: list[int] = []
+        """Tokens of padding before each row's prompt."""
         self._ids_BL: torch.Tensor | None = None
 
     @property
@@ -75,6 +77,7 @@ class GenerationWatch:
         if self._ids_BL is None:
             self._requests = [Request(self._rules, self._reading(), self._forcing) for _ in ids_BL]
             self._ended = [False] * len(ids_BL)
+            self._padded = self._padding(*ids_BL.shape)
         elif ids_BL.shape != self._ids_BL.shape or not torch.equal(ids_BL, self._ids_BL):
             raise RuntimeError("rows have moved between two tokens, as in beam search, which cannot be watched")
         with torch.no_grad():
@@ -98,10 +101,16 @@ class GenerationWatch:
         given_up = [each is not None and not each.answers for each in self.stops]
         return torch.tensor(given_up, device=ids_BL.device)
 
+    def _padding(self, rows: int, width: int) -> list[int]:
+        lengths = [width] * rows if self._prompt_lengths is None else list(self._prompt_lengths)
+        if len(lengths) != rows or not all(0 <= length <= width for length in lengths):
+            raise ValueError(f"prompt_lengths is {lengths}, expected {rows} of 0 to {width} tokens, one a row")
+        return [width - length for length in lengths]
+
     def _try(self, ids_BL: torch.Tensor) -> None:
         due = [row for row, each in enumerate(self._requests) if each.monitor.trial_due and not self._ended[row]]
         if due and self._trial is not None:
-            contexts = [list(dropwhile(lambda token: token == self._pad, ids)) for ids in ids_BL[due].tolist()]
+            contexts = [ids_BL[row, self._padded[row] :].tolist() for row in due]
             for row, confidence in zip(due, self._trial(contexts), strict=True):
                 self._requests[row].tried(confidence)
 
