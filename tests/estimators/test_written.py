@@ -44,7 +44,7 @@ def test_marks_are_read_as_the_strict_parser_reads_them(
     text: str, truncated: bool, thinking: str, analysis: str
 ) -> None:
     template = AnswerTemplate(thinking=thinking, analysis=analysis, confidence="token")
-    fields = {"think": thinking, "analysis": analysis}
+    fields = {"prior": template.prior_confidence, "think": thinking, "analysis": analysis}
     declared = [field for field in FIELDS if fields.get(field) != "none"]
     parsed = template.parse(text, truncated=truncated)
     written = read_text(text, template.levels, truncated=truncated, marks=True, declared=declared)
