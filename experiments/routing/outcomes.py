@@ -46,6 +46,11 @@ def read_outcomes(path: str | Path, method: str | None = None) -> pd.DataFrame:
         }
     )
     frame = frame.assign(**optional_columns(table, ("confidence", *BESIDE)))
+    taken = sorted(set(frame["method"]) & set(ROUTERS))
+    if taken:
+        raise DataError(
+            f"{path}: column 'method' has {taken[0]!r}, which is what a router is called; name it otherwise"
+        )
     judged = frame[frame["correct"].notna() & frame["large_correct"].notna()]
     if judged.empty:
         raise DataError(f"{path}: no row has a verdict of both models")

@@ -191,6 +191,9 @@ def test_what_cannot_be_routed_is_refused(tmp_path: Path, refusal: Refusal) -> N
     pd.DataFrame({"prompt": ["a"], "correct": [1]}).to_parquet(path)
     with pytest.raises(DataError, match=r"no column 'large_correct' or 'strong_correct'"):
         read_outcomes(path)
+    pd.DataFrame({"prompt": ["a"], "correct": [1], "large_correct": [1], "method": ["length"]}).to_parquet(path)
+    with pytest.raises(DataError, match=r"column 'method' has 'length', which is what a router is called"):
+        read_outcomes(path)
 
 
 def test_the_command_leaves_what_a_probe_leaves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
