@@ -9,7 +9,8 @@ import json
 import math
 from typing import Any
 
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from experiments.commands.terminal import Terminal
 
@@ -35,11 +36,21 @@ def run(options: argparse.Namespace) -> int:
         for row in rows:
             print("| " + " | ".join(_cell(row, column).replace("|", r"\|") for column in columns) + " |")
         return 0
-    table = Table(*columns, box=None, header_style="bold")
+    terminal = Terminal(highlight=False)
     for row in rows:
-        table.add_row(*(_cell(row, column) for column in columns))
-    Terminal().print(table)
+        terminal.print(Text(row["name"], style="bold"))
+        for line in _lines(row):
+            terminal.print(Padding(Text(line), (0, 0, 0, 4)))
     return 0
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    what = "a probability" if row["probability"] else "no probability"
+    return [
+        f"{row['what'].rstrip('.')}.",
+        f"{what} in {_cell(row, 'range')}, {row['surer']} is surer; needs {_cell(row, 'needs')}",
+        f"cost: {row['cost']}; {row['source']}",
+    ]
 
 
 def described() -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from experiments.commands.terminal import Terminal
+from experiments.commands.terminal import print_table
 
 HELP = "list the reward terms a rubric can name"
 
@@ -28,5 +28,5 @@ def run(options: argparse.Namespace) -> int:
     else:
         from experiments.report.audit import rewards_table
 
-        Terminal().print(rewards_table(catalogue()))
+        print_table(rewards_table(catalogue()))
     return 0

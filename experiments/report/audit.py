@@ -53,7 +53,7 @@ def rewards_table(entries: Sequence[Mapping[str, Any]]) -> Table:
         caption_style="dim",
         caption_justify="left",
     )
-    table.add_column("term", ratio=1)
+    table.add_column("term", ratio=1, min_width=24)
     for name in ("range", "proper", "safe"):
         table.add_column(name, no_wrap=True)
     table.add_column("credited to", width=len("prior_confidence"))

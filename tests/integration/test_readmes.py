@@ -80,6 +80,13 @@ def test_listings_run(listing: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) > 5
 
 
+def test_estimators_are_listed_with_their_names_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    from estimators import ESTIMATORS
+
+    assert cli.main(["estimators"]) == 0
+    assert set(ESTIMATORS) <= set(capsys.readouterr().out.splitlines())
+
+
 def test_the_table_of_estimators_is_the_listing(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["estimators", "--markdown"]) == 0
     table = capsys.readouterr().out.strip()
