@@ -46,7 +46,7 @@ def as_reward_model(policy: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
     with of_policy, whole_parameters(list(model.parameters())), torch.no_grad():
         trunk.load_state_dict(policy.base_model.state_dict())
         for values in (each for each in model.parameters() if id(each) not in inside):
-            values.normal_(std=config.initializer_range)
+            values.normal_(std=getattr(config, "initializer_range", 0.02))  # OPT's is called otherwise
     return model
 
 

@@ -23,12 +23,16 @@ def confident_groups(found: Groups) -> dict[str, Any] | None:
 
     ``found`` comes from :func:`experiments.probe.groups.by_group`.
     """
-    counted = [
-        (round((rate["value"] or 0.0) * rate["n"]), method, group, rate)
+    rates = [
+        (method, group, entries["confident_error_rate"])
         for method, groups in found.items()
-        for group, rate in ((group, entries["confident_error_rate"]) for group, entries in groups.items())
+        for group, entries in groups.items()
     ]
-    wrongs = [each for each in counted if each[0]]
+    wrongs = [
+        (wrong, method, group, rate)
+        for method, group, rate in rates
+        if (wrong := round((rate["value"] or 0.0) * rate["n"]))
+    ]
     if not wrongs:
         return None
     total: Counter[str] = Counter()

@@ -259,8 +259,9 @@ def _group_cells(method: str, entries: Mapping[str, Entry]) -> list[str]:
 def _difference(entry: Entry) -> str:
     if entry["value"] is None:
         return "n/a"
-    bounds = "" if entry["low"] is None else f" ({entry['low']:+.3f} to {entry['high']:+.3f})"
-    return f"{entry['value']:+.3f}{bounds}"
+    # What rounds to 0 has no sign of its own.
+    value, *bounds = (None if entry[key] is None else round(entry[key], 3) + 0.0 for key in ("value", "low", "high"))
+    return f"{value:+.3f}" + ("" if None in bounds else f" ({' to '.join(f'{each:+.3f}' for each in bounds)})")
 
 
 def _judged(records: pd.DataFrame) -> pd.DataFrame:

@@ -434,3 +434,15 @@ def test_a_page_of_more_than_six_methods_leads_with_three_and_folds_the_rest(
         rest = part.partition("</details>")[0]
         assert all(f">{name}<" in rest or f"<h3>{name} " in rest for name in names - lead)
         assert not any(f">{name}<" in rest or f"<h3>{name} " in rest for name in lead)
+
+
+def test_a_difference_that_rounds_to_0_has_no_sign_of_its_own() -> None:
+    entries = {
+        f"{matched}{name}": {"value": -1e-9, "low": -2e-4, "high": None if name == "auroc" else 3e-4, "n": 9}
+        for matched in ("", "matched_")
+        for name in ("accuracy", "brier", "ece", "auroc")
+    }
+    pair = {"methods": ["a", "b"], "accuracies": [0.5, 0.5], "same_verdicts": True, "differences": entries}
+    table = sections.comparison_table([pair])
+    assert table is not None
+    assert table["shown"][0][1][2:] == ["+0.000 (+0.000 to +0.000)"] * 2 + ["+0.000"]

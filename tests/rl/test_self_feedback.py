@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, OPTConfig
 
 from rewards.template import AnswerTemplate
 from rl.own_answers_config import SelfFeedbackDPOConfig, SelfFeedbackRewardConfig
@@ -156,3 +158,12 @@ def test_another_architecture_makes_a_reward_model_too() -> None:
     tokenizer = character_tokenizer(AnswerTemplate())
     made = as_reward_model(tiny_model("gpt2", vocabulary=tokenizer), tokenizer, seed=0)
     assert RewardModel(made)([[5, 6]], [[7, 1]]).shape == (1,)
+
+
+def test_a_reward_model_is_made_of_a_policy_whose_configuration_names_no_range() -> None:
+    shape = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
+    policy = AutoModelForCausalLM.from_config(OPTConfig(**shape, word_embed_proj_dim=16, max_position_embeddings=16))
+    model = as_reward_model(policy, SimpleNamespace(pad_token_id=1), seed=0)  # type: ignore[arg-type]
+    copied, own = policy.base_model.state_dict(), getattr(model, model.base_model_prefix).state_dict()
+    assert all(torch.equal(values, own[name]) for name, values in copied.items())
+    assert model.score.weight.abs().max() > 0
