@@ -15,6 +15,7 @@ test: $(VENV) lint
 
 test-slow: $(VENV)
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "hypothesis and not slow" --hypothesis-profile=random
 
 lint: $(VENV)
 	$(BIN)/ruff check .

@@ -86,7 +86,7 @@ def read_text(
     )
     if marks:
         outside = [outer[field] for field in outer if field in declared and field not in ("confidence", *ambiguous)]
-        outside += [thought] if thought is not None and "think" in declared else []
+        outside += [thought] if thought is not None and "think" in declared and "think" not in ambiguous else []
         return _marked(text, answer, tuple(levels or ()), outside)
     return Written(answer, confidence, None if confidence is None else _stated(text[slice(*confidence)], levels))
 

@@ -7,7 +7,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from estimators.written import FIELDS, WrittenToken, read_text, token_ends, tokens_between, written_tokens
@@ -40,6 +40,7 @@ def test_a_text_is_read_as_the_strict_parser_reads_it(text: str, truncated: bool
     st.lists(st.sampled_from([*PIECES, "<CN>", "<UN>", "<CN>"]), max_size=12).map("".join),
     st.booleans(), st.sampled_from(["none", "optional"]), st.sampled_from(["none", "optional"]),
 )  # fmt: skip
+@example("<analysis><think><CN></think></analysis>", False, "optional", "none")
 def test_marks_are_read_as_the_strict_parser_reads_them(
     text: str, truncated: bool, thinking: str, analysis: str
 ) -> None:
