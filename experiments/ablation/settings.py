@@ -24,11 +24,16 @@ class Edge:
     """``lowest`` or ``highest``."""
 
 
-def edges_of(setting: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> list[Edge]:
-    """The values of a chosen setting that are the lowest or the highest of several numbers that were tried."""
+def edges_of(
+    setting: Mapping[str, Any], settings: Sequence[Mapping[str, Any]], without: Mapping[str, Any]
+) -> list[Edge]:
+    """The values of a chosen setting that are the lowest or the highest of several numbers that were tried.
+
+    ``without`` has the value of each key in the settings that leave it out, where it is known.
+    """
     found = []
     for key, value in setting.items():
-        tried = [each[key] for each in settings if key in each]
+        tried = [each.get(key, without.get(key, value)) for each in settings]
         if not all(isinstance(each, int | float) and not isinstance(each, bool) for each in tried):
             continue
         if min(tried) < max(tried) and value in (min(tried), max(tried)):

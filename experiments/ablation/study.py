@@ -20,7 +20,7 @@ from typing import Any
 
 from experiments.ablation.planned import Run, check_checkpoints, check_measuring, measured_by
 from experiments.ablation.settings import Edge, combinations, edges_of, in_a_name, leaves, undone
-from experiments.config.recipe import SUFFIXES
+from experiments.config.recipe import SUFFIXES, load_recipe
 from experiments.config.trainer import check_batch
 from experiments.errors import ConfigError
 from experiments.schema import AtLeastOne, from_mapping, one_of, parse_yaml, read_yaml
@@ -151,9 +151,18 @@ class Study:
             return self.grid or [{}]
         return combinations(self.grid)
 
-    def edges(self, setting: dict[str, Any]) -> list[Edge]:
-        """The values of a chosen setting that are the lowest or the highest of several numbers that were tried."""
-        return edges_of(setting, self.settings())
+    def edges(self, variant: str, setting: dict[str, Any]) -> list[Edge]:
+        """The values of a variant's setting that are the lowest or the highest of several numbers that were tried.
+
+        A setting that leaves a key out has tried the value that the variant's runs have without it.
+        """
+        settings = self.settings()
+        without = {}
+        if any(key not in each for key in setting for each in settings):
+            planned = planned_run(self, variant, {}, self.seeds[0], Path())
+            recipe = load_recipe(planned.recipe, planned.overrides)
+            without = dict(leaves({**recipe.source, "trainer": recipe.trainer}))
+        return edges_of(setting, settings, without)
 
 
 def study_names() -> list[str]:

@@ -40,7 +40,7 @@ def summarize(
     measured = {name: _by_metric(each) for name, each in reporting.items()}
     variants: dict[str, Any] = {}
     for name, setting in chosen.items():
-        edges = [] if setting is None else [asdict(edge) for edge in study.edges(setting)]
+        edges = [] if setting is None else [asdict(edge) for edge in study.edges(name, setting)]
         variants[name] = {"setting": setting, "edges": edges, **_over_seeds(measured[name])}
     reference = measured.get(study.baseline or "", {})
     differences = {

@@ -5,10 +5,13 @@
 
 The texts are this repository's README, cut into rows of equal length; one forward pass of the model gives the logits of
 all tokens but each row's first, and both sides start from these, so that the pass itself is not counted.
-Of lm-polygraph only the four modules that compute these are read, from its wheel, so that its other requirements need
-not be installed: it is given what its pipeline gives them, log-probabilities of every token as arrays. The time counted
-as its is that of the log-softmax, its entropy calculator and its three estimators; ours is that of all statistics and
-the three means. Both take turns in one process of one thread; seconds are those of the processor.
+Of lm-polygraph only the modules that compute these are read, from its wheel, so that its other requirements need not be
+installed. Its time is taken twice. As a whole it is what these three cost whoever asks it for them: its calculator of
+log-probabilities, which lists alternatives to every token too, given a model that writes the texts with these logits
+(a check of each step's logits and their log-softmax, as its own model does), its entropy calculator and its three
+estimators. The arithmetic alone is the log-softmax in one piece, the entropy calculator and the estimators. Ours is
+that of all statistics and the three means. All take turns in one process of one thread; seconds are those of the
+processor.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import statistics
 import sys
 import time
 import types
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,9 @@ from experiments.config.models import open_policy
 OURS = {"Perplexity": "mean_log_prob", "MeanTokenEntropy": "entropy", "SelfCertainty": "self_certainty"}
 """Theirs -> ours. Theirs are higher where the model is less sure: perplexity and self-certainty are ours, negated."""
 
+StatsOf = Callable[[dict[str, Any], torch.Tensor, torch.Tensor], dict[str, Any]]
+"""lm-polygraph's parts, logits (B, T, V) and tokens (B, T) -> what its estimators read."""
+
 
 def main() -> None:
     """Measure and print."""
@@ -46,13 +54,18 @@ def main() -> None:
     torch.set_num_threads(1)
     logits_BTV, tokens_BT = read_texts(options.model, options.completions, options.tokens)
     theirs = lm_polygraph(options.wheel)
-    ratios, difference = [], 0.0
+    sides = {"as a whole": calculated, "its arithmetic alone": log_softmax_alone}
+    ratios: dict[str, list[float]] = {name: [] for name in sides}
+    difference = 0.0
     for _ in range(options.pairs):
-        seconds, values = timed(lambda: of_lm_polygraph(theirs, logits_BTV, tokens_BT))
         own_seconds, own = timed(lambda: of_ours(logits_BTV, tokens_BT))
-        ratios.append(seconds / own_seconds)
-        difference = max(difference, *(float(np.abs(values[name] - own[name]).max()) for name in OURS))
-    spread = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+        for side, stats_of in sides.items():
+            seconds, values = timed(partial(of_lm_polygraph, theirs, stats_of, logits_BTV, tokens_BT))
+            ratios[side].append(seconds / own_seconds)
+            difference = max(difference, *(float(np.abs(values[name] - own[name]).max()) for name in OURS))
+    spread = {
+        side: {"median": statistics.median(each), "low": min(each), "high": max(each)} for side, each in ratios.items()
+    }
     shape = dict(zip(("completions", "tokens", "vocabulary"), logits_BTV.shape, strict=True))
     print(json.dumps({"times as fast": spread, "largest difference": difference} | shape, indent=2))
 
@@ -77,6 +90,7 @@ def lm_polygraph(wheel: Path) -> dict[str, Any]:
     # What they name and do not use here comes with everything that it requires.
     unused = {
         "utils.model": {"WhiteboxModel": object},
+        "model_adapters": {"WhiteboxModel": object, "WhiteboxModelvLLM": object},
         "utils.common": {"polygraph_module_init": lambda function: function},  # which keeps arguments for printing
         "stat_calculators.stat_calculator": {"StatCalculator": object},
     }
@@ -86,23 +100,65 @@ def lm_polygraph(wheel: Path) -> dict[str, Any]:
         sys.modules[module.__name__] = module
     places = {
         "EntropyCalculator": "stat_calculators.entropy",
+        "GreedyProbsCalculator": "stat_calculators.greedy_probs",
         "Perplexity": "estimators.perplexity",
         "MeanTokenEntropy": "estimators.token_entropy",
         "SelfCertainty": "estimators.self_certainty",
     }
-    return {name: getattr(importlib.import_module(f"lm_polygraph.{each}"), name)() for name, each in places.items()}
+    found = {name: getattr(importlib.import_module(f"lm_polygraph.{each}"), name) for name, each in places.items()}
+    plain = {"GreedyProbsCalculator": {"output_attentions": False}}  # which nothing here asks for
+    return {name: each(**plain.get(name, {})) for name, each in found.items()}
 
 
-def of_lm_polygraph(theirs: dict[str, Any], logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, np.ndarray]:
+def of_lm_polygraph(
+    theirs: dict[str, Any], stats_of: StatsOf, logits_BTV: torch.Tensor, tokens_BT: torch.Tensor
+) -> dict[str, np.ndarray]:
     """Its three values of each completion."""
+    stats = stats_of(theirs, logits_BTV, tokens_BT)
+    stats |= theirs["EntropyCalculator"](stats)
+    return {name: theirs[name](stats) for name in OURS}
+
+
+def calculated(theirs: dict[str, Any], logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, Any]:
+    """Its log-probabilities as its calculator makes them of what a model writes."""
+    model = Writer(logits_BTV, tokens_BT)
+    return theirs["GreedyProbsCalculator"]({}, [""] * len(tokens_BT), model, max_new_tokens=tokens_BT.size(1))
+
+
+def log_softmax_alone(theirs: dict[str, Any], logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, Any]:
+    """The same log-probabilities and no more."""
     log_probs = list(torch.log_softmax(logits_BTV, dim=-1).numpy())
     chosen = [
         [row[place, token] for place, token in enumerate(tokens)]
         for row, tokens in zip(log_probs, tokens_BT.tolist(), strict=True)
     ]
-    stats = {"greedy_log_probs": log_probs, "greedy_log_likelihoods": chosen}
-    stats |= theirs["EntropyCalculator"](stats)
-    return {name: theirs[name](stats) for name in OURS}
+    return {"greedy_log_probs": log_probs, "greedy_log_likelihoods": chosen}
+
+
+class Writer:
+    """What lm-polygraph's calculator takes for a model: it writes given tokens, with given logits."""
+
+    model_type = "CausalLM"
+
+    def __init__(self, logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> None:
+        """Keep what is to be written, after a prompt of one token."""
+        self.logits_BTV, self.tokens_BT = logits_BTV, tokens_BT
+        self.generation_parameters = types.SimpleNamespace(allow_newlines=True)
+        self.tokenizer = types.SimpleNamespace(eos_token_id=-1, decode=lambda ids: "")
+
+    def tokenize(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        """The prompt of each text."""
+        return {"input_ids": torch.zeros((len(texts), 1), dtype=torch.long)}
+
+    def device(self) -> str:
+        """Where the logits are."""
+        return "cpu"
+
+    def generate(self, input_ids: torch.Tensor, **asked: Any) -> Any:
+        """The tokens, and of each step what lm-polygraph's own model keeps: log-probabilities of checked logits."""
+        steps = self.logits_BTV.unbind(1)
+        scores = [logits_BV.log_softmax(-1) for logits_BV in steps if torch.isfinite(logits_BV).all()]
+        return types.SimpleNamespace(scores=scores, sequences=torch.cat([input_ids, self.tokens_BT], dim=1))
 
 
 def of_ours(logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ from experiments.ablation.page import write_page
 from experiments.ablation.planned import Run
 from experiments.ablation.plots import effect_figure, not_dominated
 from experiments.ablation.run import ablate
-from experiments.ablation.settings import in_a_name
+from experiments.ablation.settings import Edge, in_a_name
 from experiments.ablation.study import MEASURED, RESULTS, Selection, Study, Variant, load_study, planned_run
 from experiments.ablation.summary import main_effects, over_seeds, paired
 from experiments.ablation.tables import edges_in_words, markdown_summary
@@ -141,12 +141,22 @@ def test_a_setting_that_unlearns_to_answer_and_says_so_is_not_chosen(
 def test_edges_are_of_numbers_that_differ() -> None:
     grid = {"a.n": [3, 1, 2], "a.word": ["x", "y"], "a.flag": [False, True], "a.one": [5]}
     made = Study({"v": Variant("rlvr")}, [0], grid=grid, select=Selection(seeds=[9]))
-    ends = {number: [edge.end for edge in made.edges({"a.n": number, "a.word": "x", "a.flag": True, "a.one": 5})]
+    ends = {number: [edge.end for edge in made.edges("v", {"a.n": number, "a.word": "x", "a.flag": True, "a.one": 5})]
             for number in (1, 2, 3)}  # fmt: skip
     assert ends == {1: ["lowest"], 2: [], 3: ["highest"]}
-    listed = Study({"v": Variant("rlvr")}, [0], grid=[{"a.n": 1}, {"a.n": 4, "a.m": 2}], select=made.select)
-    assert listed.settings() == [{"a.n": 1}, {"a.n": 4, "a.m": 2}]
-    assert [edge.key for edge in listed.edges({"a.n": 4, "a.m": 2})] == ["a.n"]
+
+
+def test_a_setting_that_leaves_a_key_out_has_tried_the_recipes_own_value() -> None:
+    rate, weight = "trainer.learning_rate", "rubric.accuracy.weight"
+    grid = [{rate: 1e-4}, {rate: 2e-4}, {rate: 2e-4, "trainer.beta": 0.01}, {rate: 2e-4, "trainer.beta": 0.1}]
+    made = Study({"v": Variant("rlvr")}, [0], grid=grid, select=Selection(seeds=[9]))
+    assert made.settings() == grid
+    assert made.edges("v", grid[2]) == [Edge(rate, 2e-4, "highest")]  # rlvr has no KL: .01 lies between 0 and .1
+    assert made.edges("v", grid[3]) == [Edge(rate, 2e-4, "highest"), Edge("trainer.beta", 0.1, "highest")]
+    held = Study(made.variants, [0], grid=grid, set={"trainer.beta": 0.3}, select=made.select)
+    assert [(edge.value, edge.end) for edge in held.edges("v", grid[2])] == [(2e-4, "highest"), (0.01, "lowest")]
+    one = Study({"v": Variant("rlvr")}, [0], grid=[{rate: 1e-4}, {rate: 4e-4, weight: 1.0}], select=made.select)
+    assert [edge.key for edge in one.edges("v", {rate: 4e-4, weight: 1.0})] == [rate]
 
 
 def test_numbers_with_an_exponent_have_edges_and_the_names_of_numbers(tmp_path: Path) -> None:
@@ -157,7 +167,7 @@ def test_numbers_with_an_exponent_have_edges_and_the_names_of_numbers(tmp_path: 
     )
     made = load_study(str(path))
     assert list(made.variants) == ["a-weight=0.1", "a-weight=1e-05"]
-    assert [edge.end for edge in made.edges({"trainer.learning_rate": 1e-4})] == ["lowest"]
+    assert [edge.end for edge in made.edges("a-weight=0.1", {"trainer.learning_rate": 1e-4})] == ["lowest"]
     run = planned_run(made, "a-weight=1e-05", made.settings()[1], 0, tmp_path)
     assert run.folder.parent.name == "learning_rate=0.0002"
     weights = dict(zip((of := load_recipe(run.recipe, run.overrides).rubric).names, of.weights, strict=True))
