@@ -67,7 +67,7 @@ def recipe(policy: Any, tmp_path: Path) -> str:
 def test_the_shipped_study_can_be_run() -> None:
     study = load_study("credit", ["trainer.max_steps=3"])
     assert list(study.variants) == [f"{rule}_{how}" for rule in ("own", "candor") for how in HOW]
-    assert len(study.settings()) == 9
+    assert len(study.settings()) == 21
     assert not {*study.seeds} & {*study.select.seeds} and study.baseline == "own_sequence"
     assert study.set["trainer.max_steps"] == 3 and study.set["probe.confidence"] == "expected_confidence"
 
