@@ -158,10 +158,11 @@ class Study:
         """
         settings = self.settings()
         without = {}
-        if any(key not in each for key in setting for each in settings):
-            planned = planned_run(self, variant, {}, self.seeds[0], Path())
-            recipe = load_recipe(planned.recipe, planned.overrides)
-            without = dict(leaves({**recipe.source, "trainer": recipe.trainer}))
+        for key in setting:
+            if others := [each for each in settings if key not in each]:
+                planned = planned_run(self, variant, others[0], self.seeds[0], Path())
+                values = dict(leaves(load_recipe(planned.recipe, planned.overrides).source))
+                without |= {key: values[key]} if key in values else {}
         return edges_of(setting, settings, without)
 
 

@@ -157,6 +157,10 @@ def test_a_setting_that_leaves_a_key_out_has_tried_the_recipes_own_value() -> No
     assert [(edge.value, edge.end) for edge in held.edges("v", grid[2])] == [(2e-4, "highest"), (0.01, "lowest")]
     one = Study({"v": Variant("rlvr")}, [0], grid=[{rate: 1e-4}, {rate: 4e-4, weight: 1.0}], select=made.select)
     assert [edge.key for edge in one.edges("v", {rate: 4e-4, weight: 1.0})] == [rate]
+    paid = {"trainer.credit": "sequence", "rubric.brier": {"weight": 5.0}}  # refused where no setting allows it
+    allowed = [{"rubric.allow_hackable": True}, {"rubric.allow_hackable": True, "trainer.beta": 0.1}]
+    hackable = Study({"v": Variant("rlvr", paid)}, [0], grid=allowed, select=made.select)
+    assert hackable.edges("v", allowed[1]) == [Edge("trainer.beta", 0.1, "highest")]
 
 
 def test_numbers_with_an_exponent_have_edges_and_the_names_of_numbers(tmp_path: Path) -> None:
@@ -462,9 +466,10 @@ def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
     values = {metric: over_seeds({0: 0.4, 1: 0.6}) for metric in ("accuracy", "brier", "escalation_rate_to_parity")}
     failure = {"variant": "a", "setting": "only", "seed": 0, "folder": "x", "error": hostile}
     row = {"setting": {"task.name": hostile}, "edges": [], **values}
+    chosen = {"setting": {"n": 1, "m": 2}, "edges": [{"key": "n", "value": 1, "end": "lowest"}], **values}
     summary = {
         "baseline": "a",
-        "variants": {"a": row, "b": row},
+        "variants": {"a": row, "b": chosen},
         "differences": {"b": values},
         "readings": {"a": {hostile: values}},
         "controls": {hostile: {"b": values}},
@@ -474,5 +479,6 @@ def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
     page = write_page(hostile, summary, tmp_path).read_text()
     assert "<script" not in page and "http://" not in page and "https://" not in page
     assert page.count("data:image/svg+xml;base64,") == 3
+    assert '<span class="value">n 1 (lowest tried), m 2</span>' in page
     assert write_page(hostile, summary, tmp_path).read_text() == page, "the same summary gives the same page"
     assert ElementTree.fromstring(effect_figure({"$a": values, "b": values})).tag.endswith("svg")
