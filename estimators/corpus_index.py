@@ -49,8 +49,13 @@ def build_index(files: Sequence[str | Path], out: str | Path) -> CorpusFacts:
 
     Of ``.jsonl`` each line is an object whose ``text`` is a document; of any other file a document ends at a blank
     line. Documents without a word are left out. An index that is there is replaced at the end, and kept where the
-    build fails. Raises ValueError naming file and line for what cannot be read, and where no document is found.
+    build fails. Raises ValueError naming file and line for what cannot be read, where no document is found, and for a
+    file that is named twice, whose documents would count twice.
     """
+    given = [Path(path).resolve() for path in files]
+    for path in files:
+        if given.count(Path(path).resolve()) > 1:
+            raise ValueError(f"{path}: is named twice, its documents would be counted twice")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     partial = out / f".{_INDEX}.{os.getpid()}.partial"

@@ -16,7 +16,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -82,6 +82,15 @@ def one_of(key: str, value: Any, allowed: Iterable[str]) -> Any:
     if not isinstance(value, str) or value not in names:
         raise ConfigError(f"{key}: {value!r} is not one of {', '.join(names)}{nearest(value, names)}")
     return value
+
+
+def some_of(key: str, values: Sequence[str], allowed: Iterable[str]) -> list[str]:
+    """``values`` as a list if there are any, all of ``allowed`` and none twice; otherwise raises ConfigError."""
+    names = list(allowed)
+    chosen = [one_of(key, value, names) for value in values]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ConfigError(f"{key}: {','.join(values)!r}, expected some of {', '.join(names)}, each once")
+    return chosen
 
 
 def known_keys(key: str, values: Iterable[Any], allowed: Iterable[str], shown: str | None = None) -> None:

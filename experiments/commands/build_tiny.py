@@ -21,9 +21,9 @@ def run(options: argparse.Namespace) -> int:
     """Build them and print where they are."""
     from experiments.build_tiny import build_tiny
     from experiments.config.models import POLICIES
-    from experiments.schema import one_of
+    from experiments.schema import some_of
 
-    policies = [one_of("build-tiny", each, POLICIES) for each in options.policies] or POLICIES
+    policies = some_of("build-tiny", options.policies or POLICIES, POLICIES)
     for folder in build_tiny(options.out, seed=options.seed, policies=policies):
         print(folder)
     return 0

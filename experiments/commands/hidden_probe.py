@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def layer_numbers(text: str, folder: str | Path) -> tuple[int, ...]:
-    """Layers by number, negative ones from the last. Raises ConfigError for what is not a number of one."""
+    """Layers by number, negative ones from the last. Raises ConfigError for what is no number of one, or is twice."""
     from transformers import AutoConfig
 
     count = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().num_hidden_layers
@@ -70,5 +70,7 @@ def layer_numbers(text: str, folder: str | Path) -> tuple[int, ...]:
             raise ConfigError(f"--layers: {each!r} is not a number, expected some of 0 to {count}: 2,-1") from None
         if not -count - 1 <= number <= count:
             raise ConfigError(f"--layers: {number} is missing, the model has 0 to {count}, -1 being the last")
+        if number % (count + 1) in layers:
+            raise ConfigError(f"--layers: {text} has layer {number} twice, expected each once")
         layers.append(number % (count + 1))
     return tuple(layers)

@@ -110,10 +110,10 @@ def _run(options: argparse.Namespace) -> int:
     from experiments.probe.measure import write_metrics
     from experiments.probe.records import write_records
     from experiments.probe.steering import CONTROLS, RunSettings, steer_checkpoint
-    from experiments.schema import one_of
+    from experiments.schema import some_of
 
     coefficients = _numbers("--coefficients", options.coefficients)
-    controls = [one_of("--controls", each.strip(), CONTROLS) for each in options.controls.split(",")]
+    controls = some_of("--controls", [each.strip() for each in options.controls.split(",")], CONTROLS)
     recipe = checkpoint_recipe(options.checkpoint, options.recipe, options.overrides)
     out = writable(options.out)
     settings = RunSettings(coefficients, controls, _writing(options))

@@ -15,6 +15,7 @@ Prompts count with ``task.max_prompt_tokens``, completions with ``max_completion
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,19 +53,33 @@ class Facts:
     completion: int
     checkpointing: bool
     steps_per_update: int
-    generated_at_once: int
+    steps_per_generation: int
+    generation_batch_size: int | None
+    """Completions that all GPUs generate at once, where the recipe says so itself."""
     vllm_share: float
     vllm: bool
     rollouts: bool
     answered_at_once: int
-    """Questions that a GPU answers at once before the training; 0 where the policy answers none."""
+    """Answers that a GPU writes at once before the training; 0 where the policy answers nothing then."""
+    answers: int
+    """Answers that are written before the training; 0 too where the recipe does not say to how many questions."""
+    answer: int
+    """Tokens of one of them, at most."""
     max_steps: int
-    num_iterations: int = 1
+    num_iterations: int
     """Times that a completion is trained on."""
 
     @property
     def sequence(self) -> int:
         return self.prompt + self.completion
+
+    def generated_at_once(self, processes: int) -> float:
+        """Completions that a GPU generates at once."""
+        if not self.rollouts:
+            return 0.0
+        if self.generation_batch_size is not None:
+            return self.generation_batch_size / processes
+        return float(self.micro * self.steps_per_generation)
 
 
 def facts_of(recipe: Recipe) -> Facts:
@@ -96,11 +111,14 @@ def facts_of(recipe: Recipe) -> Facts:
         completion=key("max_completion_length") if rollouts else (key("max_length") or 1024),
         checkpointing=bool(key("gradient_checkpointing")),
         steps_per_update=accumulation,
-        generated_at_once=micro * (key("steps_per_generation") or accumulation) if rollouts else 0,
+        steps_per_generation=key("steps_per_generation") or accumulation,
+        generation_batch_size=key("generation_batch_size"),
         vllm_share=key("vllm_gpu_memory_utilization") if vllm and key("vllm_mode") == "colocate" else 0.0,
         vllm=vllm,
         rollouts=rollouts,
         answered_at_once=key("answers_batch_size") if answers else 0,
+        answers=(recipe.task.train_size or 0) * key("answers_per_question") * (key("rounds") or 1) if answers else 0,
+        answer=key("answers_max_tokens") if answers else 0,
         max_steps=key("max_steps"),
         num_iterations=key("num_iterations") or 1,
     )
@@ -151,7 +169,7 @@ def gpu_bytes(facts: Facts, launch: str, processes: int, gpu: float) -> dict[str
     logits = 8.0 * facts.micro * facts.completion * shape.vocabulary
     cache = 0.0
     if facts.rollouts and not facts.vllm:
-        cache = 4.0 * facts.sequence * shape.layers * shape.key_value * facts.generated_at_once
+        cache = 4.0 * facts.sequence * shape.layers * shape.key_value * facts.generated_at_once(processes)
     update, generation = activations + logits, cache + max(held.peak - held.update, 0.0)
     if facts.answered_at_once:  # by whole weights, beside their split, before there is anything else
         split = 2 * shape.parameters / processes if launch.startswith("zero3") else 0.0
@@ -171,19 +189,22 @@ def gpu_bytes(facts: Facts, launch: str, processes: int, gpu: float) -> dict[str
 def hours(facts: Facts, processes: int) -> tuple[float, float]:
     """Hours of the updates and of the generation on H100s, every text as long as it may be.
 
-    A rollout serves ``steps_per_generation`` x ``num_iterations`` micro-batches, and is scored once. Raises
-    ConfigError where the recipe does not say how many steps there are.
+    A rollout serves as many micro-batches as it has, ``num_iterations`` times, and is scored once; answers that are
+    written before the training are generated too. Raises ConfigError where the recipe does not say how many steps
+    there are.
     """
     if facts.max_steps < 1:
         raise ConfigError("trainer.max_steps: missing; the hours of a run are those of its steps")
     completions = facts.micro * facts.steps_per_update * processes
     passes = 8.0 * (1 + facts.critic) + (2.0 * facts.frozen_reference + 2.0 * facts.vllm) / facts.num_iterations
     update = update_seconds(facts.shape.parameters, completions * facts.sequence, processes, passes=passes)
-    served = facts.generated_at_once * facts.num_iterations
-    turns = facts.steps_per_update * facts.micro / served if facts.rollouts else 0.0
-    return facts.max_steps * update / 3600, (
-        facts.max_steps * turns * generation_seconds(facts.shape.parameters, facts.completion) / 3600
-    )
+    served = facts.generated_at_once(processes) * facts.num_iterations
+    turns = facts.max_steps * facts.steps_per_update * facts.micro / served if facts.rollouts else 0.0
+    generation = turns * generation_seconds(facts.shape.parameters, facts.completion)
+    if facts.answers:
+        turns = math.ceil(facts.answers / processes / facts.answered_at_once)
+        generation += turns * generation_seconds(facts.shape.parameters, facts.answer)
+    return facts.max_steps * update / 3600, generation / 3600
 
 
 def smallest(facts: Facts, gpu: float) -> tuple[str, int, float] | None:

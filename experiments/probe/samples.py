@@ -75,6 +75,9 @@ def read_samples(path: str | Path) -> list[Question]:
                         row, "correct", f"{given!r} is right in one row of {question} and wrong in another"
                     )
             length = None if is_null(thought[row]) else int(thought[row])
+            if length is not None and length > len(confidences[row]):
+                there = f"{length} found, expected at most {len(confidences[row])}, as many as there are confidences"
+                raise table.error(row, "thought_tokens", there)
             traces.append(Trace(answer, confidences[row], length, tuple(each for each, _ in trials[row])))
         questions.append(Question(question, tuple(traces), right))
     return questions

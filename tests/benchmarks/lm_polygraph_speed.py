@@ -11,7 +11,8 @@ log-probabilities, which lists alternatives to every token too, given a model th
 (a check of each step's logits and their log-softmax, as its own model does), its entropy calculator and its three
 estimators. The arithmetic alone is the log-softmax in one piece, the entropy calculator and the estimators. Ours is
 that of all statistics and the three means. All take turns in one process of one thread; seconds are those of the
-processor.
+processor, or with `--device cuda`, where the logits lie on the GPU, those that pass: lm-polygraph takes them to the
+processor, where its calculators work.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import importlib
 import json
 import statistics
 import sys
-import time
 import types
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from clock import timed
 
 from estimators import ESTIMATORS
 from estimators.estimator import Completions
@@ -50,17 +51,20 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct", help="a shipped policy, a folder or a hub name")
     for name, default in (("completions", 8), ("tokens", 64), ("pairs", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    logits_BTV, tokens_BT = read_texts(options.model, options.completions, options.tokens)
+    logits_BTV, tokens_BT = read_texts(options.model, options.completions, options.tokens, options.device)
     theirs = lm_polygraph(options.wheel)
     sides = {"as a whole": calculated, "its arithmetic alone": log_softmax_alone}
     ratios: dict[str, list[float]] = {name: [] for name in sides}
     difference = 0.0
+    of_ours(logits_BTV, tokens_BT)  # what is loaded at the first call is nobody's time
     for _ in range(options.pairs):
-        own_seconds, own = timed(lambda: of_ours(logits_BTV, tokens_BT))
+        own_seconds, own = timed(lambda: of_ours(logits_BTV, tokens_BT), options.device)
         for side, stats_of in sides.items():
-            seconds, values = timed(partial(of_lm_polygraph, theirs, stats_of, logits_BTV, tokens_BT))
+            work = partial(of_lm_polygraph, theirs, stats_of, logits_BTV, tokens_BT)
+            seconds, values = timed(work, options.device)
             ratios[side].append(seconds / own_seconds)
             difference = max(difference, *(float(np.abs(values[name] - own[name]).max()) for name in OURS))
     spread = {
@@ -70,14 +74,14 @@ def main() -> None:
     print(json.dumps({"times as fast": spread, "largest difference": difference} | shape, indent=2))
 
 
-def read_texts(name: str, completions: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+def read_texts(name: str, completions: int, tokens: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (B, T, V) of a model over rows of text, and the tokens (B, T) that stand there."""
     model, tokenizer = open_policy(name, "--model")
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     ids = tokenizer.encode(text, add_special_tokens=False)[: completions * (tokens + 1)]
-    ids_BT = torch.tensor(ids).reshape(completions, tokens + 1)
+    ids_BT = torch.tensor(ids, device=device).reshape(completions, tokens + 1)
     with torch.no_grad():
-        return model.eval()(ids_BT).logits[:, :-1].float(), ids_BT[:, 1:]
+        return model.eval().to(device)(ids_BT).logits[:, :-1].float(), ids_BT[:, 1:]
 
 
 def lm_polygraph(wheel: Path) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def calculated(theirs: dict[str, Any], logits_BTV: torch.Tensor, tokens_BT: torc
 
 def log_softmax_alone(theirs: dict[str, Any], logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, Any]:
     """The same log-probabilities and no more."""
-    log_probs = list(torch.log_softmax(logits_BTV, dim=-1).numpy())
+    log_probs = list(torch.log_softmax(logits_BTV, dim=-1).cpu().numpy())
     chosen = [
         [row[place, token] for place, token in enumerate(tokens)]
         for row, tokens in zip(log_probs, tokens_BT.tolist(), strict=True)
@@ -152,7 +156,7 @@ class Writer:
 
     def device(self) -> str:
         """Where the logits are."""
-        return "cpu"
+        return self.logits_BTV.device.type
 
     def generate(self, input_ids: torch.Tensor, **asked: Any) -> Any:
         """The tokens, and of each step what lm-polygraph's own model keeps: log-probabilities of checked logits."""
@@ -172,22 +176,15 @@ def of_ours(logits_BTV: torch.Tensor, tokens_BT: torch.Tensor) -> dict[str, np.n
         reasoning_BT=none_BT,
         answer_BT=none_BT,
         confidence_BT=none_BT,
-        steps_BT=torch.full(tokens_BT.shape, -1),
-        stated_B=torch.full((len(tokens_BT),), torch.nan, dtype=torch.float64),
+        steps_BT=torch.full_like(tokens_BT, -1),
+        stated_B=torch.full((len(tokens_BT),), torch.nan, dtype=torch.float64, device=tokens_BT.device),
     )
     found = {}
     for name, ours in OURS.items():
         estimator = ESTIMATORS[ours]()
-        values = estimator(completions, read).values_B.numpy()
+        values = estimator(completions, read).values_B.cpu().numpy()
         found[name] = -values if estimator.higher_is_surer else values
     return found
-
-
-def timed(function: Any) -> tuple[float, Any]:
-    """Seconds of the processor that a call takes, and what it returns."""
-    started = time.process_time()
-    result = function()
-    return time.process_time() - started, result
 
 
 if __name__ == "__main__":

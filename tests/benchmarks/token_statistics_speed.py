@@ -4,8 +4,8 @@
 
 All are run on the same hidden states and logits, one after another in each pair, so that what else the machine does
 falls on all of them; the ratios are of a pair, their median is printed with the smallest and the largest. Times are
-those of the processor that the process was given (``time.process_time``), of one thread. Memory is the peak that the
-process takes beyond what it held before, of a process of its own for each.
+those of the processor that the process was given, of one thread, or on a GPU those that pass. Memory is the peak that
+the process takes beyond what it held before, of a process of its own for each; with ``--device cuda``, of the GPU's.
 
     statistics / product      all token statistics of logits that are there, against making them
     hidden -> statistics      statistics through the head, a chunk at a time, against the product alone
@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from clock import timed
 
 from estimators.token_statistics import TokenStatistics, hidden_statistics, token_statistics
 
@@ -33,25 +33,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("vocabulary", 49152), ("hidden", 576), ("tokens", 8192), ("pairs", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of states and head")
     parser.add_argument("--peak-of", choices=("nothing", "log_softmax", "statistics"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    hidden_PH = torch.randn(options.tokens, options.hidden)
-    head_VH = torch.randn(options.vocabulary, options.hidden) * 0.2
-    tokens_P = torch.randint(0, options.vocabulary, (options.tokens,))
+    device, dtype = options.device, getattr(torch, options.dtype)
+    hidden_PH = torch.randn(options.tokens, options.hidden).to(device, dtype)
+    head_VH = (torch.randn(options.vocabulary, options.hidden) * 0.2).to(device, dtype)
+    tokens_P = torch.randint(0, options.vocabulary, (options.tokens,)).to(device)
     if options.peak_of:
         print(peak(options.peak_of, hidden_PH @ head_VH.T, tokens_P))
         return
+    hidden_statistics(hidden_PH[:64], tokens_P[:64], lambda chunk: chunk @ head_VH.T, options.vocabulary)
     found: dict[str, object] = {"statistics / product": [], "hidden -> statistics / product": []}
     for _ in range(options.pairs):
-        product, logits_PV = timed(lambda: hidden_PH @ head_VH.T)
-        alone, read = timed(lambda made=logits_PV: token_statistics(made, tokens_P))
-        rows = torch.randperm(options.tokens)[:32]
+        product, logits_PV = timed(lambda: hidden_PH @ head_VH.T, device)
+        alone, read = timed(lambda made=logits_PV: token_statistics(made, tokens_P), device)
+        rows = torch.randperm(options.tokens)[:32].to(device)
         error = worst_error(read[rows], logits_PV[rows], tokens_P[rows])
         del logits_PV
         through, _ = timed(
-            lambda: hidden_statistics(hidden_PH, tokens_P, lambda chunk: chunk @ head_VH.T, options.vocabulary)
+            lambda: hidden_statistics(hidden_PH, tokens_P, lambda chunk: chunk @ head_VH.T, options.vocabulary), device
         )
         found["statistics / product"].append(alone / product)  # type: ignore[attr-defined]
         found["hidden -> statistics / product"].append(through / product)  # type: ignore[attr-defined]
@@ -64,13 +68,6 @@ def main() -> None:
     print(json.dumps({**ratios, "worst error": error, "extra peak memory": memory}, indent=2))
 
 
-def timed(function: Callable[[], object]) -> tuple[float, torch.Tensor]:
-    """Seconds of the processor that a call takes, and what it returns."""
-    started = time.process_time()
-    result = function()
-    return time.process_time() - started, result  # type: ignore[return-value]
-
-
 def worst_error(read: TokenStatistics, logits_PV: torch.Tensor, tokens_P: torch.Tensor) -> float:
     """Largest distance of any statistic from its value in float64, absolute or relative, whichever is smaller."""
     log_probs = logits_PV.double().log_softmax(-1)
@@ -80,7 +77,7 @@ def worst_error(read: TokenStatistics, logits_PV: torch.Tensor, tokens_P: torch.
         "entropy": -(log_probs.exp() * log_probs).sum(-1),
         "max_probability": ordered[:, 0].exp(),
         "margin": ordered[:, 0].exp() - ordered[:, 1].exp(),
-        "self_certainty": -log_probs.mean(-1) - torch.tensor(float(logits_PV.size(1))).double().log(),
+        "self_certainty": -log_probs.mean(-1) - math.log(logits_PV.size(1)),
         "token_confidence": -ordered.mean(-1),
     }
     distances = {name: (getattr(read, name).double() - values).abs() for name, values in expected.items()}
@@ -88,11 +85,13 @@ def worst_error(read: TokenStatistics, logits_PV: torch.Tensor, tokens_P: torch.
 
 
 def peak(what: str, logits_PV: torch.Tensor, tokens_P: torch.Tensor) -> float:
-    """MiB that this process has held at most, with the work done."""
+    """MiB that this process has held at most, with the work done; of the GPU where the logits are on one."""
     if what == "log_softmax":
         torch.log_softmax(logits_PV, dim=-1)
     elif what == "statistics":
         token_statistics(logits_PV, tokens_P)
+    if logits_PV.device.type != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
     # Not ru_maxrss, which a process takes over from the one that started it.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024

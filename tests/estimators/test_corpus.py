@@ -146,6 +146,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         ([broken], r"b\.jsonl:2: expected an object with a document under text, found {\"txt\": 1}"),
         ([packed], r"p\.parquet: is no text in UTF-8, it holds a byte of 0"),
         ([empty], r"e\.txt: holds no document"),
+        ([empty, broken, empty], r"e\.txt: is named twice"),
         ([tmp_path / "absent.txt"], r"absent\.txt: cannot be read: No such file"),
     ]:
         with pytest.raises(ValueError, match=message):

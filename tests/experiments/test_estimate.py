@@ -126,10 +126,9 @@ def test_what_recorded_completions_cannot_give_is_refused(tmp_path: Path, refusa
     other = completions(tmp_path, text="<answer>3</answer>")
     assert "column 'logprobs': its tokens write 'think>1+2" in (said := asked("--completions", other))
     assert "at character 1, where the completion has 'answer>3</answer>'" in said
-    for names in (",", "length,length"):
-        assert f"--estimators: {names!r}, expected names of estimators, each once" in asked(
-            *recorded, "--estimators", names
-        )
+    for given, read in ((",", ""), ("length, length", "length,length")):
+        message = asked(*recorded, "--estimators", given)
+        assert f"--estimators: {read!r}, expected some of verbalized, " in message and "each once" in message
     path.write_text(json.dumps({"prompt": "1", "gold": "1", "completion": "1"}) + "\n", encoding="utf-8")
     assert "expected the tokens with their log-probabilities" in asked("--completions", path)
     for bad in ([{"token": "1"}], [{"token": "1", "logprob": 0.5}], "1"):

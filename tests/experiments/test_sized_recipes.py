@@ -17,7 +17,7 @@ from experiments.config.recipe import load_recipe, recipe_names
 from experiments.config.trainer import check_batch
 from experiments.launch.estimate import ONE, Facts, check_fits, facts_of, gpu_bytes, hours, smallest, states
 from experiments.launch.launcher import launch_file, launch_kind
-from experiments.launch.memory import GIB, LAUNCHES, memory
+from experiments.launch.memory import GIB, LAUNCHES, generation_seconds, memory
 from experiments.launch.shapes import KNOWN, Shape, shape_of
 from tests.experiments.layout_files import ROWS, files
 from tests.factories import Refusal, character_tokenizer
@@ -66,7 +66,7 @@ def test_a_recipe_fits_the_launch_that_it_is_for(name: str) -> None:
 def test_a_step_has_as_many_completions_on_four_nodes_as_on_one(method: str) -> None:
     one, four = (facts_of(load_recipe(f"{size}/{method}")) for size in ("7b", "32b"))
     assert one.micro * one.steps_per_update * 8 == four.micro * four.steps_per_update * 32
-    assert one.generated_at_once * 8 == four.generated_at_once * 32
+    assert one.generated_at_once(8) * 8 == four.generated_at_once(32) * 32
 
 
 def test_rlcr_has_its_published_settings() -> None:
@@ -186,8 +186,8 @@ def facts(**changes: Any) -> Facts:
         "shape": shape, "origin": "", "trained": shape.parameters, "width": 2, "frozen_reference": False,
         "critic": False,
         "micro": 2, "prompt": 100, "completion": 1000, "checkpointing": True, "steps_per_update": 4,
-        "generated_at_once": 8, "vllm_share": 0.0, "vllm": False, "rollouts": True, "answered_at_once": 0,
-        "max_steps": 10,
+        "steps_per_generation": 4, "generation_batch_size": None, "vllm_share": 0.0, "vllm": False, "rollouts": True,
+        "answered_at_once": 0, "answers": 0, "answer": 0, "max_steps": 10, "num_iterations": 1,
     }  # fmt: skip
     return Facts(**{**usual, **changes})
 
@@ -252,6 +252,28 @@ def test_a_rollout_serves_as_many_steps_as_it_is_gone_over() -> None:
     assert twice[0] == pytest.approx(once[0] * 9 / 10), "the reference scores a rollout once"
     assert facts_of(load_recipe("7b/rlcr", ["trainer.num_iterations=3"])).num_iterations == 3
     assert facts_of(load_recipe("7b/self_ref")).num_iterations == 1
+
+
+def test_a_batch_of_generation_is_shared_by_the_processes() -> None:
+    asked = facts(generation_batch_size=128)
+    assert asked.generated_at_once(8) == 16 and facts().generated_at_once(8) == 8
+    assert hours(asked, 8)[1] == pytest.approx(hours(facts(), 8)[1] / 2), "twice as many at once, half as often"
+    more, less = (gpu_bytes(each, "zero3", 8, 80 * GIB)["generation"] for each in (asked, facts()))
+    assert more > less
+    assert facts_of(load_recipe("rlvr", ["trainer.generation_batch_size=256"])).generated_at_once(2) == 128
+    assert facts_of(load_recipe("self_ref")).generated_at_once(1) == 0
+
+
+def test_answers_before_the_training_take_their_time() -> None:
+    """By hand: 10,000 answers of 8 GPUs, 32 at once, are 40 turns of 32 tokens."""
+    alone = facts(rollouts=False)
+    answering = facts(rollouts=False, answered_at_once=32, answers=10_000, answer=32)
+    assert hours(alone, 8)[1] == 0
+    assert hours(answering, 8)[1] == pytest.approx(40 * generation_seconds(7.62e9, 32) / 3600)
+    asked = facts_of(load_recipe("7b/self_ref"))
+    assert (asked.answers, asked.answer, asked.answered_at_once) == (10_000, 32, 32)
+    assert facts_of(load_recipe("7b/self_ref", ["trainer.answers_per_question=3"])).answers == 30_000
+    assert facts_of(load_recipe("7b/self_ref", ["trainer.own_answers=answers.parquet"])).answers == 0
 
 
 def test_main_memory_is_told_where_states_are_offloaded(

@@ -65,6 +65,7 @@ def test_what_is_written_is_read_in_either_form(tmp_path: Path) -> None:
         ({"confidences": [1.0, "x"]}, "column 'confidences': 'x' found, expected numbers"),
         ({"confidences": [1.0, -0.5]}, r"column 'confidences': -0\.5 found, expected finite numbers of 0 or more"),
         ({"correct": 0.5}, "column 'correct': 0.5 found, expected 0 or 1"),
+        ({"confidences": [1.0, 1.0], "thought_tokens": 3}, "column 'thought_tokens': 3 found, expected at most 2"),
         ({"answer": "7", "correct": 0}, "column 'correct': '7' is right in one row of q and wrong in another"),
     ],
 )

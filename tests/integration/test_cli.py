@@ -128,6 +128,8 @@ def test_what_cannot_be_run_ends_with_2_and_one_line(tmp_path: Path, refusal: Re
     )
     assert refusal.command("report", tmp_path).endswith("records.parquet: no such file")
     (tmp_path / "file").write_text("")
+    twice = refusal.command("build-tiny", "tiny-small", "tiny-small", "--out", tmp_path / "policies")
+    assert "'tiny-small,tiny-small', expected some of tiny-small, tiny-large, tiny-facts, each once" in twice
     assert "cannot be written" in refusal.command("build-tiny", "--out", tmp_path / "file" / "policies")
     assert "cannot be written" in refusal.command("train", "rlvr", "--out", tmp_path / "file" / "run")
 

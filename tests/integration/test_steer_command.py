@@ -51,9 +51,11 @@ def test_what_cannot_be_done_is_refused(vector: Path, tmp_path: Path, capsys) ->
     own = ["steer", "run", "tiny-small", *WORKED, "--out", tmp_path / "r", "--steering", vector]
     assert "definition" in refusal.command(*own, 'task.template.step_separators=["="]')
     assert "did you mean constant?" in refusal.command(*own, "--controls", "constnat")
+    assert "--controls: 'random,random', expected some of" in refusal.command(*own, "--controls", "random, random")
     assert "--coefficients" in refusal.command(*own, "--coefficients", "1,1")
     extract = ["steer", "extract", "tiny-small", *WORKED, "--out", tmp_path / "v", "--questions", "20"]
     assert "layer" in refusal.command(*extract, "--layers", "0")
+    assert "--layers: 3,-1 has layer -1 twice" in refusal.command(*extract, "--layers", "3,-1")
     assert "--layers: 9 is missing" in refusal.command(*extract, "--layers", "9")
     assert "expected at least 20" in refusal.command(*extract, 'task.template.step_separators=["zz"]')
     assert "--quantiles" in refusal.command(*extract, "--quantiles", "0.9,0.1")
