@@ -16,7 +16,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -36,6 +36,8 @@ _STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 AtLeastZero = Annotated[int, Field(ge=0)]
+Range = tuple[Callable[[float], bool], str]
+"""Whether a number is allowed, and what is, in words."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,6 +93,19 @@ def some_of(key: str, values: Sequence[str], allowed: Iterable[str]) -> list[str
     if not chosen or len(set(chosen)) < len(chosen):
         raise ConfigError(f"{key}: {','.join(values)!r}, expected some of {', '.join(names)}, each once")
     return chosen
+
+
+def check_ranges(key: str, values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
+    """Raise ConfigError for a value, or one in a mapping there, that is out of its range; None is in every one."""
+    for name, (allowed, words) in ranges.items():
+        found = values.get(name)
+        parts = (
+            {f"{name}.{part}": each for part, each in found.items()} if isinstance(found, Mapping) else {name: found}
+        )
+        for part, value in parts.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and allowed(value)):  # not a number (NaN) is in none
+                raise ConfigError(f"{key}.{part}: {value!r} is not {words}")
 
 
 def known_keys(key: str, values: Iterable[Any], allowed: Iterable[str], shown: str | None = None) -> None:

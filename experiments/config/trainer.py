@@ -7,12 +7,11 @@ import importlib.util
 import inspect
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
 from experiments.config.methods import DEFAULT_METHOD, METHODS
 from experiments.errors import ConfigError
-from experiments.schema import checked_fields, known_keys, number_of, one_of
+from experiments.schema import Range, check_ranges, checked_fields, known_keys, number_of, one_of
 from rewards.completion import STATED
 from rewards.rubric import Rubric
 from rewards.template import AnswerTemplate
@@ -28,7 +27,7 @@ _SAID_ELSEWHERE = {
 _NO_TRACKER = {"none", "all", "azure_ml", "flyte"}
 """What ``report_to`` may say besides trackers of which transformers knows whether they are installed."""
 
-_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+_RANGES: dict[str, Range] = {
     "learning_rate": (lambda value: value >= 0, "at least 0"),
     "weight_decay": (lambda value: value >= 0, "at least 0"),
     "adam_beta1": (lambda value: 0 <= value < 1, "from 0 to below 1"),
@@ -91,9 +90,7 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
             f"trainer.eval_strategy: {checked['eval_strategy']!r} needs an evaluation set and a recipe has none, only "
             "'no' is allowed; candor probe measures each checkpoint on held-out questions"
         )
-    for name, (allowed, words) in _RANGES.items():
-        if isinstance(value := checked.get(name), int | float) and not allowed(value):  # not a number fails too
-            raise ConfigError(f"trainer.{name}: {value!r} is not {words}")
+    check_ranges("trainer", checked, _RANGES)
     _check_schedule(checked, kind)
     for name in _trackers(checked):
         from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
