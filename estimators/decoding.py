@@ -20,20 +20,18 @@ class Tokenizer(Protocol):
         ...
 
 
-Known = dict[tuple[tuple[int, ...], int, int], str]
-"""What tokens add behind the tokens that they are decoded with, so that the same is not decoded again."""
-_MOST_KNOWN = 2**16
+DecoderState = tuple[tuple[int, ...], int]
+"""What a :class:`StreamDecoder` remembers of the tokens so far."""
 
 
 class StreamDecoder:
     """Decodes one sequence token by token, in the context of the tokens before.
 
     A character whose bytes are spread over several tokens belongs to the last of them: the others add no text.
-    ``known`` is shared by the decoders of one tokenizer, which then decode nothing twice.
     """
 
-    def __init__(self, tokenizer: Tokenizer, known: Known | None = None) -> None:
-        self._tokenizer, self._known = tokenizer, known
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self._held: list[int] = []
         self._settled = 0
         """How many of the tokens held are decoded for context only: their text was returned."""
@@ -43,23 +41,22 @@ class StreamDecoder:
 
     def push(self, token_id: int, *, last: bool = False) -> str:
         """The text that the next token adds. The ``last`` one of a sequence gives out an unfinished character too."""
-        place = (tuple(self._held), self._settled, token_id)
         self._held.append(token_id)
-        added = None if last or self._known is None else self._known.get(place)
-        if added is not None:
-            self._settle()
-            return added
         start = max(0, len(self._held) - _WINDOW)  # enough, however long a run of unfinished characters is
         now = self._decode(self._held[start:])
         if now.endswith("\N{REPLACEMENT CHARACTER}") and not last:
             return ""
         now = now if start == 0 else self._decode(self._held)
         added = now[len(self._decode(self._held[: self._settled])) :]
-        if self._known is not None and not last and len(self._known) < _MOST_KNOWN:
-            self._known[place] = added
-        self._settle()
-        return added
-
-    def _settle(self) -> None:
         self._held = self._held[self._settled :]
         self._settled = len(self._held)
+        return added
+
+    @property
+    def state(self) -> DecoderState:
+        """What decides the text that the next token adds."""
+        return tuple(self._held), self._settled
+
+    def restore(self, state: DecoderState) -> None:
+        """Go on from the ``state`` of a decoder of the same tokenizer."""
+        self._held, self._settled = list(state[0]), state[1]

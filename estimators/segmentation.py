@@ -50,6 +50,10 @@ class StepRules:
             )
 
 
+SegmenterState = tuple[bool, str, str, str, str, bool, str]
+"""What a :class:`StepSegmenter` remembers of the text so far."""
+
+
 class Placed(NamedTuple):
     """Where a token stands: the number of its step, from 0, or :data:`NO_STEP`; and whether a step ends here.
 
@@ -80,10 +84,9 @@ class StepSegmenter:
         self._separators = tuple(re.sub(rf"\n[{_SPACES}]+", "\n", each) for each in self._rules.separators)
         self._watched = frozenset("".join(self._separators)) | frozenset("\n$\\[]" + _FENCES)
         self._blank = re.compile(rf"(?:{'|'.join(map(re.escape, self._rules.separators))}|\s)*+")
-        self._kept = max(map(len, self._rules.tags)) - 1
         self._longest = max(map(len, self._separators))
         self._recent = ""
-        """The end of the text so far, in which a tag may have begun."""
+        """What the text so far has of the tag that is looked for, if it has begun."""
         self._step = 0
         self._enter()
 
@@ -135,14 +138,14 @@ class StepSegmenter:
         while True:
             tag = self._rules.tags[self.inside]
             text = self._recent + piece
-            place = text.find(tag, max(0, len(self._recent) - len(tag) + 1))
+            place = text.find(tag)
             if place < 0:
-                self._recent = text[-self._kept :]
+                self._recent = _begun(tag, text)
                 return completed
             behind = place + len(tag)
             piece = text[behind:]
-            self._recent = text[max(0, behind - self._kept) : behind]
             self.inside, completed = not self.inside, True
+            self._recent = _begun(self._rules.tags[self.inside], text[:behind])
 
     def _read(self, text: str) -> bool:
         """Whether a separator that counts ends in this text, which goes on from the text read before."""
@@ -179,13 +182,36 @@ class StepSegmenter:
             self._fence = ""
         if self._fence or self._block.startswith(tuple(_FENCES)):
             return
-        pair, self._pair = self._pair + char, char
+        pair, self._pair = self._pair + char, char if char in "$\\" else ""
         if pair == "\\\\":  # a line break, whose second backslash opens nothing
             self._pair = ""
         elif pair in ("$$", "\\[") and not self._block:
             self._block, self._pair = {"$$": "$$", "\\[": "\\]"}[pair], ""
         elif pair == self._block:
             self._block, self._pair = "", ""
+
+    @property
+    def state(self) -> SegmenterState:
+        """What decides where the next token stands, beside the number of its step and of the step's tokens so far."""
+        return self.inside, self._recent, self._block, self._tail, self._pair, self._line_start, self._fence
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number of the step that the next token may be of, and how many tokens it has so far."""
+        return self._step, self._tokens
+
+    def restore(self, state: SegmenterState, place: tuple[int, int]) -> None:
+        """Go on from a ``state`` and ``place`` of a segmenter of the same rules."""
+        self.inside, self._recent, self._block, self._tail, self._pair, self._line_start, self._fence = state
+        self._step, self._tokens = place
+
+
+def _begun(tag: str, text: str) -> str:
+    """The longest part of a tag, from its start and not the whole, that a text ends with."""
+    start = text.find(tag[0], max(0, len(text) - len(tag) + 1))
+    while start >= 0 and not tag.startswith(text[start:]):
+        start = text.find(tag[0], start + 1)
+    return text[start:] if start >= 0 else ""
 
 
 def step_numbers(pieces: Iterable[str], rules: StepRules | None = None, *, inside: bool = False) -> list[int]:

@@ -56,10 +56,11 @@ def window_variances(confidences: Sequence[float], window: int = 2) -> list[floa
     [0.0, 0.04, 0.0]
     """
     parts = (confidences[max(0, place - window + 1) : place + 1] for place in range(len(confidences)))
-    return [_variance(part) for part in parts]
+    return [variance(part) for part in parts]
 
 
-def _variance(values: Sequence[float]) -> float:
+def variance(values: Sequence[float]) -> float:
+    """Population variance of at least one value."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / len(values)
 

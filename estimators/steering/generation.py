@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from estimators.decoding import Known, StreamDecoder, Tokenizer
-from estimators.segmentation import StepSegmenter
+from estimators.decoding import Tokenizer
+from estimators.placing import Places
 from estimators.steering.control import Control
 from estimators.steering.extraction import check_layers
 from estimators.steering.vector import Definition, SteeringVector
-from estimators.step_confidence import StepAccumulator, window_variances
+from estimators.step_confidence import StepAccumulator, variance
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,19 +35,13 @@ if TYPE_CHECKING:
 class SteeredRequest:
     """One request: probabilities of its likeliest tokens come in, then the tokens drawn; strengths come out.
 
-    ``coefficient`` multiplies what ``control`` says. ``known`` is shared by the requests of one tokenizer.
+    ``coefficient`` multiplies what ``control`` says. ``places`` are of ``definition``'s rules, and shared by requests.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        definition: Definition,
-        control: Control,
-        coefficient: float,
-        known: Known | None = None,
-    ) -> None:
-        self._decoder, self._segmenter = StreamDecoder(tokenizer, known), StepSegmenter(definition.rules)
+    def __init__(self, places: Places, definition: Definition, control: Control, coefficient: float) -> None:
+        self._sequence = places.sequence()
         self._definition, self._control, self._coefficient = definition, control, coefficient
+        self._moves_first = definition.position == "first"
         self._steps = StepAccumulator()
         self._highest = 1.0
         self._step = 0
@@ -62,7 +56,7 @@ class SteeredRequest:
     def opened(self, token_ids: Sequence[int]) -> None:
         """Tokens that the completion was made to begin with. Raises ValueError where one is of a step."""
         for token in token_ids:
-            if self._segmenter.push(self._decoder.push(token)).step >= 0:
+            if self._sequence.push(token)[1].step >= 0:
                 raise ValueError("steering: a completion may be made to begin with tags, not with a part of a step")
 
     def saw(self, highest: float) -> None:
@@ -71,21 +65,21 @@ class SteeredRequest:
 
     def wrote(self, token_id: int) -> float:
         """The token that was drawn there; the strength by which its own state is to be moved, mostly 0."""
-        piece = self._decoder.push(token_id)
-        placed = self._segmenter.push(piece)
-        if placed.step >= 0:
-            self.texts += [""] * (placed.step + 1 - len(self.texts))
-            self.texts[placed.step] += piece
-        begins, self._step = placed.step > self._step, max(placed.step, self._step)
-        strength = self._strength if begins and self._definition.position == "first" else 0.0
+        piece, placed = self._sequence.push(token_id)
+        step, strength = placed.step, 0.0
+        if step >= 0:
+            if step == len(self.texts):
+                self.texts.append("")
+            self.texts[step] += piece
+            if step > self._step:
+                self._step = step
+                strength = self._strength if self._moves_first else 0.0
         ended = self._steps.push(self._highest, placed)
         if ended is not None:
             self.confidences.append(getattr(ended, self._definition.kind))
             recent = self.confidences[-self._definition.window :]
-            self._strength = self._coefficient * self._control(
-                recent[-1], window_variances(recent, self._definition.window)[-1]
-            )
-            if placed.step >= 0 and self._definition.position == "separator":
+            self._strength = self._coefficient * self._control(recent[-1], variance(recent))
+            if step >= 0 and not self._moves_first:
                 strength = self._strength
         self.moved += strength != 0.0
         return strength
@@ -115,10 +109,10 @@ class Steering:
         width = model.config.get_text_config().hidden_size
         if vector.direction_H.shape != (width,):
             raise ValueError(f"steering: a direction of {len(vector.direction_H)} numbers, the model has {width}")
-        self._model, self._tokenizer, self._vector, self._control = model, tokenizer, vector, control
+        self._model, self._vector, self._control = model, vector, control
         self._end_ids, self._opening, self.coefficient = frozenset(end_ids), tuple(opening_ids), coefficient
         self._step_H = vector.direction_H.to(model.device) * vector.distance
-        self._known: Known = {}
+        self._places = Places(tokenizer, vector.definition.rules)
         self._begin()
 
     def _begin(self) -> None:
@@ -169,7 +163,7 @@ class Steering:
         return logits_BV
 
     def _request(self) -> SteeredRequest:
-        request = SteeredRequest(self._tokenizer, self._vector.definition, self._control, self.coefficient, self._known)
+        request = SteeredRequest(self._places, self._vector.definition, self._control, self.coefficient)
         request.opened(self._opening)
         return request
 
@@ -177,11 +171,12 @@ class Steering:
         known = self._ids_BL
         if known is None or len(known) != len(ids_BL) or not torch.equal(ids_BL[:, : known.size(1)], known):
             raise RuntimeError("rows have moved between two tokens, as in beam search, which cannot be steered")
-        self._strengths = [0.0] * len(ids_BL)
+        ended = self._ended
+        self._strengths = strengths = [0.0] * len(ids_BL)
         for row, token in enumerate(ids_BL[:, -1].tolist()):
-            if not self._ended[row]:
-                self._strengths[row] = self.requests[row].wrote(token)
-                self._ended[row] = token in self._end_ids
+            if not ended[row]:
+                strengths[row] = self.requests[row].wrote(token)
+                ended[row] = token in self._end_ids
         self._ids_BL = ids_BL
         return torch.zeros(len(ids_BL), dtype=torch.bool, device=ids_BL.device)
 

@@ -1,0 +1,90 @@
+"""What tokens say and which step they stand in, one after another, with what earlier ones have shown remembered.
+
+Decoding a token and looking for tags and separators in its text takes a policy of a million parameters as long as
+writing it. But what it comes to depends on little: the tokens that it is decoded with, what of a tag, a separator or a
+block of code has begun, and how long the step is in three sorts. So every such state is met once, and a sequence goes
+from one to the next.
+"""
+
+from __future__ import annotations
+
+from estimators.decoding import DecoderState, StreamDecoder, Tokenizer
+from estimators.segmentation import NO_STEP, Placed, SegmenterState, StepRules, StepSegmenter
+
+_MOST_MOVES = 2**16
+"""Moves that are remembered before all are forgotten: hostile text meets no state twice."""
+_SORTS = 4
+"""How long a step is: nothing yet, below its fewest tokens, long enough, and full with the next."""
+
+
+class _State:
+    """What decoder and segmenter remember, and where tokens lead from there."""
+
+    __slots__ = ("decoder", "moves", "segmenter")
+
+    def __init__(self, decoder: DecoderState, segmenter: SegmenterState) -> None:
+        self.decoder, self.segmenter = decoder, segmenter
+        self.moves: dict[int, _Move] = {}
+
+
+_Move = tuple[_State, str, bool, bool, bool, bool]
+"""The state behind a token, its text, whether it is in a step and ends one, and whether that goes on or is behind."""
+
+
+class Places:
+    """What sequences of one tokenizer and definition of steps have shown so far; :meth:`sequence` begins another."""
+
+    def __init__(self, tokenizer: Tokenizer, rules: StepRules) -> None:
+        self.rules = rules
+        self._decoder, self._segmenter = StreamDecoder(tokenizer), StepSegmenter(rules)
+        beginning = self._decoder.state
+        self._beginnings = [_State(beginning, StepSegmenter(rules, inside=inside).state) for inside in (False, True)]
+        self._states: dict[tuple[DecoderState, SegmenterState], _State] = {}
+        self._moves = 0
+
+    def sequence(self, *, inside: bool = False) -> TokenPlacer:
+        """A sequence of which no token is there; ``inside`` says that the prompt has opened the thought."""
+        return TokenPlacer(self, self._beginnings[inside])
+
+    def _state(self, decoder: DecoderState, segmenter: SegmenterState) -> _State:
+        found = self._states.get((decoder, segmenter))
+        if found is None:
+            found = self._states[decoder, segmenter] = _State(decoder, segmenter)
+        return found
+
+    def learn(self, state: _State, token_id: int, tokens: int) -> _Move:
+        """Where a token leads from a state, in a step of so many ``tokens`` so far."""
+        self._decoder.restore(state.decoder)
+        self._segmenter.restore(state.segmenter, (0, tokens))
+        piece = self._decoder.push(token_id)
+        placed = self._segmenter.push(piece)
+        advanced, counted = self._segmenter.place
+        if self._moves >= _MOST_MOVES:
+            self._states, self._moves = {}, 0
+            for each in self._beginnings:
+                each.moves.clear()
+        self._moves += 1
+        behind = self._state(self._decoder.state, self._segmenter.state)
+        return behind, piece, placed.step != NO_STEP, placed.closes, counted > 0, advanced > 0
+
+
+class TokenPlacer:
+    """Places the tokens of one sequence as :class:`StreamDecoder` and :class:`StepSegmenter` do together."""
+
+    def __init__(self, places: Places, state: _State) -> None:
+        self._places, self._state = places, state
+        self._fewest, self._most = places.rules.min_tokens, places.rules.max_tokens
+        self._step = self._tokens = 0
+
+    def push(self, token_id: int) -> tuple[str, Placed]:
+        """The text that the next token adds, and where it stands."""
+        tokens = self._tokens
+        sort = (tokens > 0) + (tokens >= self._fewest - 1) + (tokens >= self._most - 1)
+        move = self._state.moves.get(token_id * _SORTS + sort)
+        if move is None:
+            move = self._state.moves[token_id * _SORTS + sort] = self._places.learn(self._state, token_id, tokens)
+        self._state, piece, inside, closes, counted, advanced = move
+        placed = Placed(self._step if inside else NO_STEP, closes)
+        self._tokens = tokens + 1 if counted else 0
+        self._step += advanced
+        return piece, placed
