@@ -76,6 +76,11 @@ class TokenPlacer:
         self._fewest, self._most = places.rules.min_tokens, places.rules.max_tokens
         self._step = self._tokens = 0
 
+    @property
+    def inside(self) -> bool:
+        """Whether the next token is written inside the thought, as far as is known before it."""
+        return self._state.segmenter[0]
+
     def push(self, token_id: int) -> tuple[str, Placed]:
         """The text that the next token adds, and where it stands."""
         tokens = self._tokens

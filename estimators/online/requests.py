@@ -15,9 +15,9 @@ from typing import Protocol
 
 import torch
 
-from estimators.decoding import StreamDecoder, Tokenizer
 from estimators.online.stopping import Monitor, Rule, Stop, Token
-from estimators.segmentation import StepRules, StepSegmenter
+from estimators.placing import Places
+from estimators.segmentation import Placed, StepRules, StepSegmenter
 from estimators.token_statistics import TokenStatistics, token_statistics
 
 NOT_OF_A_DISTRIBUTION = ("log_prob", "entropy", "level_log_probs")
@@ -47,21 +47,25 @@ class Reading(Protocol):
 
 
 class TextReading:
-    """By the text that tokens add; ``inside`` says that the prompt has opened the thought."""
+    """By the text that tokens add; ``inside`` says that the prompt has opened the thought.
 
-    def __init__(self, tokenizer: Tokenizer, rules: StepRules, *, inside: bool = False) -> None:
-        self._decoder, self._segmenter = StreamDecoder(tokenizer), StepSegmenter(rules, inside=inside)
+    ``places`` are shared by the requests of one tokenizer.
+    """
+
+    def __init__(self, places: Places, *, inside: bool = False) -> None:
+        self._sequence = places.sequence(inside=inside)
 
     def push(self, token_id: int) -> tuple[bool, bool]:
         """Place a token."""
-        return _placed(self._segmenter, self._decoder.push(token_id))
+        before = self._sequence.inside
+        _, placed = self._sequence.push(token_id)
+        return _meant(before, self._sequence.inside, placed)
 
 
-def _placed(segmenter: StepSegmenter, piece: str) -> tuple[bool, bool]:
-    before = segmenter.inside
-    placed = segmenter.push(piece)
+def _meant(before: bool, inside: bool, placed: Placed) -> tuple[bool, bool]:
+    """What a token means that was placed, with the thought open ``before`` it and after."""
     # A step that the thought's end has closed needs no trial answer: the answer comes by itself.
-    return before and segmenter.inside, placed.closes and segmenter.inside
+    return before and inside, placed.closes and inside
 
 
 class PieceReading:
@@ -72,7 +76,9 @@ class PieceReading:
 
     def push_text(self, piece: str) -> tuple[bool, bool]:
         """Place a token by its text."""
-        return _placed(self._segmenter, piece)
+        before = self._segmenter.inside
+        placed = self._segmenter.push(piece)
+        return _meant(before, self._segmenter.inside, placed)
 
 
 class IdReading:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from estimators.decoding import StreamDecoder
-from estimators.segmentation import StepSegmenter
+from estimators.placing import Places
 from experiments.probe.generate import Policy
 from experiments.routing.midstream import Step
 from rl.checkpoint import vocabulary_digest
@@ -26,7 +25,8 @@ class StepWriter:
 
     def __init__(self, policy: Policy, prefix: str = "") -> None:
         """``prefix`` is what every completion begins with."""
-        self.policy, self.rules, self.prefix = policy, step_rules(policy.template), prefix
+        self.policy, self.prefix = policy, prefix
+        self._places = Places(policy.tokenizer, step_rules(policy.template))
         self.vocabulary = vocabulary_digest(policy.tokenizer)
         self.parameters = sum(each.numel() for each in policy.model.parameters())
         self.processed = 0
@@ -48,9 +48,9 @@ class StepWriter:
 
     def write(self, ids: Sequence[int], most: int) -> Step:
         """The greedy step after ``ids``: up to a token that ends a step or the completion, or ``most`` tokens."""
-        segmenter, decoder = StepSegmenter(self.rules), StreamDecoder(self.policy.tokenizer)
+        sequence = self._places.sequence()
         for token in ids:
-            segmenter.push(decoder.push(token))
+            sequence.push(token)
         written: list[int] = []
         texts: list[str] = []
         highest: list[float] = []
@@ -60,8 +60,7 @@ class StepWriter:
             written.append(int(token))
             highest.append(float(probability))
             ends = written[-1] in self.policy.end_ids
-            piece = decoder.push(written[-1])
-            closes = segmenter.push(piece).closes
+            piece, (_, closes) = sequence.push(written[-1])
             texts.append("" if ends else piece)
         confidence = sum(highest) / max(len(highest), 1)
         return Step(tuple(written), "".join(texts), confidence, ends, self.vocabulary)

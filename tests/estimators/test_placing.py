@@ -25,13 +25,14 @@ RULES = [
 ]
 
 
-def afresh(tokenizer: Any, rules: StepRules, ids: list[int], inside: bool) -> list[tuple[str, int, bool]]:
+def afresh(tokenizer: Any, rules: StepRules, ids: list[int], inside: bool) -> tuple[list[tuple[str, int, bool]], bool]:
+    """Text, step and end of each token, and whether the next one is in the thought."""
     decoder, segmenter = StreamDecoder(tokenizer), StepSegmenter(rules, inside=inside)
     found = []
     for token in ids:
         piece = decoder.push(token)
         found.append((piece, *segmenter.push(piece)))
-    return found
+    return found, segmenter.inside
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -50,7 +51,8 @@ def test_a_sequence_is_placed_as_if_it_were_the_first(
         ids = tokenizer.encode(text, add_special_tokens=False)
         sequence = places.sequence(inside=inside)
         found = [(piece, *placed) for piece, placed in map(sequence.push, ids)]
-        assert found == afresh(tokenizer, rules, ids, inside)
+        expected, inside_behind = afresh(tokenizer, rules, ids, inside)
+        assert found == expected and sequence.inside == inside_behind
 
 
 def test_sequences_that_are_written_together_do_not_mix() -> None:
@@ -65,7 +67,7 @@ def test_sequences_that_are_written_together_do_not_mix() -> None:
             if place < len(each):
                 piece, placed = sequences[row].push(each[place])
                 found[row].append((piece, *placed))
-    assert found == [afresh(tokenizer, rules, each, False) for each in ids]
+    assert found == [afresh(tokenizer, rules, each, False)[0] for each in ids]
     assert found[0][-1][1] == NO_STEP
 
 
@@ -89,4 +91,4 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         piece, placed = sequence.push(token)
         found.append((piece, *placed))
         assert places._moves <= 10 and len(places._states) <= 11
-    assert found == afresh(tokenizer, rules, ids, False)
+    assert found == afresh(tokenizer, rules, ids, False)[0]
