@@ -71,9 +71,11 @@ class Places:
 class TokenPlacer:
     """Places the tokens of one sequence as :class:`StreamDecoder` and :class:`StepSegmenter` do together."""
 
+    __slots__ = ("_fewest", "_most", "_places", "_state", "_step", "_tokens")
+
     def __init__(self, places: Places, state: _State) -> None:
         self._places, self._state = places, state
-        self._fewest, self._most = places.rules.min_tokens, places.rules.max_tokens
+        self._fewest, self._most = places.rules.min_tokens - 1, places.rules.max_tokens - 1
         self._step = self._tokens = 0
 
     @property
@@ -84,12 +86,14 @@ class TokenPlacer:
     def push(self, token_id: int) -> tuple[str, Placed]:
         """The text that the next token adds, and where it stands."""
         tokens = self._tokens
-        sort = (tokens > 0) + (tokens >= self._fewest - 1) + (tokens >= self._most - 1)
-        move = self._state.moves.get(token_id * _SORTS + sort)
+        key = token_id * _SORTS + (tokens > 0) + (tokens >= self._fewest) + (tokens >= self._most)
+        moves = self._state.moves
+        move = moves.get(key)
         if move is None:
-            move = self._state.moves[token_id * _SORTS + sort] = self._places.learn(self._state, token_id, tokens)
+            move = moves[key] = self._places.learn(self._state, token_id, tokens)
         self._state, piece, inside, closes, counted, advanced = move
         placed = Placed(self._step if inside else NO_STEP, closes)
         self._tokens = tokens + 1 if counted else 0
-        self._step += advanced
+        if advanced:
+            self._step += 1
         return piece, placed

@@ -155,8 +155,7 @@ class Steering:
         elif ids_BL.shape != self._ids_BL.shape or not torch.equal(ids_BL, self._ids_BL):
             raise RuntimeError("rows have moved between two tokens, as in beam search, which cannot be steered")
         with torch.no_grad():
-            read_BV = logits_BV.float()
-            highest = (read_BV.amax(dim=-1) - read_BV.logsumexp(dim=-1)).exp().tolist()
+            highest = logits_BV.softmax(dim=-1, dtype=torch.float32).amax(dim=-1).tolist()
         for request, each in zip(self.requests, highest, strict=True):
             request.saw(each)
         self._ids_BL = ids_BL
