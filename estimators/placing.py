@@ -13,6 +13,8 @@ from estimators.segmentation import NO_STEP, Placed, SegmenterState, StepRules, 
 
 _MOST_MOVES = 2**16
 """Moves that are remembered before all are forgotten: hostile text meets no state twice."""
+_LONGEST = 64
+"""Tokens and characters of a state that is remembered: neither bytes of no character nor fences of code have an end."""
 _SORTS = 4
 """How long a step is: nothing yet, below its fewest tokens, long enough, and full with the next."""
 
@@ -52,20 +54,24 @@ class Places:
             found = self._states[decoder, segmenter] = _State(decoder, segmenter)
         return found
 
-    def learn(self, state: _State, token_id: int, tokens: int) -> _Move:
-        """Where a token leads from a state, in a step of so many ``tokens`` so far."""
+    def learn(self, state: _State, key: int, token_id: int, tokens: int) -> _Move:
+        """Where a token leads from a state, in a step of so many ``tokens`` so far; remembered there by its ``key``."""
         self._decoder.restore(state.decoder)
         self._segmenter.restore(state.segmenter, (0, tokens))
         piece = self._decoder.push(token_id)
         placed = self._segmenter.push(piece)
         advanced, counted = self._segmenter.place
+        decoder, segmenter = self._decoder.state, self._segmenter.state
+        how = piece, placed.step != NO_STEP, placed.closes, counted > 0, advanced > 0
+        if len(decoder[0]) + sum(len(each) for each in segmenter if isinstance(each, str)) > _LONGEST:
+            return _State(decoder, segmenter), *how
         if self._moves >= _MOST_MOVES:
             self._states, self._moves = {}, 0
             for each in self._beginnings:
                 each.moves.clear()
         self._moves += 1
-        behind = self._state(self._decoder.state, self._segmenter.state)
-        return behind, piece, placed.step != NO_STEP, placed.closes, counted > 0, advanced > 0
+        move = state.moves[key] = self._state(decoder, segmenter), *how
+        return move
 
 
 class TokenPlacer:
@@ -87,10 +93,9 @@ class TokenPlacer:
         """The text that the next token adds, and where it stands."""
         tokens = self._tokens
         key = token_id * _SORTS + (tokens > 0) + (tokens >= self._fewest) + (tokens >= self._most)
-        moves = self._state.moves
-        move = moves.get(key)
+        move = self._state.moves.get(key)
         if move is None:
-            move = moves[key] = self._places.learn(self._state, token_id, tokens)
+            move = self._places.learn(self._state, key, token_id, tokens)
         self._state, piece, inside, closes, counted, advanced = move
         placed = Placed(self._step if inside else NO_STEP, closes)
         self._tokens = tokens + 1 if counted else 0

@@ -92,3 +92,16 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         found.append((piece, *placed))
         assert places._moves <= 10 and len(places._states) <= 11
     assert found == afresh(tokenizer, rules, ids, False)[0]
+
+
+@pytest.mark.parametrize("name", ["bytes", "pieces"])
+def test_a_state_without_an_end_is_not_remembered(name: str) -> None:
+    """Bytes of no character, which wait for their end, and a fence of code that never ends."""
+    tokenizer, rules = TOKENIZERS[name], StepRules()
+    waiting = tokenizer.encode("\u00e9", add_special_tokens=False)[-2]  # the first byte of two
+    fence = tokenizer.encode("`", add_special_tokens=False)[-1]
+    places = Places(tokenizer, rules)
+    for ids in ([waiting] * 400, [fence] * 400):
+        sequence = places.sequence(inside=True)
+        assert [(piece, *placed) for piece, placed in map(sequence.push, ids)] == afresh(tokenizer, rules, ids, True)[0]
+    assert len(places._states) < 300
