@@ -52,10 +52,11 @@ def build_index(files: Sequence[str | Path], out: str | Path) -> CorpusFacts:
     build fails. Raises ValueError naming file and line for what cannot be read, where no document is found, and for a
     file that is named twice, whose documents would count twice.
     """
-    given = [Path(path).resolve() for path in files]
+    met: set[str] = set()
     for path in files:
-        if given.count(Path(path).resolve()) > 1:
+        if (real := os.path.realpath(path)) in met:
             raise ValueError(f"{path}: is named twice, its documents would be counted twice")
+        met.add(real)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     partial = out / f".{_INDEX}.{os.getpid()}.partial"

@@ -1,9 +1,9 @@
 """What tokens say and which step they stand in, one after another, with what earlier ones have shown remembered.
 
-Decoding a token and looking for tags and separators in its text takes a policy of a million parameters as long as
-writing it. But what it comes to depends on little: the tokens that it is decoded with, what of a tag, a separator or a
-block of code has begun, and how long the step is in three sorts. So every such state is met once, and a sequence goes
-from one to the next.
+To decode a token and to look for tags and separators in its text takes as long as to write it does for a policy of a
+million parameters. But what it comes to depends on little: the tokens that it is decoded with, what of a tag, a
+separator or a block of code has begun, and whether the step is long enough to end. So every such state is read once,
+and a sequence goes from one to the next.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from estimators.segmentation import NO_STEP, Placed, SegmenterState, StepRules, 
 _MOST_MOVES = 2**16
 """Moves that are remembered before all are forgotten: hostile text meets no state twice."""
 _LONGEST = 64
-"""Tokens and characters of a state that is remembered: neither bytes of no character nor fences of code have an end."""
-_SORTS = 4
-"""How long a step is: nothing yet, below its fewest tokens, long enough, and full with the next."""
+"""Tokens and characters of a remembered state, at most: bytes of no character and fences of code may have no end."""
+_LENGTHS = 4
+"""How many of three marks a step has reached: its first token, one before its fewest tokens, one before its most."""
 
 
 class _State:
@@ -30,11 +30,15 @@ class _State:
 
 
 _Move = tuple[_State, str, bool, bool, bool, bool]
-"""The state behind a token, its text, whether it is in a step and ends one, and whether that goes on or is behind."""
+"""Behind a token: the state, its text, whether it is in a step, whether a step ends, whether the step goes on with one
+token more, and whether the next step comes."""
 
 
-class Places:
-    """What sequences of one tokenizer and definition of steps have shown so far; :meth:`sequence` begins another."""
+class KnownPlaces:
+    """What sequences of one tokenizer and definition of steps have shown so far; :meth:`sequence` begins another.
+
+    For one thread: all sequences read what is new by the same decoder.
+    """
 
     def __init__(self, tokenizer: Tokenizer, rules: StepRules) -> None:
         self.rules = rules
@@ -79,7 +83,7 @@ class TokenPlacer:
 
     __slots__ = ("_fewest", "_most", "_places", "_state", "_step", "_tokens")
 
-    def __init__(self, places: Places, state: _State) -> None:
+    def __init__(self, places: KnownPlaces, state: _State) -> None:
         self._places, self._state = places, state
         self._fewest, self._most = places.rules.min_tokens - 1, places.rules.max_tokens - 1
         self._step = self._tokens = 0
@@ -92,7 +96,7 @@ class TokenPlacer:
     def push(self, token_id: int) -> tuple[str, Placed]:
         """The text that the next token adds, and where it stands."""
         tokens = self._tokens
-        key = token_id * _SORTS + (tokens > 0) + (tokens >= self._fewest) + (tokens >= self._most)
+        key = token_id * _LENGTHS + (tokens > 0) + (tokens >= self._fewest) + (tokens >= self._most)
         move = self._state.moves.get(key)
         if move is None:
             move = self._places.learn(self._state, key, token_id, tokens)

@@ -86,7 +86,7 @@ class StepSegmenter:
         self._blank = re.compile(rf"(?:{'|'.join(map(re.escape, self._rules.separators))}|\s)*+")
         self._longest = max(map(len, self._separators))
         self._recent = ""
-        """What the text so far has of the tag that is looked for, if it has begun."""
+        """What of a tag has begun with the text so far: of either, since one may be a part of the other."""
         self._step = 0
         self._enter()
 
@@ -138,14 +138,14 @@ class StepSegmenter:
         while True:
             tag = self._rules.tags[self.inside]
             text = self._recent + piece
-            place = text.find(tag)
+            place = text.find(tag, max(0, len(self._recent) - len(tag) + 1))
             if place < 0:
-                self._recent = _begun(tag, text)
+                self._recent = _begun(self._rules.tags, text)
                 return completed
             behind = place + len(tag)
             piece = text[behind:]
+            self._recent = _begun(self._rules.tags, text[:behind])
             self.inside, completed = not self.inside, True
-            self._recent = _begun(self._rules.tags[self.inside], text[:behind])
 
     def _read(self, text: str) -> bool:
         """Whether a separator that counts ends in this text, which goes on from the text read before."""
@@ -206,12 +206,16 @@ class StepSegmenter:
         self._step, self._tokens = place
 
 
-def _begun(tag: str, text: str) -> str:
+def _begun(tags: tuple[str, str], text: str) -> str:
     """The longest part of a tag, from its start and not the whole, that a text ends with."""
-    start = text.find(tag[0], max(0, len(text) - len(tag) + 1))
-    while start >= 0 and not tag.startswith(text[start:]):
-        start = text.find(tag[0], start + 1)
-    return text[start:] if start >= 0 else ""
+    longest = ""
+    for tag in tags:
+        start = text.find(tag[0], max(0, len(text) - len(tag) + 1))
+        while start >= 0 and not tag.startswith(text[start:]):
+            start = text.find(tag[0], start + 1)
+        if 0 <= start < len(text) - len(longest):
+            longest = text[start:]
+    return longest
 
 
 def step_numbers(pieces: Iterable[str], rules: StepRules | None = None, *, inside: bool = False) -> list[int]:

@@ -28,7 +28,7 @@ from experiments.routing.large import large_answers, with_large
 from experiments.train import FINAL, check_folder, train
 from rl.files import is_complete, replacing
 
-CONTROL, RECOMMENDED, LARGE = "rlvr", "candor", "large"
+CONTROL, CALIBRATED, LARGE = "rlvr", "candor", "large"
 CHEAP_CONTROL = "probe.recalibrate={answer_probability: [temperature, isotonic]}"
 """What needs no training of the confidence: probabilities of the answers, mapped by those of validation questions."""
 
@@ -50,9 +50,9 @@ def quickstart(
     """
     out = Path(out)
     started, overrides = time.perf_counter(), (f"trainer.seed={seed}", CHEAP_CONTROL, *overrides)
-    recipes = {name: load_recipe(name, overrides) for name in (CONTROL, RECOMMENDED)}
-    recommended = recipes[RECOMMENDED]
-    recommended.task.require_binary()
+    recipes = {name: load_recipe(name, overrides) for name in (CONTROL, CALIBRATED)}
+    calibrated = recipes[CALIBRATED]
+    calibrated.task.require_binary()
     if any((out / name).exists() for name in (*recipes, "records.parquet")) and not resume:
         raise ConfigError(f"--out {out}: holds a run already; add --resume to go on with it, or choose another")
     with locked(out):
@@ -136,7 +136,7 @@ def _run(job: _Training | _Probing) -> None:
 def _probe_and_report(
     out: Path, recipes: dict[str, Recipe], overrides: tuple[str, ...], started: float, say: Callable[[str], None]
 ) -> Metrics:
-    recommended = recipes[RECOMMENDED]
+    calibrated = recipes[CALIBRATED]
     folder = out / "probe"
     folder.mkdir(exist_ok=True)
 
@@ -147,22 +147,22 @@ def _probe_and_report(
     jobs = [
         *(probing(name, name, out / name / FINAL) for name in recipes),
         # The warm start is read as the control is.
-        probing(CONTROL, "warm_start", recommended.model.path, every_estimator=False),
-        probing(RECOMMENDED, LARGE, None),
+        probing(CONTROL, "warm_start", calibrated.model.path, every_estimator=False),
+        probing(CALIBRATED, LARGE, None),
     ]
     _run_all([job for job in jobs if not job.made.exists()], out, "probe ", say)
     large = pd.read_parquet(folder / f"{LARGE}.parquet")
     frames = [with_large(read_records(folder / f"{name}.parquet"), large) for name in ("warm_start", *recipes)]
     records = pd.concat(frames, ignore_index=True)
     write_records(records, out / "records.parquet")
-    metrics = measure(records, resamples=recommended.probe.resamples, seed=recommended.trainer["seed"])
+    metrics = measure(records, resamples=calibrated.probe.resamples, seed=calibrated.trainer["seed"])
     write_metrics({"checkpoints": metrics}, out / "metrics.json")
     meta = {
         "task": "arithmetic, held-out questions",
-        "questions": recommended.probe.size,
-        "seed": recommended.trainer["seed"],
-        "training steps": recommended.trainer["max_steps"],
-        "escalation target": recommended.probe.escalate_to,
+        "questions": calibrated.probe.size,
+        "seed": calibrated.trainer["seed"],
+        "training steps": calibrated.trainer["max_steps"],
+        "escalation target": calibrated.probe.escalate_to,
         "date": datetime.now(UTC).date().isoformat(),
     }
     report = write_report(out, title="candor quickstart", meta=meta)

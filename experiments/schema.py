@@ -96,15 +96,16 @@ def some_of(key: str, values: Sequence[str], allowed: Iterable[str]) -> list[str
 
 
 def check_ranges(key: str, values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
-    """Raise ConfigError for a value, or one in a mapping there, that is out of its range; None is in every one."""
-    for name, (allowed, words) in ranges.items():
-        found = values.get(name)
+    """Raise ConfigError for one of ``values``, or one in a mapping there, that is no number of its range."""
+    for name in [name for name in ranges if name in values]:
+        allowed, words = ranges[name]
+        found = values[name]
         parts = (
             {f"{name}.{part}": each for part, each in found.items()} if isinstance(found, Mapping) else {name: found}
         )
         for part, value in parts.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and not (number and allowed(value)):  # not a number (NaN) is in none
+            if not (number and allowed(value)):  # NaN is in no range
                 raise ConfigError(f"{key}.{part}: {value!r} is not {words}")
 
 

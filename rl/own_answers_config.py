@@ -39,7 +39,7 @@ class OwnAnswersConfig:
     answers_per_question: int = field(default=1, metadata=_PER_QUESTION)
     answers_temperature: float = field(default=0.0, metadata=_TEMPERATURE)
     answers_max_tokens: int = field(default=256, metadata={"help": "Tokens of an answer, at most."})
-    answers_batch_size: int = field(default=250, metadata={"help": "Questions that are answered at a time."})
+    answers_batch_size: int = field(default=250, metadata={"help": "Answers that are written at a time."})
 
     def check_answers(self) -> None:
         """Raise ValueError for numbers that are not possible, and for several greedy answers."""

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 
 from estimators.online.stopping import Monitor, Rule, Stop, Token
-from estimators.placing import Places
+from estimators.placing import KnownPlaces
 from estimators.segmentation import Placed, StepRules, StepSegmenter
 from estimators.token_statistics import TokenStatistics, token_statistics
 
@@ -52,7 +52,7 @@ class TextReading:
     ``places`` are shared by the requests of one tokenizer.
     """
 
-    def __init__(self, places: Places, *, inside: bool = False) -> None:
+    def __init__(self, places: KnownPlaces, *, inside: bool = False) -> None:
         self._sequence = places.sequence(inside=inside)
 
     def push(self, token_id: int) -> tuple[bool, bool]:

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from estimators.decoding import Tokenizer
-from estimators.placing import Places
+from estimators.placing import KnownPlaces
 from estimators.steering.control import Control
 from estimators.steering.extraction import check_layers
 from estimators.steering.vector import Definition, SteeringVector
@@ -35,10 +35,13 @@ if TYPE_CHECKING:
 class SteeredRequest:
     """One request: probabilities of its likeliest tokens come in, then the tokens drawn; strengths come out.
 
-    ``coefficient`` multiplies what ``control`` says. ``places`` are of ``definition``'s rules, and shared by requests.
+    ``coefficient`` multiplies what ``control`` says, ``places`` are shared by requests. Raises ValueError where these
+    are of other steps than the ``definition``.
     """
 
-    def __init__(self, places: Places, definition: Definition, control: Control, coefficient: float) -> None:
+    def __init__(self, places: KnownPlaces, definition: Definition, control: Control, coefficient: float) -> None:
+        if places.rules != definition.rules:
+            raise ValueError(f"steering: places of {places.rules}, the definition has {definition.rules}")
         self._sequence = places.sequence()
         self._definition, self._control, self._coefficient = definition, control, coefficient
         self._moves_first = definition.position == "first"
@@ -112,7 +115,7 @@ class Steering:
         self._model, self._vector, self._control = model, vector, control
         self._end_ids, self._opening, self.coefficient = frozenset(end_ids), tuple(opening_ids), coefficient
         self._step_H = vector.direction_H.to(model.device) * vector.distance
-        self._places = Places(tokenizer, vector.definition.rules)
+        self._places = KnownPlaces(tokenizer, vector.definition.rules)
         self._begin()
 
     def _begin(self) -> None:

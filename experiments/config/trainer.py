@@ -90,7 +90,7 @@ def check_trainer(method: str, values: dict[str, Any], template: AnswerTemplate,
             f"trainer.eval_strategy: {checked['eval_strategy']!r} needs an evaluation set and a recipe has none, only "
             "'no' is allowed; candor probe measures each checkpoint on held-out questions"
         )
-    check_ranges("trainer", checked, _RANGES)
+    check_ranges("trainer", {name: value for name, value in checked.items() if value is not None}, _RANGES)
     _check_schedule(checked, kind)
     for name in _trackers(checked):
         from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
@@ -218,7 +218,14 @@ def check_batch(trainer: dict[str, Any], method: str = DEFAULT_METHOD, processes
     )
     processes = processes or int(os.environ.get("WORLD_SIZE", "1"))
     steps = trainer.get("steps_per_generation") or accumulation
-    batch = trainer.get("generation_batch_size") or per_device * processes * steps
+    asked, at_once = trainer.get("generation_batch_size"), per_device * processes
+    if asked is not None and asked % at_once:
+        below, above = asked // at_once * at_once, -(-asked // at_once) * at_once
+        raise ConfigError(
+            f"trainer.generation_batch_size: {asked} is no multiple of {at_once}, {per_device} a device x {processes} "
+            f"processes; use {f'{below} or {above}' if below else above}"
+        )
+    batch = asked or at_once * steps
     if group < fewest:
         why = ", a group needs siblings to compare with" if fewest > 1 else ""
         raise ConfigError(f"trainer.num_generations: {group} is below {fewest}{why}")

@@ -62,10 +62,12 @@ class Facts:
     answered_at_once: int
     """Answers that a GPU writes at once before the training; 0 where the policy answers nothing then."""
     answers: int
-    """Answers that are written before the training; 0 too where the recipe does not say to how many questions."""
+    """Answers that are written before the training, in all rounds; 0 too where it is not said to how many questions."""
     answer: int
     """Tokens of one of them, at most."""
     max_steps: int
+    """Of a round."""
+    rounds: int
     num_iterations: int
     """Times that a completion is trained on."""
 
@@ -74,19 +76,22 @@ class Facts:
         return self.prompt + self.completion
 
     def generated_at_once(self, processes: int) -> float:
-        """Completions that a GPU generates at once."""
+        """Completions that a GPU generates at once, of a number of processes that the recipe can run on."""
         if not self.rollouts:
             return 0.0
         if self.generation_batch_size is not None:
             return self.generation_batch_size / processes
         return float(self.micro * self.steps_per_generation)
 
+    def shared_by(self, processes: int) -> bool:
+        """Whether so many processes can share what is generated at once, as TRL has it."""
+        return self.generation_batch_size is None or self.generation_batch_size % (self.micro * processes) == 0
+
 
 def facts_of(recipe: Recipe) -> Facts:
     """Read a recipe's keys, TRL's defaults where it leaves them out. Raises ConfigError for an unknown size."""
     defaults = METHODS[recipe.method].configuration()
     rollouts = METHODS[recipe.method].rollouts
-    answers = METHODS[recipe.method].own_answers and not recipe.trainer.get("own_answers")
 
     def key(name: str) -> Any:
         return recipe.trainer.get(name, getattr(defaults, name, None))
@@ -99,6 +104,9 @@ def facts_of(recipe: Recipe) -> Facts:
     micro = key("per_device_train_batch_size")
     accumulation = key("gradient_accumulation_steps")
     vllm = bool(key("use_vllm"))
+    rounds = key("rounds") or 1
+    # Answers that are given are those of the first round alone.
+    answering = rounds - bool(key("own_answers")) if METHODS[recipe.method].own_answers else 0
     return Facts(
         shape=shape,
         origin=origin,
@@ -116,10 +124,11 @@ def facts_of(recipe: Recipe) -> Facts:
         vllm_share=key("vllm_gpu_memory_utilization") if vllm and key("vllm_mode") == "colocate" else 0.0,
         vllm=vllm,
         rollouts=rollouts,
-        answered_at_once=key("answers_batch_size") if answers else 0,
-        answers=(recipe.task.train_size or 0) * key("answers_per_question") * (key("rounds") or 1) if answers else 0,
-        answer=key("answers_max_tokens") if answers else 0,
+        answered_at_once=key("answers_batch_size") if answering else 0,
+        answers=(recipe.task.train_size or 0) * key("answers_per_question") * answering if answering else 0,
+        answer=key("answers_max_tokens") if answering else 0,
         max_steps=key("max_steps"),
+        rounds=rounds,
         num_iterations=key("num_iterations") or 1,
     )
 
@@ -199,12 +208,13 @@ def hours(facts: Facts, processes: int) -> tuple[float, float]:
     passes = 8.0 * (1 + facts.critic) + (2.0 * facts.frozen_reference + 2.0 * facts.vllm) / facts.num_iterations
     update = update_seconds(facts.shape.parameters, completions * facts.sequence, processes, passes=passes)
     served = facts.generated_at_once(processes) * facts.num_iterations
-    turns = facts.max_steps * facts.steps_per_update * facts.micro / served if facts.rollouts else 0.0
+    steps = facts.max_steps * facts.rounds
+    turns = steps * facts.steps_per_update * facts.micro / served if facts.rollouts else 0.0
     generation = turns * generation_seconds(facts.shape.parameters, facts.completion)
     if facts.answers:
         turns = math.ceil(facts.answers / processes / facts.answered_at_once)
         generation += turns * generation_seconds(facts.shape.parameters, facts.answer)
-    return facts.max_steps * update / 3600, generation / 3600
+    return steps * update / 3600, generation / 3600
 
 
 def smallest(facts: Facts, gpu: float) -> tuple[str, int, float] | None:
@@ -215,7 +225,7 @@ def smallest(facts: Facts, gpu: float) -> tuple[str, int, float] | None:
     """
     whole = facts.width == 2 and facts.trained == facts.shape.parameters and facts.rollouts
     for launches in ((LAUNCHES[1:-1] if whole else LAUNCHES[:-1]), LAUNCHES[-1:]):
-        for processes in _SIZES:
+        for processes in filter(facts.shared_by, _SIZES):
             alone = processes == 1 and not whole and launches != LAUNCHES[-1:]
             for launch in (ONE,) if alone else launches:
                 together = gpu_bytes(facts, launch, processes, gpu)["together"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from estimators.placing import Places
+from estimators.placing import KnownPlaces
 from experiments.probe.generate import Policy
 from experiments.routing.midstream import Step
 from rl.checkpoint import vocabulary_digest
@@ -26,7 +26,7 @@ class StepWriter:
     def __init__(self, policy: Policy, prefix: str = "") -> None:
         """``prefix`` is what every completion begins with."""
         self.policy, self.prefix = policy, prefix
-        self._places = Places(policy.tokenizer, step_rules(policy.template))
+        self._places = KnownPlaces(policy.tokenizer, step_rules(policy.template))
         self.vocabulary = vocabulary_digest(policy.tokenizer)
         self.parameters = sum(each.numel() for each in policy.model.parameters())
         self.processed = 0

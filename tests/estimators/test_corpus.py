@@ -140,13 +140,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     broken, empty = tmp_path / "b.jsonl", tmp_path / "e.txt"
     broken.write_text('{"text": "a"}\n{"txt": 1}\n', encoding="utf-8")
     empty.write_text("\n ...\n", encoding="utf-8")
+    (tmp_path / "link.txt").symlink_to(empty)
     packed = tmp_path / "p.parquet"
     packed.write_bytes(b"PAR1 words\0 and more")
     for files, message in [
         ([broken], r"b\.jsonl:2: expected an object with a document under text, found {\"txt\": 1}"),
         ([packed], r"p\.parquet: is no text in UTF-8, it holds a byte of 0"),
         ([empty], r"e\.txt: holds no document"),
-        ([empty, broken, empty], r"e\.txt: is named twice"),
+        ([empty, broken, tmp_path / "." / "link.txt"], r"link\.txt: is named twice"),
         ([tmp_path / "absent.txt"], r"absent\.txt: cannot be read: No such file"),
     ]:
         with pytest.raises(ValueError, match=message):

@@ -10,7 +10,7 @@ from estimators.online.adapters.generation import GenerationWatch, trial_answers
 from estimators.online.requests import Forcing, IdReading, Request, TextReading, distribution_confidence
 from estimators.online.sampling import Trace, cut, lowest_group
 from estimators.online.stopping import LowestGroup, Stop, TokenBudget, TrialExit
-from estimators.placing import Places
+from estimators.placing import KnownPlaces
 from estimators.segmentation import StepRules
 from tests.factories import tiny_model
 
@@ -97,7 +97,7 @@ def test_trials_are_drawn_at_the_end_of_steps_for_the_rows_that_need_one(model) 
         asked.append([list(each) for each in contexts])
         return [0.99 if len(asked) == 2 else 0.5] * len(contexts)
 
-    places = Places(Letters(), StepRules(max_tokens=3))
+    places = KnownPlaces(Letters(), StepRules(max_tokens=3))
     watch = GenerationWatch(
         [TrialExit(0.9)], distribution_confidence("margin"), lambda: TextReading(places, inside=True),
         Forcing(END, CLOSE), [END], trial, prompt_lengths=[3, 2],

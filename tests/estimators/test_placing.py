@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from estimators import placing
 from estimators.decoding import StreamDecoder
-from estimators.placing import Places
+from estimators.placing import KnownPlaces
 from estimators.segmentation import NO_STEP, StepRules, StepSegmenter
 from tests.estimators.test_segmentation import TOKENIZERS
 
@@ -46,7 +46,7 @@ def test_a_sequence_is_placed_as_if_it_were_the_first(
     name: str, texts: list[str], rules: StepRules, inside: bool
 ) -> None:
     tokenizer = TOKENIZERS[name]
-    places = Places(tokenizer, rules)
+    places = KnownPlaces(tokenizer, rules)
     for text in [*texts, texts[0]]:
         ids = tokenizer.encode(text, add_special_tokens=False)
         sequence = places.sequence(inside=inside)
@@ -57,7 +57,7 @@ def test_a_sequence_is_placed_as_if_it_were_the_first(
 
 def test_sequences_that_are_written_together_do_not_mix() -> None:
     tokenizer, rules = TOKENIZERS["characters"], StepRules(separators=(",",))
-    places = Places(tokenizer, rules)
+    places = KnownPlaces(tokenizer, rules)
     texts = ["<think>Wait, So, 2</think>4", "First<think>, So", "<think>2</think>,", "Wait, 2 = 2"]
     ids = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
     sequences = [places.sequence() for _ in ids]
@@ -74,9 +74,9 @@ def test_sequences_that_are_written_together_do_not_mix() -> None:
 def test_a_text_that_was_seen_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, rules = TOKENIZERS["bytes"], StepRules()
     ids = tokenizer.encode("<think>First.\n\nWait, 2 = 2.\n\nSo</think>4", add_special_tokens=False)
-    places = Places(tokenizer, rules)
+    places = KnownPlaces(tokenizer, rules)
     whole = [*map(places.sequence().push, ids)]
-    monkeypatch.setattr(Places, "learn", lambda *_: pytest.fail("was read again"))
+    monkeypatch.setattr(KnownPlaces, "learn", lambda *_: pytest.fail("was read again"))
     assert [*map(places.sequence().push, ids)] == whole
 
 
@@ -84,7 +84,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placing, "_MOST_MOVES", 10)
     tokenizer, rules = TOKENIZERS["characters"], StepRules(separators=(",",))
     ids = tokenizer.encode("<think>Wait, 2 = 2.\n \nSo\nfour</think>" * 3, add_special_tokens=False)
-    places = Places(tokenizer, rules)
+    places = KnownPlaces(tokenizer, rules)
     sequence = places.sequence()
     found = []
     for token in ids:
@@ -100,7 +100,7 @@ def test_a_state_without_an_end_is_not_remembered(name: str) -> None:
     tokenizer, rules = TOKENIZERS[name], StepRules()
     waiting = tokenizer.encode("\u00e9", add_special_tokens=False)[-2]  # the first byte of two
     fence = tokenizer.encode("`", add_special_tokens=False)[-1]
-    places = Places(tokenizer, rules)
+    places = KnownPlaces(tokenizer, rules)
     for ids in ([waiting] * 400, [fence] * 400):
         sequence = places.sequence(inside=True)
         assert [(piece, *placed) for piece, placed in map(sequence.push, ids)] == afresh(tokenizer, rules, ids, True)[0]

@@ -137,6 +137,21 @@ def test_one_paragraph_is_cut_by_length_alone() -> None:
     assert numbers == [0] * 8 + [1] * 8 + [2] * 4
 
 
+@pytest.mark.parametrize("tags", [("think", "</think>"), ("aa", "a"), ("<>", "><"), ("abab", "ab")])
+def test_where_a_tag_ends_does_not_depend_on_how_the_text_is_cut(tags: tuple[str, str]) -> None:
+    rules = StepRules(separators=(";",), tags=tags)
+    for text in ("a</think>x", "think</think>think1", "aaabaab", "<><><", "ababab;ab"):
+        ends = set()
+        for cut in range(2 ** (len(text) - 1)) if len(text) < 10 else range(512):
+            segmenter, start = StepSegmenter(rules), 0
+            for place in range(1, len(text) + 1):
+                if place == len(text) or cut >> (place - 1) & 1:
+                    segmenter.push(text[start:place])
+                    start = place
+            ends.add(segmenter.inside)
+        assert len(ends) == 1, (text, ends)
+
+
 def test_only_the_thought_is_in_steps() -> None:
     assert step_numbers(["a\n\n", "b\n\n", "c"]) == [NO_STEP] * 3
     assert step_numbers(["a\n\n", "b", "</think>", "c"], inside=True) == [0, 1, NO_STEP, NO_STEP]

@@ -9,7 +9,7 @@ import torch
 
 from estimators.forward_passes import left_padded
 from estimators.online.thresholds import Identity
-from estimators.placing import Places
+from estimators.placing import KnownPlaces
 from estimators.segmentation import StepRules, StepSegmenter, step_numbers
 from estimators.steering.control import Balance, Bounds, Constant
 from estimators.steering.extraction import read_steps, step_places
@@ -203,7 +203,7 @@ def test_there_and_back_again(model, tokenizer, opening) -> None:
 def test_the_first_step_follows_nothing_and_a_request_ends_with_its_thought(tokenizer) -> None:
     def strengths(position: str, text: str) -> list[float]:
         definition = Definition(StepRules(separators=(";",)), position=position)  # type: ignore[arg-type]
-        request = SteeredRequest(Places(tokenizer, definition.rules), definition, Constant(-1.0), 2.0)
+        request = SteeredRequest(KnownPlaces(tokenizer, definition.rules), definition, Constant(-1.0), 2.0)
         found = []
         for token in tokenizer.encode(text, add_special_tokens=False):
             request.saw(0.5)

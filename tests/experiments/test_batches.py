@@ -38,6 +38,15 @@ def test_a_batch_is_made_of_whole_groups(monkeypatch: pytest.MonkeyPatch) -> Non
     assert below_one_group.endswith("use a batch of 8")
 
 
+def test_what_is_generated_at_once_is_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = {"per_device_train_batch_size": 8, "num_generations": 4}
+    assert batch_refusal(monkeypatch, 2, generation_batch_size=32, **usual) is None
+    assert batch_refusal(monkeypatch, 2, generation_batch_size=24, **usual) == (
+        "trainer.generation_batch_size: 24 is no multiple of 16, 8 a device x 2 processes; use 16 or 32"
+    )
+    assert str(batch_refusal(monkeypatch, None, generation_batch_size=4, **usual)).endswith("; use 8")
+
+
 def test_all_processes_of_the_launch_make_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert batch_refusal(monkeypatch, 2, per_device_train_batch_size=4, num_generations=8) is None
     refused = batch_refusal(monkeypatch, 3, per_device_train_batch_size=4, num_generations=8)

@@ -55,12 +55,12 @@ def test_listings_say_what_each_recipe_trains() -> None:
 
 
 def test_the_recipes_that_are_compared_differ_only_in_reward_credit_and_each_ones_best_rate() -> None:
-    control, recommended = load_recipe("rlvr"), load_recipe("candor")
-    changed = {key for key, value in recommended.trainer.items() if control.trainer.get(key) != value}
+    control, candor = load_recipe("rlvr"), load_recipe("candor")
+    changed = {key for key, value in candor.trainer.items() if control.trainer.get(key) != value}
     assert changed == {"confidence_loss_weight", "confidence_entropy_coef", "confidence_entropy_end", "learning_rate"}
-    assert control.task == recommended.task
-    assert control.model == recommended.model
-    assert control.probe == dataclasses.replace(recommended.probe, confidence="verbalized")
+    assert control.task == candor.task
+    assert control.model == candor.model
+    assert control.probe == dataclasses.replace(candor.probe, confidence="verbalized")
 
 
 def test_ppo_and_its_control_differ_from_the_others_in_the_method_alone() -> None:

@@ -187,7 +187,8 @@ def facts(**changes: Any) -> Facts:
         "critic": False,
         "micro": 2, "prompt": 100, "completion": 1000, "checkpointing": True, "steps_per_update": 4,
         "steps_per_generation": 4, "generation_batch_size": None, "vllm_share": 0.0, "vllm": False, "rollouts": True,
-        "answered_at_once": 0, "answers": 0, "answer": 0, "max_steps": 10, "num_iterations": 1,
+        "answered_at_once": 0, "answers": 0, "answer": 0, "max_steps": 10, "rounds": 1,
+        "num_iterations": 1,
     }  # fmt: skip
     return Facts(**{**usual, **changes})
 
@@ -262,6 +263,8 @@ def test_a_batch_of_generation_is_shared_by_the_processes() -> None:
     assert more > less
     assert facts_of(load_recipe("rlvr", ["trainer.generation_batch_size=256"])).generated_at_once(2) == 128
     assert facts_of(load_recipe("self_ref")).generated_at_once(1) == 0
+    found = smallest(facts(generation_batch_size=2 * 5), 80 * GIB)
+    assert found is not None and found[1] == 1, "five micro-batches are shared by no two, four or eight GPUs"
 
 
 def test_answers_before_the_training_take_their_time() -> None:
@@ -274,6 +277,14 @@ def test_answers_before_the_training_take_their_time() -> None:
     assert (asked.answers, asked.answer, asked.answered_at_once) == (10_000, 32, 32)
     assert facts_of(load_recipe("7b/self_ref", ["trainer.answers_per_question=3"])).answers == 30_000
     assert facts_of(load_recipe("7b/self_ref", ["trainer.own_answers=answers.parquet"])).answers == 0
+
+
+def test_rounds_are_trained_and_answered_each() -> None:
+    once, thrice = (facts_of(load_recipe("rlsf_dpo", each)) for each in ([], ["trainer.rounds=3"]))
+    assert once.answers > 0 and thrice.answers == 3 * once.answers
+    assert hours(thrice, 1) == pytest.approx([3 * each for each in hours(once, 1)])
+    given = facts_of(load_recipe("rlsf_dpo", ["trainer.rounds=3", "trainer.own_answers=answers.parquet"]))
+    assert given.answers == 2 * once.answers and given.answered_at_once == once.answered_at_once > 0
 
 
 def test_main_memory_is_told_where_states_are_offloaded(
