@@ -34,6 +34,9 @@ _Move = tuple[_State, str, bool, bool, bool, bool]
 token more, and whether the next step comes."""
 
 
+_NOWHERE = Placed(NO_STEP, False), Placed(NO_STEP, True)
+
+
 class KnownPlaces:
     """What sequences of one tokenizer and definition of steps have shown so far; :meth:`sequence` begins another.
 
@@ -101,7 +104,7 @@ class TokenPlacer:
         if move is None:
             move = self._places.learn(self._state, key, token_id, tokens)
         self._state, piece, inside, closes, counted, advanced = move
-        placed = Placed(self._step if inside else NO_STEP, closes)
+        placed = Placed(self._step, closes) if inside else _NOWHERE[closes]
         self._tokens = tokens + 1 if counted else 0
         if advanced:
             self._step += 1

@@ -70,6 +70,8 @@ class SteeredRequest:
         """The token that was drawn there; the strength by which its own state is to be moved, mostly 0."""
         piece, placed = self._sequence.push(token_id)
         step, strength = placed.step, 0.0
+        if step < 0 and not placed.closes:
+            return strength
         if step >= 0:
             if step == len(self.texts):
                 self.texts.append("")

@@ -30,7 +30,7 @@ from experiments.launch.shapes import shape_of
 ROOT = Path(__file__).parents[2]
 METHODS = ["answer_probability", "answer_probability_isotonic", "verbalized_isotonic"]
 HOW = ("sequence", "segment", "closed")
-TRAINED_FIRST = ("after", "smollm2", "smollm2_after", "smollm2_terms")
+TRAINED_FIRST = ("after", "longer", "smollm2", "smollm2_after", "smollm2_terms")
 TWO_RATES = {"grid": {"trainer.learning_rate": [1e-4, 1e-3]}}
 
 
