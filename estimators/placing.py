@@ -32,8 +32,6 @@ class _State:
 _Move = tuple[_State, str, bool, bool, bool, bool]
 """Behind a token: the state, its text, whether it is in a step, whether a step ends, whether the step goes on with one
 token more, and whether the next step comes."""
-
-
 _NOWHERE = Placed(NO_STEP, False), Placed(NO_STEP, True)
 
 

@@ -217,6 +217,8 @@ def test_the_first_step_follows_nothing_and_a_request_ends_with_its_thought(toke
 
 
 def test_what_cannot_be_steered_is_refused(model, tokenizer, opening) -> None:
+    with pytest.raises(ValueError, match="steering: places of StepRules"):
+        SteeredRequest(KnownPlaces(tokenizer, StepRules()), Definition(RULES), Constant(1.0), 1.0)
     with pytest.raises(ValueError, match="layer 3 is missing, the model has 1 to 2"):
         steering(model, tokenizer, opening, vector=vector(3))
     with pytest.raises(ValueError, match="a direction of 5 numbers, the model has 16"):
